@@ -1,0 +1,169 @@
+//! A hit: an upload that matched banked content, as it is logged, routed and shown.
+//!
+//! `ingest` and `reporter` never import each other; they meet in these types.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::signal::{BankId, ContentId, Distance, Generation, SignalType, number};
+
+number! {
+    /// Place of a hit in the hit log: 1, 2, 3 … without holes.
+    Position(u64)
+}
+
+/// One submitted hash that lies within the threshold of at least one banked content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hit {
+    /// Where in the log; the hit's id towards everything downstream.
+    pub position: Position,
+    /// The Submit that carried it, and which of its hashes it is.
+    pub request: RequestId,
+    /// Zero-based index of the hash in that Submit.
+    pub index: u32,
+    /// When the engine logged it, in milliseconds since 1970 (UTC).
+    pub received_ms: u64,
+    /// State of the banks it was matched against.
+    pub generation: Generation,
+    /// Type of the submitted signal.
+    pub signal_type: SignalType,
+    /// The submitted signal in text form.
+    pub signal: String,
+    /// What it matched, nearest first. Never empty.
+    pub matches: Vec<HitMatch>,
+    /// How many contents matched in all; more than `matches` holds if the answer's limit cut it.
+    pub matches_total: u32,
+    /// The uploader's number for the content, as the Submit gave it (0 when it gave none).
+    pub upload_id: u64,
+    /// What the uploader told about the content.
+    #[serde(default)]
+    pub context: UploadContext,
+}
+
+/// One banked content a hit matched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HitMatch {
+    /// The bank it lies in.
+    pub bank: BankId,
+    /// The bank's name when the hit was logged: a later rename or deletion must not blank the case.
+    pub bank_name: String,
+    /// The banked content.
+    pub content: ContentId,
+    /// Bits between the two signals; 0 for exact types.
+    pub distance: Distance,
+}
+
+/// What an uploader may tell about a content. Everything is optional and kept as it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UploadContext {
+    /// The platform's id of the item.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item_id: Option<String>,
+    /// The platform's type of the item (`photo`, `avatar`, …); rules may ask for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item_type: Option<String>,
+    /// The platform's id of the user who made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creator: Option<String>,
+    /// Where the media can be fetched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// When it was made, in milliseconds since 1970 (UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at_ms: Option<u64>,
+    /// The address it was uploaded from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+}
+
+/// A client-made id of a mutating request: a UUID of version 7, so that it carries its own birth time and
+/// ids sort by it. Replaying one within the window gives the first answer again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(Uuid);
+
+/// Why bytes or a text are not a request id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a request id is a UUID of version 7 (time-ordered), {found}")]
+pub struct RequestIdError {
+    found: String,
+}
+
+impl RequestId {
+    /// A fresh id, stamped with this machine's clock.
+    pub fn fresh() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// Reads the 16 bytes of the wire form.
+    pub fn from_bytes(bytes: [u8; 16]) -> Result<Self, RequestIdError> {
+        let id = Uuid::from_bytes(bytes);
+        match id.get_version_num() {
+            7 => Ok(Self(id)),
+            other => Err(RequestIdError { found: format!("this is version {other}") }),
+        }
+    }
+
+    /// The 16 bytes of the wire form; they sort by birth time.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The smallest id born at this time: the lower end of a range of keys.
+    pub fn floor(born_ms: u64) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&born_ms.to_be_bytes()[2..]);
+        bytes
+    }
+
+    /// When the client made it, in milliseconds since 1970 by the client's clock.
+    pub fn born_ms(&self) -> u64 {
+        let b = self.0.as_bytes();
+        u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]])
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = RequestIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = Uuid::parse_str(text).map_err(|error| RequestIdError { found: error.to_string() })?;
+        Self::from_bytes(id.into_bytes())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_carry_their_birth_time_and_sort_by_it() {
+        let id = RequestId::fresh();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(RequestId::from_bytes(*id.as_bytes()), Ok(id));
+        assert!(RequestId::floor(id.born_ms()) <= *id.as_bytes());
+        assert!(RequestId::floor(id.born_ms() + 1) > *id.as_bytes());
+        assert!("67e55044-10b1-426f-9247-bb680e5fe0c8".parse::<RequestId>().unwrap_err().to_string().contains("version 4"));
+    }
+}

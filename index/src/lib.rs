@@ -1,0 +1,15 @@
+//! Matching and the store it lives on.
+//!
+//! `index` knows nothing of sockets, rules or people. It parses signals, answers "which banked contents
+//! lie within this distance" exactly, keeps banks durable, and publishes every change as one immutable
+//! snapshot that readers load with a single pointer read.
+//!
+//! Reading order: [`signal`] (what is matched) → `kernel` (distance on this CPU) → `mih` (tables) →
+//! [`snapshot`] (what a reader sees) → [`store`] (what survives) → [`bank`] (how a change becomes both).
+
+pub mod hit;
+pub mod signal;
+pub mod store;
+
+pub use hit::{Hit, HitMatch, Position, RequestId, UploadContext};
+pub use signal::{BankId, ContentId, Distance, Generation, Hash128, Hash256, Signal, SignalError, SignalType};

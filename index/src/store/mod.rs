@@ -1,0 +1,277 @@
+//! The embedded store behind one small trait: ordered keys in named keyspaces, batches that are whole or
+//! not there, and a durability each commit names.
+//!
+//! Two databases, so that a bulk import never stalls a hit's fsync: `bank` and `case`. The backends are
+//! `rocks` (the only file that names RocksDB; feature `rocksdb`) and [`MemoryStore`] for tests. Key and
+//! value layouts are in [`keys`].
+
+// pub mod keys;
+mod memory;
+// cfg rocksdb
+// mod rocks;
+// mod watermark;
+
+use std::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
+pub use memory::MemoryStore;
+// cfg rocksdb
+// pub use rocks::{RocksStore, StoreOptions};
+// pub use watermark::Watermark;
+
+/// A database: a folder of its own with its own write-ahead log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// Banks, contents, signals.
+    Bank,
+    /// Hits, requests, cursors, queues.
+    Case,
+}
+
+impl Database {
+    /// Folder name inside the data directory.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Database::Bank => "bank",
+            Database::Case => "case",
+        }
+    }
+
+    /// The keyspaces it holds.
+    pub fn keyspaces(self) -> impl Iterator<Item = Keyspace> {
+        Keyspace::ALL.into_iter().filter(move |space| space.database() == self)
+    }
+}
+
+/// A keyspace: a column family in RocksDB, a map in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Keyspace {
+    /// `bank` database: format version, counters, generation.
+    BankMeta,
+    /// Banks by id.
+    Banks,
+    /// Banked contents with their signals, by bank and content id.
+    Contents,
+    /// Answers of replayable bank changes, by request id.
+    BankRequests,
+    /// `case` database: format version, counters, cursors.
+    CaseMeta,
+    /// The hit log, by position.
+    Hits,
+    /// Answers of replayable Submits, by request id.
+    CaseRequests,
+    /// Review queue entries, by queue and hit.
+    QueueEntries,
+}
+
+impl Keyspace {
+    /// Every keyspace.
+    pub const ALL: [Keyspace; 8] = [
+        Keyspace::BankMeta,
+        Keyspace::Banks,
+        Keyspace::Contents,
+        Keyspace::BankRequests,
+        Keyspace::CaseMeta,
+        Keyspace::Hits,
+        Keyspace::CaseRequests,
+        Keyspace::QueueEntries,
+    ];
+
+    /// Name of the column family. Never reuse one.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Keyspace::BankMeta => "bank_meta",
+            Keyspace::Banks => "banks",
+            Keyspace::Contents => "contents",
+            Keyspace::BankRequests => "bank_requests",
+            Keyspace::CaseMeta => "case_meta",
+            Keyspace::Hits => "hits",
+            Keyspace::CaseRequests => "case_requests",
+            Keyspace::QueueEntries => "queue_entries",
+        }
+    }
+
+    /// The database it lies in. A batch never spans two.
+    pub const fn database(self) -> Database {
+        match self {
+            Keyspace::BankMeta | Keyspace::Banks | Keyspace::Contents | Keyspace::BankRequests => Database::Bank,
+            Keyspace::CaseMeta | Keyspace::Hits | Keyspace::CaseRequests | Keyspace::QueueEntries => Database::Case,
+        }
+    }
+}
+
+/// What an acknowledgement is worth (docs: 'Durability words').
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Durability {
+    /// In this process's memory: lost with it.
+    Mem = 1,
+    /// In the operating system's hands: survives kill -9.
+    Wal = 2,
+    /// On the disk: survives a power cut.
+    Sync = 3,
+}
+
+/// Changes that take effect together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// In order; a later change to a key wins.
+    pub changes: Vec<Change>,
+}
+
+/// One change of a [`Batch`].
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Write a row.
+    Put(Keyspace, Vec<u8>, Vec<u8>),
+    /// Remove a row, if there.
+    Delete(Keyspace, Vec<u8>),
+    /// Remove the rows with `from <= key < to`.
+    DeleteRange(Keyspace, Vec<u8>, Vec<u8>),
+}
+
+impl Batch {
+    /// Writes a row.
+    pub fn put(&mut self, space: Keyspace, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.push(Change::Put(space, key.into(), value.into()));
+    }
+
+    /// Removes a row, if there.
+    pub fn delete(&mut self, space: Keyspace, key: impl Into<Vec<u8>>) {
+        self.changes.push(Change::Delete(space, key.into()));
+    }
+
+    /// Removes the rows with `from <= key < to`.
+    pub fn delete_range(&mut self, space: Keyspace, from: impl Into<Vec<u8>>, to: impl Into<Vec<u8>>) {
+        self.changes.push(Change::DeleteRange(space, from.into(), to.into()));
+    }
+
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// One database. Shared between threads; commits from several threads are ordered by the backend.
+pub trait Store: Send + Sync {
+    /// The row at this key.
+    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Visits the rows with `from <= key < to` (no end: to the last) in key order, or from the last to the
+    /// first if `backwards`, over one consistent view, until `visit` breaks.
+    fn scan(
+        &self,
+        space: Keyspace,
+        range: Range<'_>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
+
+    /// Makes the batch durable, whole. An error means 'unknown', never 'no': the batch may be there after
+    /// a restart, so a caller answers 'unknown' and relies on request ids.
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
+}
+
+/// The part of a keyspace a scan visits.
+#[derive(Clone, Copy, Debug)]
+pub struct Range<'a> {
+    /// First key, included.
+    pub from: &'a [u8],
+    /// Last key, excluded; `None` goes to the end of the keyspace.
+    pub to: Option<&'a [u8]>,
+    /// From the last to the first.
+    pub backwards: bool,
+}
+
+impl<'a> Range<'a> {
+    /// Every row.
+    pub const ALL: Range<'static> = Range { from: &[], to: None, backwards: false };
+
+    /// The rows with `from <= key < to`, in order.
+    pub const fn between(from: &'a [u8], to: &'a [u8]) -> Self {
+        Range { from, to: Some(to), backwards: false }
+    }
+
+    /// The rows from this key on, in order.
+    pub const fn starting(from: &'a [u8]) -> Self {
+        Range { from, to: None, backwards: false }
+    }
+
+    /// The same rows, last first.
+    pub const fn reversed(self) -> Self {
+        Range { backwards: true, ..self }
+    }
+}
+
+/// What the store can say went wrong. Each message names the cause and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No room: a state, not an end. Lookups go on.
+    #[error("the disk of {path} is full: free space there; writing resumes by itself")]
+    DiskFull {
+        /// The database's folder.
+        path: String,
+    },
+    /// Another process has it open.
+    #[error("{path} is locked by another process: stop the other hashward, or give --data-dir another folder")]
+    Locked {
+        /// The database's folder.
+        path: String,
+    },
+    /// Written by a newer program.
+    #[error("{path} has format {found}, this program knows up to {known}: run the newer hashward, or restore a backup")]
+    Newer {
+        /// The database's folder.
+        path: String,
+        /// The format found.
+        found: u32,
+        /// The newest format this program reads.
+        known: u32,
+    },
+    /// Acknowledged rows are missing: the log lost its end.
+    #[error(
+        "{path} lost acknowledged writes: it ends at sequence {found}, but {acknowledged} was acknowledged \
+         (a damaged or replaced write-ahead log): restore the newest backup, or the file system's copy"
+    )]
+    LostWrites {
+        /// The database's folder.
+        path: String,
+        /// Newest sequence number found.
+        found: u64,
+        /// Newest sequence number whose durability was promised.
+        acknowledged: u64,
+    },
+    /// The data on disk is damaged.
+    #[error("{path} is damaged: {reason}: restore a backup; nothing was changed")]
+    Damaged {
+        /// The database's folder.
+        path: String,
+        /// What the store found, in its words.
+        reason: String,
+    },
+    /// A row does not read as its layout says.
+    #[error("a row of '{keyspace}' does not read as its layout says ({reason}): restore a backup")]
+    Row {
+        /// The keyspace.
+        keyspace: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Writing or syncing failed for another reason than space. The process must stop: what reached the
+    /// disk is unknown, and a sync must not be retried.
+    #[error("{path} cannot be written ({reason}): check the disk, then start hashward again")]
+    Failed {
+        /// The database's folder.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether waiting for free space cures it.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, StoreError::DiskFull { .. })
+    }
+}
