@@ -164,6 +164,12 @@ mod tests {
         assert_eq!(RequestId::from_bytes(*id.as_bytes()), Ok(id));
         assert!(RequestId::floor(id.born_ms()) <= *id.as_bytes());
         assert!(RequestId::floor(id.born_ms() + 1) > *id.as_bytes());
-        assert!("67e55044-10b1-426f-9247-bb680e5fe0c8".parse::<RequestId>().unwrap_err().to_string().contains("version 4"));
+        assert!(
+            "67e55044-10b1-426f-9247-bb680e5fe0c8"
+                .parse::<RequestId>()
+                .unwrap_err()
+                .to_string()
+                .contains("version 4")
+        );
     }
 }

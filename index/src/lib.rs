@@ -12,4 +12,6 @@ pub mod signal;
 pub mod store;
 
 pub use hit::{Hit, HitMatch, Position, RequestId, UploadContext};
-pub use signal::{BankId, ContentId, Distance, Generation, Hash128, Hash256, Signal, SignalError, SignalType};
+pub use signal::{
+    BankId, ContentId, Distance, Generation, Hash128, Hash256, Signal, SignalError, SignalType,
+};

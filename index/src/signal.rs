@@ -177,7 +177,9 @@ impl Signal {
     /// MD5 is trimmed and lower-cased first.
     pub fn parse(kind: SignalType, text: &str) -> Result<Self, SignalError> {
         match kind {
-            SignalType::Pdq => read_hex::<32>(kind, text, "lower-case hex digits").map(|b| Self::Pdq(Hash256(b))),
+            SignalType::Pdq => {
+                read_hex::<32>(kind, text, "lower-case hex digits").map(|b| Self::Pdq(Hash256(b)))
+            }
             SignalType::VideoMd5 => read_hex::<16>(kind, &text.trim().to_ascii_lowercase(), "hex digits")
                 .map(|b| Self::VideoMd5(Hash128(b))),
         }
@@ -219,14 +221,20 @@ fn write_hex(bytes: &[u8], out: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
 }
 
-fn read_hex<const N: usize>(kind: SignalType, text: &str, digits: &'static str) -> Result<[u8; N], SignalError> {
+fn read_hex<const N: usize>(
+    kind: SignalType,
+    text: &str,
+    digits: &'static str,
+) -> Result<[u8; N], SignalError> {
     let nibble = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
     // The character first: 'not a digit' helps more than a length counted over it.
-    if let Some((at, found)) = text.chars().enumerate().find(|(_, c)| !c.is_ascii() || nibble(*c as u8).is_none()) {
+    if let Some((at, found)) =
+        text.chars().enumerate().find(|(_, c)| !c.is_ascii() || nibble(*c as u8).is_none())
+    {
         return Err(SignalError::Digit { kind, digits, at: at + 1, found });
     }
     if text.len() != 2 * N {
@@ -323,7 +331,9 @@ mod tests {
     fn md5_text_is_trimmed_and_lowered() {
         let signal = Signal::parse(SignalType::VideoMd5, " D41D8CD98F00B204E9800998ECF8427E\n").unwrap();
         assert_eq!(signal.to_string(), "d41d8cd98f00b204e9800998ecf8427e");
-        assert!(Signal::parse(SignalType::VideoMd5, "zz").unwrap_err().to_string().contains("character 1 is 'z'"));
+        assert!(
+            Signal::parse(SignalType::VideoMd5, "zz").unwrap_err().to_string().contains("character 1 is 'z'")
+        );
     }
 
     #[test]

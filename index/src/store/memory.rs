@@ -40,7 +40,11 @@ impl Store for MemoryStore {
         let mut rows: Vec<(Vec<u8>, Vec<u8>)> = self
             .spaces()
             .get(&space)
-            .map(|rows| rows.range::<[u8], _>((Bound::Included(range.from), end)).map(|(k, v)| (k.clone(), v.clone())).collect())
+            .map(|rows| {
+                rows.range::<[u8], _>((Bound::Included(range.from), end))
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect()
+            })
             .unwrap_or_default();
         if range.backwards {
             rows.reverse();

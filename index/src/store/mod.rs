@@ -95,8 +95,12 @@ impl Keyspace {
     /// The database it lies in. A batch never spans two.
     pub const fn database(self) -> Database {
         match self {
-            Keyspace::BankMeta | Keyspace::Banks | Keyspace::Contents | Keyspace::BankRequests => Database::Bank,
-            Keyspace::CaseMeta | Keyspace::Hits | Keyspace::CaseRequests | Keyspace::QueueEntries => Database::Case,
+            Keyspace::BankMeta | Keyspace::Banks | Keyspace::Contents | Keyspace::BankRequests => {
+                Database::Bank
+            }
+            Keyspace::CaseMeta | Keyspace::Hits | Keyspace::CaseRequests | Keyspace::QueueEntries => {
+                Database::Case
+            }
         }
     }
 }
@@ -214,13 +218,17 @@ pub enum StoreError {
         path: String,
     },
     /// Another process has it open.
-    #[error("{path} is locked by another process: stop the other hashward, or give --data-dir another folder")]
+    #[error(
+        "{path} is locked by another process: stop the other hashward, or give --data-dir another folder"
+    )]
     Locked {
         /// The database's folder.
         path: String,
     },
     /// Written by a newer program.
-    #[error("{path} has format {found}, this program knows up to {known}: run the newer hashward, or restore a backup")]
+    #[error(
+        "{path} has format {found}, this program knows up to {known}: run the newer hashward, or restore a backup"
+    )]
     Newer {
         /// The database's folder.
         path: String,
