@@ -5,20 +5,24 @@
 //! `rocks` (the only file that names RocksDB; feature `rocksdb`) and [`MemoryStore`] for tests. Key and
 //! value layouts are in [`keys`].
 
-// pub mod keys;
+mod data_dir;
+pub mod keys;
 mod memory;
-// cfg rocksdb
-// mod rocks;
-// mod watermark;
+mod requests;
+#[cfg(feature = "rocksdb")]
+mod rocks;
+mod watermark;
 
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
+pub use data_dir::DataDir;
 pub use memory::MemoryStore;
-// cfg rocksdb
-// pub use rocks::{RocksStore, StoreOptions};
-// pub use watermark::Watermark;
+pub use requests::{RequestWindow, Seen, WindowLimits};
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksStore, StoreOptions};
+pub use watermark::Watermark;
 
 /// A database: a folder of its own with its own write-ahead log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,110 @@
+//! The data directory: who owns it, and which format it has. Checked before any database is touched.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{StoreError, keys::FORMAT};
+
+const FORMAT_FILE: &str = "FORMAT";
+const LOCK_FILE: &str = "LOCK";
+
+/// A data directory that this process owns until the value is dropped (or the process ends, however).
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Takes the directory, or makes it. Refuses one that another process holds, that a newer program
+    /// wrote, or that is somebody else's.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |error: io::Error| StoreError::Failed { path: path.display().to_string(), reason: error.to_string() };
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock_path = path.join(LOCK_FILE);
+        let mut lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock_path).map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                lock.read_to_string(&mut holder).map_err(failed)?;
+                let holder = holder.trim();
+                let who = if holder.is_empty() { String::new() } else { format!(" (held by process {holder})") };
+                return Err(StoreError::Locked { path: format!("{}{who}", path.display()) });
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        lock.set_len(0).map_err(failed)?;
+        write!(lock, "{}", std::process::id()).map_err(failed)?;
+        check_format(path)?;
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn check_format(path: &Path) -> Result<(), StoreError> {
+    let shown = path.display().to_string();
+    let failed = |error: io::Error| StoreError::Failed { path: shown.clone(), reason: error.to_string() };
+    let file = path.join(FORMAT_FILE);
+    match fs::read_to_string(&file) {
+        Ok(text) => match text.trim().parse::<u32>() {
+            Ok(found) if found > FORMAT => Err(StoreError::Newer { path: shown, found, known: FORMAT }),
+            Ok(_) => Ok(()),
+            Err(_) => Err(StoreError::Damaged {
+                path: shown,
+                reason: format!("its {FORMAT_FILE} file does not hold a number"),
+            }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let foreign = fs::read_dir(path)
+                .map_err(failed)?
+                .filter_map(Result::ok)
+                .map(|entry| entry.file_name())
+                .find(|name| name != LOCK_FILE && name != "lost+found");
+            if let Some(name) = foreign {
+                return Err(StoreError::Failed {
+                    path: shown,
+                    reason: format!("it holds {name:?} but no {FORMAT_FILE} file, so it is not a hashward data directory"),
+                });
+            }
+            let mut new = File::create(&file).map_err(failed)?;
+            writeln!(new, "{FORMAT}").map_err(failed)?;
+            new.sync_all().map_err(failed)?;
+            File::open(path).and_then(|folder| folder.sync_all()).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_owner_and_a_known_format() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let owned = DataDir::open(&path).unwrap();
+        let error = DataDir::open(&path).unwrap_err();
+        assert!(error.to_string().contains(&format!("held by process {}", std::process::id())), "{error}");
+        drop(owned);
+
+        fs::write(path.join(FORMAT_FILE), "999\n").unwrap();
+        let error = DataDir::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 999, .. }), "{error}");
+        fs::write(path.join(FORMAT_FILE), "soup").unwrap();
+        assert!(matches!(DataDir::open(&path), Err(StoreError::Damaged { .. })));
+        fs::remove_file(path.join(FORMAT_FILE)).unwrap();
+        fs::write(path.join("holiday.jpg"), "").unwrap();
+        let error = DataDir::open(&path).unwrap_err();
+        assert!(error.to_string().contains("holiday.jpg"), "{error}");
+    }
+}

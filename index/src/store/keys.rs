@@ -1,0 +1,180 @@
+//! Layouts of keys and values, in one place. Keys are big-endian, so that byte order is number order.
+//!
+//! | keyspace | key | value |
+//! |---|---|---|
+//! | `bank_meta`, `case_meta` | ASCII name | u64 (counters, cursors) |
+//! | `banks` | bank u32 | JSON row, version 1: `BankRecord` |
+//! | `contents` | bank u32 ‖ content u64 | content row, version 1 (see [`encode_content`]) |
+//! | `bank_requests`, `case_requests` | request id, 16 bytes | u8 version 1 ‖ answer bytes |
+//! | `hits` | position u64 | JSON row, version 1: `Hit` |
+//! | `queue_entries` | owned by `reporter` | owned by `reporter` |
+//!
+//! A *JSON row* is one version byte, then JSON. Unknown fields are ignored and missing ones take their
+//! default, so the version changes only when the meaning of a field does. A row whose version is newer
+//! than the program's is an error, never a guess.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Keyspace, StoreError};
+use crate::hit::{Hit, Position};
+use crate::signal::{BankId, ContentId, Signal, SignalType};
+
+/// Newest on-disk format this program writes and reads; the data directory's `FORMAT` file holds it.
+pub const FORMAT: u32 = 1;
+/// Key of the bank generation in `bank_meta`.
+pub const GENERATION_KEY: &[u8] = b"generation";
+/// Key of the last bank id given out.
+pub const LAST_BANK_KEY: &[u8] = b"last_bank";
+/// Key of the last content id given out.
+pub const LAST_CONTENT_KEY: &[u8] = b"last_content";
+
+const ROW_VERSION: u8 = 1;
+
+/// Key of a bank.
+pub fn bank_key(bank: BankId) -> [u8; 4] {
+    bank.0.to_be_bytes()
+}
+
+/// Reads [`bank_key`].
+pub fn read_bank_key(key: &[u8]) -> Result<BankId, StoreError> {
+    let bytes = key.try_into().map_err(|_| wrong(Keyspace::Banks, "a key is 4 bytes"))?;
+    Ok(BankId(u32::from_be_bytes(bytes)))
+}
+
+/// Key of a banked content. Contents of a bank are neighbours, so that a bank goes by one range.
+pub fn content_key(bank: BankId, content: ContentId) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&bank.0.to_be_bytes());
+    key[4..].copy_from_slice(&content.0.to_be_bytes());
+    key
+}
+
+/// Reads [`content_key`].
+pub fn read_content_key(key: &[u8]) -> Result<(BankId, ContentId), StoreError> {
+    let key: &[u8; 12] = key.try_into().map_err(|_| wrong(Keyspace::Contents, "a key is 12 bytes"))?;
+    let (bank, content) = key.split_at(4);
+    let (bank, content) = (bank.try_into(), content.try_into());
+    match (bank, content) {
+        (Ok(bank), Ok(content)) => Ok((BankId(u32::from_be_bytes(bank)), ContentId(u64::from_be_bytes(content)))),
+        _ => Err(wrong(Keyspace::Contents, "a key is 12 bytes")),
+    }
+}
+
+/// Row of a banked content: version u8, number of signals u8, then per signal its type u8 and its bytes,
+/// then the note (UTF-8, may be empty) to the end. 34 bytes for a PDQ hash without a note.
+pub fn encode_content(signals: &[Signal], note: &str) -> Vec<u8> {
+    let mut row = Vec::with_capacity(2 + signals.len() * 33 + note.len());
+    row.push(ROW_VERSION);
+    row.push(signals.len() as u8);
+    for signal in signals {
+        row.push(signal.kind() as u8);
+        row.extend_from_slice(signal.as_bytes());
+    }
+    row.extend_from_slice(note.as_bytes());
+    row
+}
+
+/// Reads [`encode_content`]: the signals go to `signals` (cleared first), the note is returned.
+pub fn decode_content<'a>(row: &'a [u8], signals: &mut Vec<Signal>) -> Result<&'a str, StoreError> {
+    let bad = |reason: &str| wrong(Keyspace::Contents, reason);
+    signals.clear();
+    let (&[version, count], mut rest) = row.split_first_chunk::<2>().ok_or_else(|| bad("a row is 2 bytes or more"))?;
+    if version != ROW_VERSION {
+        return Err(bad(&format!("version {version} is not {ROW_VERSION}")));
+    }
+    for _ in 0..count {
+        let (&kind, after) = rest.split_first().ok_or_else(|| bad("a signal is missing"))?;
+        let kind = SignalType::from_number(kind).ok_or_else(|| bad(&format!("signal type {kind} is unknown")))?;
+        let (bytes, after) = after.split_at_checked(kind.bytes()).ok_or_else(|| bad("a signal is cut"))?;
+        signals.push(Signal::from_bytes(kind, bytes).map_err(|error| bad(&error.to_string()))?);
+        rest = after;
+    }
+    std::str::from_utf8(rest).map_err(|_| bad("the note is not UTF-8"))
+}
+
+/// Key of a hit.
+pub fn hit_key(position: Position) -> [u8; 8] {
+    encode_u64(position.0)
+}
+
+/// Row of a hit.
+pub fn encode_hit(hit: &Hit) -> Vec<u8> {
+    json_row(ROW_VERSION, hit)
+}
+
+/// Reads [`encode_hit`].
+pub fn decode_hit(row: &[u8]) -> Result<Hit, StoreError> {
+    read_json_row(Keyspace::Hits, ROW_VERSION, row)
+}
+
+/// Key of a stage's cursor in `case_meta`: what it has read of the log before it.
+pub fn cursor_key(stage: &str) -> Vec<u8> {
+    format!("cursor/{stage}").into_bytes()
+}
+
+/// A number as a row, or as a key that sorts.
+pub fn encode_u64(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// Reads [`encode_u64`].
+pub fn decode_u64(space: Keyspace, row: &[u8]) -> Result<u64, StoreError> {
+    let bytes = row.try_into().map_err(|_| wrong(space, "a number is 8 bytes"))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// A value as a JSON row.
+pub fn json_row(version: u8, value: &impl Serialize) -> Vec<u8> {
+    let mut row = vec![version];
+    // Rows are structs with string keys, written to memory: neither of serde_json's errors can occur.
+    serde_json::to_writer(&mut row, value).expect("a row is a struct with string keys");
+    row
+}
+
+/// Reads [`json_row`].
+pub fn read_json_row<T: DeserializeOwned>(space: Keyspace, version: u8, row: &[u8]) -> Result<T, StoreError> {
+    match row.split_first() {
+        Some((&found, json)) if found == version => {
+            serde_json::from_slice(json).map_err(|error| wrong(space, &error.to_string()))
+        }
+        Some((found, _)) => Err(wrong(space, &format!("version {found} is not {version}"))),
+        None => Err(wrong(space, "it is empty")),
+    }
+}
+
+/// A row that does not read as its layout says.
+pub fn wrong(space: Keyspace, reason: &str) -> StoreError {
+    StoreError::Row { keyspace: space.name(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::{Hash128, Hash256};
+
+    #[test]
+    fn a_content_row_reads_back() {
+        let signals = [Signal::Pdq(Hash256([7; 32])), Signal::VideoMd5(Hash128([9; 16]))];
+        let mut back = Vec::new();
+        let row = encode_content(&signals, "from a partner");
+        assert_eq!(decode_content(&row, &mut back).unwrap(), "from a partner");
+        assert_eq!(back, signals);
+        for cut in 0..row.len() - "from a partner".len() {
+            assert!(decode_content(&row[..cut], &mut back).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn keys_sort_as_their_numbers_do() {
+        assert!(content_key(BankId(1), ContentId(u64::MAX)) < content_key(BankId(2), ContentId(0)));
+        assert!(hit_key(Position(255)) < hit_key(Position(256)));
+        assert_eq!(read_content_key(&content_key(BankId(3), ContentId(4))).unwrap(), (BankId(3), ContentId(4)));
+    }
+
+    #[test]
+    fn a_newer_row_is_refused_not_guessed() {
+        let error = read_json_row::<u64>(Keyspace::Hits, 1, &json_row(2, &5u64)).unwrap_err();
+        assert!(error.to_string().contains("version 2 is not 1"), "{error}");
+    }
+}

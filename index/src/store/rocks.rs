@@ -1,0 +1,187 @@
+//! The durable backend. The only file that names RocksDB.
+//!
+//! Opened so that damage is loud (specs: a power cut may tear the log's end, nothing else may go missing):
+//! WAL recovery mode `kTolerateCorruptedTailRecords`, paranoid checks, WALs tracked in the manifest, and a
+//! [`Watermark`] beside the database that a synced commit raises before it is acknowledged.
+//! `recycle_log_file_num` stays off: it does not go with that recovery mode.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Error, ErrorKind,
+    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use super::{Batch, Change, Database, Durability, Keyspace, Range, Store, StoreError, Watermark};
+
+/// What an operator may tune of one database.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// Memory for blocks read from disk, in bytes.
+    pub block_cache_bytes: usize,
+    /// Whether [`Durability::Sync`] really syncs. Off only to show that the power-cut test can fail.
+    pub sync: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { block_cache_bytes: 32 << 20, sync: true }
+    }
+}
+
+/// One RocksDB database with its high-water mark.
+pub struct RocksStore {
+    db: DB,
+    path: PathBuf,
+    sync: bool,
+    /// Also orders the commits: the mark must never cover a row that a later sync still has to reach.
+    watermark: Mutex<Watermark>,
+}
+
+impl RocksStore {
+    /// Opens the database in `folder`, or makes it; checks that every acknowledged write is there.
+    pub fn open(folder: &Path, database: Database, options: StoreOptions) -> Result<Self, StoreError> {
+        let path = folder.join(database.name());
+        let fail = |error: Error| classify(&path, &error);
+        let mark_path = folder.join(format!("{}.high-water", database.name()));
+        let watermark =
+            Watermark::open(&mark_path).map_err(|error| classify_io(&mark_path, &error))?;
+        if watermark.reached() > 0 && !path.join("CURRENT").exists() {
+            return Err(StoreError::LostWrites {
+                path: path.display().to_string(),
+                found: 0,
+                acknowledged: watermark.reached(),
+            });
+        }
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let families = database.keyspaces().map(|space| {
+            ColumnFamilyDescriptor::new(space.name(), family_options(space, &cache))
+        });
+        let db = DB::open_cf_descriptors(&database_options(), &path, families).map_err(fail)?;
+        let found = db.latest_sequence_number();
+        if found < watermark.reached() {
+            return Err(StoreError::LostWrites {
+                path: path.display().to_string(),
+                found,
+                acknowledged: watermark.reached(),
+            });
+        }
+        Ok(Self { db, path, sync: options.sync, watermark: Mutex::new(watermark) })
+    }
+
+    fn family(&self, space: Keyspace) -> &ColumnFamily {
+        // `open` made every keyspace of this database; asking it for another's is a fault of ours.
+        self.db.cf_handle(space.name()).expect("a keyspace of this database")
+    }
+
+    fn fail(&self, error: &Error) -> StoreError {
+        classify(&self.path, error)
+    }
+}
+
+impl Store for RocksStore {
+    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get_cf(self.family(space), key).map_err(|error| self.fail(&error))
+    }
+
+    fn scan(
+        &self,
+        space: Keyspace,
+        range: Range<'_>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(range.from);
+        if let Some(to) = range.to {
+            options.set_iterate_upper_bound(to);
+        }
+        options.set_readahead_size(2 << 20);
+        options.fill_cache(false);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(space), options);
+        if range.backwards { rows.seek_to_last() } else { rows.seek_to_first() }
+        while let (Some(key), Some(value)) = (rows.key(), rows.value()) {
+            if visit(key, value).is_break() {
+                break;
+            }
+            if range.backwards { rows.prev() } else { rows.next() }
+        }
+        // An iterator that met a damaged block just ends; only its status says so.
+        rows.status().map_err(|error| self.fail(&error))
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        let mut rows = WriteBatch::default();
+        for change in batch.changes {
+            match change {
+                Change::Put(space, key, value) => rows.put_cf(self.family(space), key, value),
+                Change::Delete(space, key) => rows.delete_cf(self.family(space), key),
+                Change::DeleteRange(space, from, to) => rows.delete_range_cf(self.family(space), from, to),
+            }
+        }
+        let sync = durability >= Durability::Sync && self.sync;
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        let mut watermark = self.watermark.lock().unwrap_or_else(PoisonError::into_inner);
+        self.db.write_opt(rows, &options).map_err(|error| self.fail(&error))?;
+        if sync {
+            let reached = self.db.latest_sequence_number();
+            watermark.raise(reached).map_err(|error| classify_io(&self.path, &error))?;
+        }
+        Ok(())
+    }
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_paranoid_checks(true);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_total_wal_size(256 << 20);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(512);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(4);
+    options
+}
+
+fn family_options(space: Keyspace, cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_format_version(5);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&blocks);
+    options.set_write_buffer_size(32 << 20);
+    options.set_compression_type(match space {
+        Keyspace::Contents => DBCompressionType::None, // hashes do not compress
+        _ => DBCompressionType::Lz4,
+    });
+    options
+}
+
+/// RocksDB's statuses in the operator's words. The text is all that tells an ENOSPC or a held lock apart.
+fn classify(path: &Path, error: &Error) -> StoreError {
+    let reason = error.to_string();
+    let path = path.display().to_string();
+    if reason.contains("No space left") || reason.contains("Space limit") {
+        return StoreError::DiskFull { path };
+    }
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::Incomplete => StoreError::Damaged { path, reason },
+        ErrorKind::IOError if reason.contains("lock file") || reason.contains("LOCK") => StoreError::Locked { path },
+        ErrorKind::IOError if reason.contains("No such file") => StoreError::Damaged { path, reason },
+        _ => StoreError::Failed { path, reason },
+    }
+}
+
+fn classify_io(path: &Path, error: &std::io::Error) -> StoreError {
+    let path = path.display().to_string();
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => StoreError::DiskFull { path },
+        std::io::ErrorKind::InvalidData => StoreError::Damaged { path, reason: error.to_string() },
+        _ => StoreError::Failed { path, reason: error.to_string() },
+    }
+}
