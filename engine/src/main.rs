@@ -1,1 +1,25 @@
-fn main() {}
+//! `hashward`: one binary, a verb each.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use engine::cli::{Cli, Verb};
+use engine::{boot, command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.verb {
+        Verb::Serve(serve) => boot::serve(serve),
+        Verb::Bank(bank) => command::bank::run(bank),
+        Verb::Lookup(lookup) => command::lookup::run(lookup),
+        Verb::Hash(hash) => command::hash::run(hash),
+        Verb::Demo(demo) => command::demo::run(demo),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("hashward: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

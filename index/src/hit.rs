@@ -119,6 +119,18 @@ impl RequestId {
         bytes
     }
 
+    /// The id of one part of a request that is carried out in parts: the same for the same number, always.
+    pub fn part(&self, number: u64) -> Self {
+        let mut bytes = *self.0.as_bytes();
+        // The last eight bytes are random but for two bits; those stay as they are (`10…`).
+        for (byte, part) in
+            bytes[9..].iter_mut().zip(number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes())
+        {
+            *byte ^= part;
+        }
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// When the client made it, in milliseconds since 1970 by the client's clock.
     pub fn born_ms(&self) -> u64 {
         let b = self.0.as_bytes();

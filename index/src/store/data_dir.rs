@@ -22,18 +22,27 @@ impl DataDir {
     /// Takes the directory, or makes it. Refuses one that another process holds, that a newer program
     /// wrote, or that is somebody else's.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |error: io::Error| StoreError::Failed { path: path.display().to_string(), reason: error.to_string() };
+        let failed = |error: io::Error| StoreError::Failed {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        };
         fs::create_dir_all(path).map_err(failed)?;
         let lock_path = path.join(LOCK_FILE);
-        let mut lock =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock_path).map_err(failed)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(lock_path)
+            .map_err(failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
                 lock.read_to_string(&mut holder).map_err(failed)?;
                 let holder = holder.trim();
-                let who = if holder.is_empty() { String::new() } else { format!(" (held by process {holder})") };
+                let who =
+                    if holder.is_empty() { String::new() } else { format!(" (held by process {holder})") };
                 return Err(StoreError::Locked { path: format!("{}{who}", path.display()) });
             }
             Err(errno) => return Err(failed(errno.into())),
@@ -72,7 +81,9 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
             if let Some(name) = foreign {
                 return Err(StoreError::Failed {
                     path: shown,
-                    reason: format!("it holds {name:?} but no {FORMAT_FILE} file, so it is not a hashward data directory"),
+                    reason: format!(
+                        "it holds {name:?} but no {FORMAT_FILE} file, so it is not a hashward data directory"
+                    ),
                 });
             }
             let mut new = File::create(&file).map_err(failed)?;

@@ -56,7 +56,9 @@ pub fn read_content_key(key: &[u8]) -> Result<(BankId, ContentId), StoreError> {
     let (bank, content) = key.split_at(4);
     let (bank, content) = (bank.try_into(), content.try_into());
     match (bank, content) {
-        (Ok(bank), Ok(content)) => Ok((BankId(u32::from_be_bytes(bank)), ContentId(u64::from_be_bytes(content)))),
+        (Ok(bank), Ok(content)) => {
+            Ok((BankId(u32::from_be_bytes(bank)), ContentId(u64::from_be_bytes(content))))
+        }
         _ => Err(wrong(Keyspace::Contents, "a key is 12 bytes")),
     }
 }
@@ -79,13 +81,15 @@ pub fn encode_content(signals: &[Signal], note: &str) -> Vec<u8> {
 pub fn decode_content<'a>(row: &'a [u8], signals: &mut Vec<Signal>) -> Result<&'a str, StoreError> {
     let bad = |reason: &str| wrong(Keyspace::Contents, reason);
     signals.clear();
-    let (&[version, count], mut rest) = row.split_first_chunk::<2>().ok_or_else(|| bad("a row is 2 bytes or more"))?;
+    let (&[version, count], mut rest) =
+        row.split_first_chunk::<2>().ok_or_else(|| bad("a row is 2 bytes or more"))?;
     if version != ROW_VERSION {
         return Err(bad(&format!("version {version} is not {ROW_VERSION}")));
     }
     for _ in 0..count {
         let (&kind, after) = rest.split_first().ok_or_else(|| bad("a signal is missing"))?;
-        let kind = SignalType::from_number(kind).ok_or_else(|| bad(&format!("signal type {kind} is unknown")))?;
+        let kind =
+            SignalType::from_number(kind).ok_or_else(|| bad(&format!("signal type {kind} is unknown")))?;
         let (bytes, after) = after.split_at_checked(kind.bytes()).ok_or_else(|| bad("a signal is cut"))?;
         signals.push(Signal::from_bytes(kind, bytes).map_err(|error| bad(&error.to_string()))?);
         rest = after;
@@ -169,7 +173,10 @@ mod tests {
     fn keys_sort_as_their_numbers_do() {
         assert!(content_key(BankId(1), ContentId(u64::MAX)) < content_key(BankId(2), ContentId(0)));
         assert!(hit_key(Position(255)) < hit_key(Position(256)));
-        assert_eq!(read_content_key(&content_key(BankId(3), ContentId(4))).unwrap(), (BankId(3), ContentId(4)));
+        assert_eq!(
+            read_content_key(&content_key(BankId(3), ContentId(4))).unwrap(),
+            (BankId(3), ContentId(4))
+        );
     }
 
     #[test]

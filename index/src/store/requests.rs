@@ -52,7 +52,12 @@ pub struct RequestWindow {
 
 impl RequestWindow {
     /// Reads the window's state: its cut, and how many answers it holds.
-    pub fn open(store: &dyn Store, space: Keyspace, meta: Keyspace, limits: WindowLimits) -> Result<Self, StoreError> {
+    pub fn open(
+        store: &dyn Store,
+        space: Keyspace,
+        meta: Keyspace,
+        limits: WindowLimits,
+    ) -> Result<Self, StoreError> {
         let floor_ms = store.get(meta, FLOOR_KEY)?.map_or(Ok(0), |row| decode_u64(meta, &row))?;
         let mut answers = 0;
         store.scan(space, Range::ALL, &mut |_, _| {
@@ -91,7 +96,9 @@ impl RequestWindow {
         let mut removed = 0;
         let mut cut_ms = self.floor_at(now_ms);
         store.scan(self.space, Range::ALL, &mut |key, _| {
-            let born_ms = key.first_chunk::<6>().map_or(0, |b| u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]]));
+            let born_ms = key
+                .first_chunk::<6>()
+                .map_or(0, |b| u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]]));
             if key >= &by_age[..] && (removed >= surplus && born_ms >= cut_ms) {
                 return ControlFlow::Break(());
             }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Error, ErrorKind,
-    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
+    Error, ErrorKind, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{Batch, Change, Database, Durability, Keyspace, Range, Store, StoreError, Watermark};
@@ -21,13 +21,11 @@ use super::{Batch, Change, Database, Durability, Keyspace, Range, Store, StoreEr
 pub struct StoreOptions {
     /// Memory for blocks read from disk, in bytes.
     pub block_cache_bytes: usize,
-    /// Whether [`Durability::Sync`] really syncs. Off only to show that the power-cut test can fail.
-    pub sync: bool,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { block_cache_bytes: 32 << 20, sync: true }
+        Self { block_cache_bytes: 32 << 20 }
     }
 }
 
@@ -35,7 +33,6 @@ impl Default for StoreOptions {
 pub struct RocksStore {
     db: DB,
     path: PathBuf,
-    sync: bool,
     /// Also orders the commits: the mark must never cover a row that a later sync still has to reach.
     watermark: Mutex<Watermark>,
 }
@@ -46,8 +43,7 @@ impl RocksStore {
         let path = folder.join(database.name());
         let fail = |error: Error| classify(&path, &error);
         let mark_path = folder.join(format!("{}.high-water", database.name()));
-        let watermark =
-            Watermark::open(&mark_path).map_err(|error| classify_io(&mark_path, &error))?;
+        let watermark = Watermark::open(&mark_path).map_err(|error| classify_io(&mark_path, &error))?;
         if watermark.reached() > 0 && !path.join("CURRENT").exists() {
             return Err(StoreError::LostWrites {
                 path: path.display().to_string(),
@@ -56,9 +52,9 @@ impl RocksStore {
             });
         }
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let families = database.keyspaces().map(|space| {
-            ColumnFamilyDescriptor::new(space.name(), family_options(space, &cache))
-        });
+        let families = database
+            .keyspaces()
+            .map(|space| ColumnFamilyDescriptor::new(space.name(), family_options(space, &cache)));
         let db = DB::open_cf_descriptors(&database_options(), &path, families).map_err(fail)?;
         let found = db.latest_sequence_number();
         if found < watermark.reached() {
@@ -68,7 +64,7 @@ impl RocksStore {
                 acknowledged: watermark.reached(),
             });
         }
-        Ok(Self { db, path, sync: options.sync, watermark: Mutex::new(watermark) })
+        Ok(Self { db, path, watermark: Mutex::new(watermark) })
     }
 
     fn family(&self, space: Keyspace) -> &ColumnFamily {
@@ -100,7 +96,11 @@ impl Store for RocksStore {
         options.set_readahead_size(2 << 20);
         options.fill_cache(false);
         let mut rows = self.db.raw_iterator_cf_opt(self.family(space), options);
-        if range.backwards { rows.seek_to_last() } else { rows.seek_to_first() }
+        if range.backwards {
+            rows.seek_to_last()
+        } else {
+            rows.seek_to_first()
+        }
         while let (Some(key), Some(value)) = (rows.key(), rows.value()) {
             if visit(key, value).is_break() {
                 break;
@@ -120,7 +120,7 @@ impl Store for RocksStore {
                 Change::DeleteRange(space, from, to) => rows.delete_range_cf(self.family(space), from, to),
             }
         }
-        let sync = durability >= Durability::Sync && self.sync;
+        let sync = durability >= Durability::Sync;
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         let mut watermark = self.watermark.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,8 +170,12 @@ fn classify(path: &Path, error: &Error) -> StoreError {
         return StoreError::DiskFull { path };
     }
     match error.kind() {
-        ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::Incomplete => StoreError::Damaged { path, reason },
-        ErrorKind::IOError if reason.contains("lock file") || reason.contains("LOCK") => StoreError::Locked { path },
+        ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::Incomplete => {
+            StoreError::Damaged { path, reason }
+        }
+        ErrorKind::IOError if reason.contains("lock file") || reason.contains("LOCK") => {
+            StoreError::Locked { path }
+        }
         ErrorKind::IOError if reason.contains("No such file") => StoreError::Damaged { path, reason },
         _ => StoreError::Failed { path, reason },
     }

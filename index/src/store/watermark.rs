@@ -40,7 +40,10 @@ impl Watermark {
             Some(found) => found,
             None if fresh => (0, 1),
             None => {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "neither slot of the high-water file is whole"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "neither slot of the high-water file is whole",
+                ));
             }
         };
         let mut mark = Self { file, reached, next_slot: 1 - last_slot as u64 };
@@ -88,7 +91,9 @@ fn decode(block: &[u8; BLOCK]) -> Option<u64> {
 
 /// FNV-1a: the slot is 16 bytes that only a torn or flipped write can spoil, not an adversary.
 fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

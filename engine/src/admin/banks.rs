@@ -1,0 +1,132 @@
+//! Banks over HTTP: list, make, show, remove; add and remove contents.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use index::bank::{Bank, BankAnswer, BankChange, BankRequest, NewContent};
+use index::{ContentId, RequestId, Signal, SignalType};
+use serde::{Deserialize, Serialize};
+
+use super::{Admin, Refusal};
+
+/// A bank as shown.
+#[derive(Serialize)]
+pub struct BankShown {
+    id: u32,
+    name: String,
+    created_ms: u64,
+    contents: u64,
+    signals: BTreeMap<&'static str, u64>,
+}
+
+impl From<&Bank> for BankShown {
+    fn from(bank: &Bank) -> Self {
+        Self {
+            id: bank.id.0,
+            name: bank.name.to_string(),
+            created_ms: bank.created_ms,
+            contents: bank.contents,
+            signals: SignalType::ALL.iter().map(|kind| kind.name()).zip(bank.signals).collect(),
+        }
+    }
+}
+
+/// `GET /api/v1/banks`
+pub async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<BankShown>>, Refusal> {
+    let state = admin.loaded()?.banks.state_owned();
+    Ok(Json(state.directory.list().into_iter().map(BankShown::from).collect()))
+}
+
+/// `GET /api/v1/banks/{name}`
+pub async fn show(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+) -> Result<Json<BankShown>, Refusal> {
+    let state = admin.loaded()?.banks.state_owned();
+    state.directory.named(&name).map(|bank| Json(bank.into())).ok_or_else(|| no_bank(&name))
+}
+
+/// The refusal for a bank that is not there.
+pub fn no_bank(name: &str) -> Refusal {
+    let name: String = name.chars().take(64).collect();
+    Refusal::not_found(format!("bank '{name}' not found; `hashward bank list` shows the banks there are"))
+}
+
+/// Body of a bank's creation.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewBank {
+    name: String,
+}
+
+/// `POST /api/v1/banks`
+pub async fn create(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    body: Result<Json<NewBank>, JsonRejection>,
+) -> Result<(StatusCode, Json<BankAnswer>), Refusal> {
+    let Json(NewBank { name }) = body?;
+    Ok((StatusCode::CREATED, change(&admin, &headers, BankChange::Create { name }).await?))
+}
+
+/// `DELETE /api/v1/banks/{name}`; deleting what is not there is done already.
+pub async fn remove(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Result<Json<BankAnswer>, Refusal> {
+    change(&admin, &headers, BankChange::Delete { name }).await
+}
+
+/// Body of a content's addition: `{"signals": {"pdq": "…"}, "note": "…"}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContentBody {
+    signals: BTreeMap<String, String>,
+    #[serde(default)]
+    note: String,
+}
+
+/// `POST /api/v1/banks/{name}/contents`
+pub async fn add(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    Path(bank): Path<String>,
+    body: Result<Json<ContentBody>, JsonRejection>,
+) -> Result<(StatusCode, Json<BankAnswer>), Refusal> {
+    let Json(ContentBody { signals, note }) = body?;
+    let signals = signals
+        .iter()
+        .map(|(kind, text)| Signal::parse(SignalType::from_name(kind)?, text))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Refusal::bad(error.to_string()))?;
+    let contents = vec![NewContent { signals, note }];
+    Ok((StatusCode::CREATED, change(&admin, &headers, BankChange::Add { bank, contents }).await?))
+}
+
+/// `DELETE /api/v1/banks/{name}/contents/{content}`; removing what is not there is done already.
+pub async fn remove_content(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    Path((bank, content)): Path<(String, String)>,
+) -> Result<Json<BankAnswer>, Refusal> {
+    let content = content.parse().map(ContentId).map_err(|_| Refusal::bad(format!("'{content}' is not a content id")))?;
+    change(&admin, &headers, BankChange::Remove { bank, content }).await
+}
+
+async fn change(admin: &Admin, headers: &HeaderMap, change: BankChange) -> Result<Json<BankAnswer>, Refusal> {
+    let id = request_id(headers)?;
+    let answer = admin.loaded()?.curator.change(BankRequest { id, change }).await?;
+    Ok(Json(answer))
+}
+
+/// The client-made id that makes a change replayable, from the `Idempotency-Key` header.
+pub fn request_id(headers: &HeaderMap) -> Result<Option<RequestId>, Refusal> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim_matches('"');
+    text.parse().map(Some).map_err(|error| Refusal::bad(format!("Idempotency-Key: {error}")))
+}

@@ -1,0 +1,226 @@
+//! Hash lists in and out: streams of any length, in bounded memory.
+
+use std::io::{self, BufReader, Read};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_channel::{Receiver, Sender, bounded};
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use futures_lite::StreamExt;
+use index::bank::{BankChange, BankRequest, NewContent};
+use index::store::keys::{content_key, decode_content, read_content_key};
+use index::store::{Keyspace, Range, Store};
+use index::{BankId, ContentId, RequestId, SignalType};
+use ingest::import::{Format, ImportError, Records};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::banks::{no_bank, request_id};
+use super::cases::blocking;
+use super::{Admin, Loaded, Refusal};
+
+/// Contents committed together: a sync each, small enough to keep the delta small.
+const BATCH: usize = 4096;
+/// Bad lines shown; all are counted.
+const BAD_SHOWN: usize = 20;
+/// Unmerged signals an import lets pile up before it waits for the merge.
+const DELTA_MAX: usize = 65_536;
+
+/// How to read the list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportQuery {
+    signal_type: String,
+    format: Option<String>,
+    #[serde(default)]
+    strict: bool,
+}
+
+/// What an import did.
+#[derive(Default, Serialize)]
+pub struct ImportAnswer {
+    /// Contents added; durable and visible.
+    imported: u64,
+    /// Lines that were not taken.
+    bad: u64,
+    /// The first of them, with number and reason.
+    bad_lines: Vec<String>,
+    /// State that shows all of it.
+    generation: u64,
+    seconds: f64,
+}
+
+/// `POST /api/v1/banks/{name}/import?signal_type=T[&format=lines|csv|ndjson][&strict=true]`, the list as body.
+///
+/// Batches are durable one by one: an import that breaks off has added what its answer, or `bank show`, says.
+/// Sent again under the same `Idempotency-Key`, it adds only what is missing.
+pub async fn import(
+    State(admin): State<Arc<Admin>>,
+    Path(bank): Path<String>,
+    query: Result<Query<ImportQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<ImportAnswer>, Refusal> {
+    let Query(query) = query?;
+    let kind = SignalType::from_name(&query.signal_type).map_err(|error| Refusal::bad(error.to_string()))?;
+    let format = query.format.as_deref().map(str::parse::<Format>).transpose();
+    let format = format.map_err(|error| Refusal::bad(error.to_string()))?;
+    let id = request_id(&headers)?;
+    if admin.loaded()?.banks.state().directory.named(&bank).is_none() {
+        return Err(no_bank(&bank));
+    }
+    let (sender, receiver) = bounded(16);
+    let feeding = feed(body, sender);
+    let reading = blocking(move || {
+        let loaded = admin.loaded()?;
+        read(loaded, Job { bank, kind, format, strict: query.strict, id }, ChannelReader::new(receiver))
+    });
+    let ((), answer) = futures_lite::future::zip(feeding, reading).await;
+    answer.map(Json)
+}
+
+struct Job {
+    bank: String,
+    kind: SignalType,
+    format: Option<Format>,
+    strict: bool,
+    id: Option<RequestId>,
+}
+
+fn read(loaded: &Loaded, job: Job, body: ChannelReader) -> Result<ImportAnswer, Refusal> {
+    let started = Instant::now();
+    let mut records = Records::open(BufReader::new(body), job.format, job.kind)
+        .map_err(|error| Refusal::bad(error.to_string()))?;
+    let mut answer = ImportAnswer::default();
+    let (mut batch, mut number) = (Vec::with_capacity(BATCH), 0);
+    loop {
+        match records.next() {
+            Some(Ok(record)) => {
+                batch.push(NewContent { signals: vec![record.signal], note: record.note.unwrap_or_default() });
+                if batch.len() == BATCH {
+                    number += 1;
+                    write(loaded, &job, number, std::mem::take(&mut batch), &mut answer)?;
+                }
+            }
+            Some(Err(ImportError::Line(bad))) if !job.strict => {
+                answer.bad += 1;
+                if answer.bad_lines.len() < BAD_SHOWN {
+                    answer.bad_lines.push(bad.to_string());
+                }
+            }
+            Some(Err(error)) => {
+                return Err(Refusal::bad(format!("{error}; {} contents before it are imported", answer.imported)));
+            }
+            None => break,
+        }
+    }
+    write(loaded, &job, number + 1, batch, &mut answer)?;
+    answer.seconds = started.elapsed().as_secs_f64();
+    Ok(answer)
+}
+
+fn write(
+    loaded: &Loaded,
+    job: &Job,
+    number: u64,
+    contents: Vec<NewContent>,
+    answer: &mut ImportAnswer,
+) -> Result<(), Refusal> {
+    while loaded.banks.state().pdq.unmerged() > DELTA_MAX {
+        std::thread::sleep(Duration::from_millis(2)); // lookups stay fast: the merge sets the pace
+    }
+    let change = BankChange::Add { bank: job.bank.clone(), contents };
+    let done = loaded.curator.change_blocking(BankRequest { id: job.id.map(|id| id.part(number)), change })?;
+    answer.imported += done.contents;
+    answer.generation = done.generation.0;
+    Ok(())
+}
+
+/// Passes the body on, chunk by chunk, as fast as it is read.
+async fn feed(body: Body, sender: Sender<io::Result<Bytes>>) {
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        if sender.send(chunk.map_err(io::Error::other)).await.is_err() {
+            return; // the reader has given its answer
+        }
+    }
+}
+
+/// The receiving end of a body as a blocking reader.
+struct ChannelReader {
+    chunks: Receiver<io::Result<Bytes>>,
+    chunk: Bytes,
+}
+
+impl ChannelReader {
+    fn new(chunks: Receiver<io::Result<Bytes>>) -> Self {
+        Self { chunks, chunk: Bytes::new() }
+    }
+}
+
+impl Read for ChannelReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.chunks.recv_blocking() {
+                Ok(chunk) => self.chunk = chunk?,
+                Err(_) => return Ok(0), // the end of the body
+            }
+        }
+        let count = into.len().min(self.chunk.len());
+        into[..count].copy_from_slice(&self.chunk.split_to(count));
+        Ok(count)
+    }
+}
+
+/// `GET /api/v1/banks/{name}/export`: NDJSON, a content a line, in a form `import` takes back.
+pub async fn export(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+) -> Result<impl IntoResponse, Refusal> {
+    let loaded = admin.loaded()?;
+    let Some(id) = loaded.banks.state().directory.named(&name).map(|bank| bank.id) else {
+        return Err(no_bank(&name));
+    };
+    // Through the case database's sibling: the store the banks live in.
+    let store = loaded.banks.store();
+    let (sender, receiver) = bounded::<io::Result<Bytes>>(16);
+    tokio::task::spawn_blocking(move || write_lines(&*store, id, &sender));
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((StatusCode::OK, headers, Body::from_stream(receiver)))
+}
+
+fn write_lines(store: &dyn Store, bank: BankId, lines: &Sender<io::Result<Bytes>>) {
+    let (from, to) = (content_key(bank, ContentId(0)), content_key(BankId(bank.0 + 1), ContentId(0)));
+    let (mut signals, mut text, mut failed) = (Vec::new(), String::new(), None);
+    let outcome = store.scan(Keyspace::Contents, Range::between(&from, &to), &mut |key, row| {
+        let read = read_content_key(key).and_then(|key| Ok((key.1, decode_content(row, &mut signals)?.to_string())));
+        match read {
+            Ok((content, note)) => {
+                for signal in &signals {
+                    let line = json!({ "signal": signal.to_string(), "signal_type": signal.kind(), "content": content, "note": note });
+                    text.push_str(&format!("{line}\n"));
+                }
+            }
+            Err(error) => {
+                failed = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
+        if text.len() > 64 << 10 && lines.send_blocking(Ok(std::mem::take(&mut text).into())).is_err() {
+            return ControlFlow::Break(()); // nobody reads on
+        }
+        ControlFlow::Continue(())
+    });
+    let last = match outcome.err().or(failed) {
+        // A broken stream tells the client that the list is not whole.
+        Some(error) => Err(io::Error::other(error.to_string())),
+        None => Ok(text.into()),
+    };
+    let _ = lines.send_blocking(last);
+}

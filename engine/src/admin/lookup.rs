@@ -1,0 +1,94 @@
+//! Lookups over HTTP: for operators and the command line. Pipelines use the binary port.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use index::{Distance, Found, Scratch, Signal, SignalType};
+use serde::{Deserialize, Serialize};
+
+use super::cases::blocking;
+use super::{Admin, Refusal};
+
+const SIGNALS_MAX: usize = 1000;
+
+/// Body of a lookup.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookupBody {
+    signal_type: String,
+    signals: Vec<String>,
+    #[serde(default)]
+    threshold: Option<u16>,
+}
+
+/// One signal and what matched it.
+#[derive(Serialize)]
+pub struct LookupResult {
+    signal: String,
+    matches: Vec<MatchShown>,
+}
+
+/// One banked content within the threshold.
+#[derive(Serialize)]
+pub struct MatchShown {
+    bank: String,
+    content: u64,
+    distance: u16,
+}
+
+/// Answer of a lookup.
+#[derive(Serialize)]
+pub struct LookupAnswer {
+    generation: u64,
+    results: Vec<LookupResult>,
+}
+
+/// `POST /api/v1/lookup {"signal_type", "signals": [hex…], "threshold"?}`
+pub async fn lookup(
+    State(admin): State<Arc<Admin>>,
+    body: Result<Json<LookupBody>, JsonRejection>,
+) -> Result<Json<LookupAnswer>, Refusal> {
+    let Json(body) = body?;
+    let state = admin.loaded()?.banks.state_owned();
+    let bad = |error: index::SignalError| Refusal::bad(error.to_string());
+    let kind = SignalType::from_name(&body.signal_type).map_err(bad)?;
+    if body.signals.len() > SIGNALS_MAX {
+        return Err(Refusal::bad(format!("{} signals in one request, {SIGNALS_MAX} at most", body.signals.len())));
+    }
+    let threshold = threshold(kind, body.threshold)?;
+    let signals = body.signals.iter().map(|text| Signal::parse(kind, text)).collect::<Result<Vec<_>, _>>().map_err(bad)?;
+    blocking(move || {
+        let mut found: Vec<Found> = Vec::new();
+        let mut scratch = Scratch::default();
+        match kind {
+            SignalType::Pdq => {
+                let hashes: Vec<_> = signals.iter().filter_map(|signal| match signal { Signal::Pdq(hash) => Some(*hash), _ => None }).collect();
+                state.pdq.search(&hashes, threshold, &mut scratch, &mut found);
+            }
+            SignalType::VideoMd5 => {
+                let hashes: Vec<_> = signals.iter().filter_map(|signal| match signal { Signal::VideoMd5(hash) => Some(*hash), _ => None }).collect();
+                state.md5.search(&hashes, threshold, &mut scratch, &mut found);
+            }
+        }
+        let mut results: Vec<LookupResult> =
+            signals.iter().map(|signal| LookupResult { signal: signal.to_string(), matches: Vec::new() }).collect();
+        for hit in found {
+            results[hit.query as usize].matches.push(MatchShown {
+                bank: state.directory.get(hit.bank).map_or_else(String::new, |bank| bank.name.to_string()),
+                content: hit.content.0,
+                distance: hit.distance.bits(),
+            });
+        }
+        Ok(Json(LookupAnswer { generation: state.generation.0, results }))
+    })
+    .await
+}
+
+fn threshold(kind: SignalType, asked: Option<u16>) -> Result<Distance, Refusal> {
+    let Some(bits) = asked else { return Ok(kind.threshold()) };
+    Distance::new(bits).filter(|distance| *distance <= kind.threshold_max()).ok_or_else(|| {
+        Refusal::bad(format!("threshold {bits}: {kind} takes 0 to {}", kind.threshold_max()))
+    })
+}

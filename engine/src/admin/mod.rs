@@ -1,0 +1,88 @@
+//! Admin HTTP: health, metrics, banks, hits, queues. Loopback by default.
+//!
+//! Runs on the control plane's runtime, never on a shard's thread. It answers from the first moment: while
+//! banks load, what needs them says 503 and how far loading is.
+
+mod answer;
+mod banks;
+mod cases;
+mod guard;
+mod health;
+mod import;
+mod lookup;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post};
+use index::bank::{Banks, LoadProgress};
+use index::store::Store;
+
+use crate::config::Config;
+use crate::curator::Curator;
+use crate::disk::Disk;
+use crate::metrics::Metrics;
+
+pub use answer::Refusal;
+
+/// What the routes work on once it is loaded.
+pub struct Loaded {
+    /// The banks.
+    pub banks: Arc<Banks>,
+    /// Where bank changes go.
+    pub curator: Curator,
+    /// The case database.
+    pub cases: Arc<dyn Store>,
+}
+
+/// Shared by all routes.
+pub struct Admin {
+    /// The configuration.
+    pub config: Config,
+    /// Set when loading is done.
+    pub loaded: OnceLock<Loaded>,
+    /// How far loading is.
+    pub progress: LoadProgress,
+    /// The data directory's disk.
+    pub disk: Arc<Disk>,
+    /// Everything counted.
+    pub metrics: Arc<Metrics>,
+    /// Set when the shards take traffic; cleared when the program drains.
+    pub accepting: AtomicBool,
+}
+
+impl Admin {
+    /// The loaded parts, or 503 with the progress.
+    pub fn loaded(&self) -> Result<&Loaded, Refusal> {
+        self.loaded.get().ok_or_else(|| {
+            let contents = self.progress.contents.load(std::sync::atomic::Ordering::Relaxed);
+            Refusal::loading(contents)
+        })
+    }
+}
+
+/// Every route.
+pub fn routes(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/api/v1/index", get(health::index))
+        .route("/api/v1/banks", get(banks::list).post(banks::create))
+        .route("/api/v1/banks/{name}", get(banks::show).delete(banks::remove))
+        .route("/api/v1/banks/{name}/contents", post(banks::add))
+        .route("/api/v1/banks/{name}/contents/{content}", delete(banks::remove_content))
+        .route("/api/v1/banks/{name}/import", post(import::import))
+        .route("/api/v1/banks/{name}/export", get(import::export))
+        .route("/api/v1/lookup", post(lookup::lookup))
+        .route("/api/v1/hits", get(cases::hits))
+        .route("/api/v1/hits/{position}", get(cases::hit))
+        .route("/api/v1/queues", get(cases::queues))
+        .route("/api/v1/queues/{name}", get(cases::queue))
+        .fallback(answer::no_route)
+        .method_not_allowed_fallback(answer::no_method)
+        .layer(from_fn_with_state(admin.clone(), guard::check))
+        .with_state(admin)
+}

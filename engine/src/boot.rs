@@ -1,0 +1,165 @@
+//! From nothing to 'accepts traffic', in order, and back.
+//!
+//! Order matters: ports and data directory are checked before anything is loaded; admin HTTP answers while
+//! banks load; the shards listen last. Draining goes the other way, so that what was taken is settled.
+
+mod control;
+mod shards;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use index::Kernel;
+use index::bank::{Banks, LoadProgress};
+use index::store::{DataDir, Database, RocksStore, Store, StoreOptions, WindowLimits};
+use reporter::{Router, RuleTable};
+
+use crate::admin::{Admin, Loaded};
+use crate::cli::Serve;
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::disk::Disk;
+use crate::ledger::{self, LedgerParts};
+use crate::metrics::Metrics;
+use crate::{curator, merge, routing};
+
+/// Runs the server until SIGTERM or SIGINT.
+pub fn serve(args: Serve) -> Result<ExitCode> {
+    let config = Config::resolve(args.settings, args.config.as_deref())?;
+    if args.print_config {
+        print!("{}", config.show());
+        return Ok(ExitCode::SUCCESS);
+    }
+    start_logging(&config.log)?;
+    let started = Instant::now();
+    let kernel = Kernel::choose()?;
+    let rules = Arc::new(load_rules(&config)?);
+    let admin_port = bind_admin(config.admin)?;
+    refuse_taken_port(config.listen)?;
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let bank_store = open_store(&data_dir, Database::Bank)?;
+    let case_store = open_store(&data_dir, Database::Case)?;
+
+    let admin = Arc::new(Admin {
+        loaded: OnceLock::new(),
+        progress: LoadProgress::default(),
+        disk: Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes)),
+        metrics: Arc::new(Metrics::new(config.cores, kernel.name())),
+        accepting: AtomicBool::new(false),
+        config,
+    });
+    let admin_address = admin_port.local_addr()?;
+    let control = control::start(admin.clone(), admin_port)?;
+
+    let banks = Banks::load(bank_store, admin.config.durability, WindowLimits::default(), &admin.progress)?;
+    let banks = Arc::new(banks);
+    let (bell, merging) = merge::start(banks.clone())?;
+    bell.ring();
+    let (curator, curating) = curator::start(banks.clone(), admin.disk.clone(), bell)?;
+    let (router_bell, router_rings) = sync_channel(1);
+    let (ledger, logging) = ledger::start(LedgerParts {
+        store: case_store.clone(),
+        disk: admin.disk.clone(),
+        durability: admin.config.durability,
+        window: WindowLimits::default(),
+        router: router_bell,
+        counts: admin.metrics.ledger.clone(),
+    })?;
+    let router = Router::new(case_store.clone(), rules.clone(), now_ms)?;
+    let routing = routing::start(router, admin.disk.clone(), admin.metrics.router.clone(), router_rings)?;
+    let shards = shards::start(&admin, &banks, &rules, ledger)?;
+    admin
+        .loaded
+        .set(Loaded { banks: banks.clone(), curator, cases: case_store })
+        .map_err(|_| anyhow!("loaded twice"))?;
+    admin.accepting.store(true, Ordering::Release);
+    announce(&admin, shards.listen, admin_address, &banks, started)?;
+
+    control.wait_for_signal();
+    tracing::info!("draining");
+    admin.accepting.store(false, Ordering::Release);
+    shards.drain(); // the last senders to the ledger go with them
+    join("ledger", logging)?;
+    join("router", routing)?;
+    control.stop()?; // and with it the last sender to the curator
+    drop(admin);
+    join("curator", curating)?;
+    join("merge", merging)?;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_logging(filter: &str) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .parse(filter)
+        .with_context(|| format!("--log '{filter}' is not a log filter"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+fn load_rules(config: &Config) -> Result<RuleTable> {
+    let Some(path) = &config.rules else { return Ok(RuleTable::default()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read rules file {}", path.display()))?;
+    RuleTable::parse(&text).with_context(|| format!("rules file {}", path.display()))
+}
+
+fn bind_admin(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on --admin {address}: stop what uses the port, or give another"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Shards share their port by SO_REUSEPORT, so a second server on it would not fail: it would take half the
+/// traffic. Whoever answers there is not us.
+fn refuse_taken_port(address: SocketAddr) -> Result<()> {
+    let mut target = address;
+    if target.ip().is_unspecified() {
+        target.set_ip(if target.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    if address.port() != 0 && TcpStream::connect_timeout(&target, Duration::from_millis(500)).is_ok() {
+        bail!("cannot listen on --listen {address}: the port is in use; stop what uses it, or give another");
+    }
+    Ok(())
+}
+
+fn open_store(data_dir: &DataDir, database: Database) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(RocksStore::open(data_dir.path(), database, StoreOptions::default())?))
+}
+
+/// The line programs wait for, on stdout; and the one for people, in the log.
+fn announce(admin: &Admin, listen: SocketAddr, address: SocketAddr, banks: &Banks, started: Instant) -> Result<()> {
+    let state = banks.state();
+    tracing::info!(
+        listen = %listen,
+        admin = %format!("http://{address}"),
+        shards = admin.config.cores,
+        reactor = admin.metrics.reactor(),
+        kernel = admin.metrics.kernel(),
+        banks = state.directory.list().len(),
+        pdq = state.pdq.len(),
+        video_md5 = state.md5.len(),
+        seconds = started.elapsed().as_secs_f32(),
+        "ready"
+    );
+    let line = serde_json::json!({
+        "ready": true,
+        "listen": listen.to_string(),
+        "admin": address.to_string(),
+        "pid": std::process::id(),
+    });
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()?;
+    Ok(())
+}
+
+fn join(name: &str, thread: std::thread::JoinHandle<()>) -> Result<()> {
+    thread.join().map_err(|_| anyhow!("the {name} thread panicked; see the log"))
+}

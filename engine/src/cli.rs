@@ -1,0 +1,147 @@
+//! The command line: what each verb takes. Nothing here does anything.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Settings;
+
+/// Exact matching of known abuse imagery, routing of hits, reporting.
+#[derive(Debug, Parser)]
+#[command(name = "hashward", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the server
+    Serve(Serve),
+    /// Make, fill, show and remove banks of a running server
+    Bank(BankArgs),
+    /// Ask a running server which banked contents match
+    Lookup(Lookup),
+    /// Hash files: one JSON line each
+    Hash(Hash),
+    /// Show the whole way on this machine, step by step, with figures
+    Demo(Demo),
+}
+
+/// `hashward serve`
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// TOML file with settings; flags and HASHWARD_… variables win over it
+    #[arg(long, env = "HASHWARD_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Print the resulting configuration, secrets masked, and exit
+    #[arg(long)]
+    pub print_config: bool,
+    /// Everything a flag can set.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Where the running server is.
+#[derive(Debug, Args)]
+pub struct Server {
+    /// Admin URL of the running server
+    #[arg(long = "admin", env = "HASHWARD_ADMIN", default_value = "http://127.0.0.1:7480")]
+    pub admin: String,
+}
+
+/// `hashward bank`
+#[derive(Debug, Args)]
+pub struct BankArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub server: Server,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: BankVerb,
+}
+
+/// What can be done to banks.
+#[derive(Debug, Subcommand)]
+pub enum BankVerb {
+    /// Make an empty bank
+    Create {
+        /// A-Z, 0-9 and _, not starting with a digit
+        name: String,
+    },
+    /// List the banks
+    List,
+    /// Show one bank
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Remove a bank with all its contents
+    Delete {
+        /// Its name
+        name: String,
+    },
+    /// Add a hash list to a bank
+    Import(Import),
+    /// Print a bank as NDJSON
+    Export {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `hashward bank import`
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The bank
+    pub name: String,
+    /// Type of the signals in the file
+    #[arg(long)]
+    pub signal_type: String,
+    /// One hex signal a line, CSV with header (signal,quality,note,…), or NDJSON; `-` reads standard input
+    pub file: PathBuf,
+    /// lines, csv or ndjson [default: seen from the file's beginning]
+    #[arg(long)]
+    pub format: Option<String>,
+    /// Stop at the first bad line instead of skipping it
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// `hashward lookup`
+#[derive(Debug, Args)]
+pub struct Lookup {
+    /// Which server.
+    #[command(flatten)]
+    pub server: Server,
+    /// Type of the signals
+    #[arg(long)]
+    pub signal_type: String,
+    /// Bits that may differ [default: the type's own]
+    #[arg(long)]
+    pub threshold: Option<u16>,
+    /// Signals in hex
+    #[arg(required = true)]
+    pub signals: Vec<String>,
+}
+
+/// `hashward hash`
+#[derive(Debug, Args)]
+pub struct Hash {
+    /// Files; pictures get a PDQ hash, every file its digests
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// `hashward demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// End by itself instead of staying up until Ctrl-C
+    #[arg(long)]
+    pub exit: bool,
+    /// Hashes to seed
+    #[arg(long, default_value_t = 200_000)]
+    pub hashes: u64,
+}

@@ -1,0 +1,8 @@
+//! Wall-clock time, for stamps only. Deadlines use `Instant`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970 (UTC). A clock set before 1970 reads as 0.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

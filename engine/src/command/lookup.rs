@@ -1,0 +1,19 @@
+//! `hashward lookup`: which banked contents match these signals.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::http::Api;
+use crate::cli::Lookup;
+
+/// Asks the server; one JSON line per signal, in order.
+pub fn run(args: Lookup) -> Result<ExitCode> {
+    let body = json!({ "signal_type": args.signal_type, "signals": args.signals, "threshold": args.threshold });
+    let answer = Api::new(&args.server.admin).post("/api/v1/lookup", &body)?;
+    for result in answer["results"].as_array().context("the server's answer has no results")? {
+        println!("{result}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,412 @@
+//! Configuration: flag, then `HASHWARD_…` environment, then TOML file, then default.
+//!
+//! A setting is defined once, in [`Settings`]: clap reads flags and environment into it, serde the file.
+//! [`Config`] is what the settings mean, checked; the rest of the program sees only that.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use index::store::Durability;
+use serde::{Deserialize, Serialize};
+
+macro_rules! settings {
+    ($( $(#[doc = $doc:literal])+ $name:ident: $kind:ty = $env:literal, )+) => {
+        /// What was set, by whichever source; absent means 'not set there'.
+        #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Settings {
+            $(
+                $(#[doc = $doc])+
+                #[arg(long, env = $env, value_name = stringify!($kind), hide_env_values = true)]
+                pub $name: Option<$kind>,
+            )+
+            /// Development routes
+            #[arg(long, env = "HASHWARD_DEV", num_args = 0..=1, default_missing_value = "true", value_name = "bool")]
+            pub dev: Option<bool>,
+            /// Bearer token both ports ask for. Not a flag: arguments are visible to every process.
+            #[arg(skip)]
+            pub token: Option<Secret>,
+        }
+
+        impl Settings {
+            /// These settings, and where they are silent, the others.
+            pub fn or(self, other: Settings) -> Settings {
+                Settings { $( $name: self.$name.or(other.$name), )+ dev: self.dev.or(other.dev), token: self.token.or(other.token) }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Where everything durable lies [default: ./hashward-data]
+    data_dir: PathBuf = "HASHWARD_DATA_DIR",
+    /// Binary protocol [default: 127.0.0.1:7400; port 0 picks a free one]
+    listen: SocketAddr = "HASHWARD_LISTEN",
+    /// Admin HTTP [default: 127.0.0.1:7480; port 0 picks a free one]
+    admin: SocketAddr = "HASHWARD_ADMIN_LISTEN",
+    /// Further host name under which the admin port may be called (the Host header is checked)
+    admin_host: String = "HASHWARD_ADMIN_HOST",
+    /// File with the bearer token that both ports ask for (or set HASHWARD_TOKEN); needed beyond loopback
+    token_file: PathBuf = "HASHWARD_TOKEN_FILE",
+    /// Shards, one thread each [default: CPUs - 1, at least 1]
+    cores: usize = "HASHWARD_CORES",
+    /// auto, glommio or epoll [default: auto]
+    reactor: Reactor = "HASHWARD_REACTOR",
+    /// TOML file with the routing rules
+    rules: PathBuf = "HASHWARD_RULES",
+    /// What an acknowledgement is worth: sync (survives a power cut) or wal (survives kill -9) [default: sync]
+    durability: DurabilityWord = "HASHWARD_DURABILITY",
+    /// Free bytes below which nothing more is written [default: 256 MiB or 5 % of the disk, the smaller]
+    disk_reserve_bytes: u64 = "HASHWARD_DISK_RESERVE_BYTES",
+    /// Connections a shard accepts [default: 1024]
+    connections_max: usize = "HASHWARD_CONNECTIONS_MAX",
+    /// Largest frame in bytes [default: 1 MiB]
+    frame_bytes_max: usize = "HASHWARD_FRAME_BYTES_MAX",
+    /// Hashes in one frame [default: 4096]
+    hashes_max: usize = "HASHWARD_HASHES_MAX",
+    /// Submits a connection may have waiting for their acknowledgement [default: 64]
+    window_frames: u32 = "HASHWARD_WINDOW_FRAMES",
+    /// Matches listed per hash, nearest first; all are counted [default: 256]
+    matches_max: usize = "HASHWARD_MATCHES_MAX",
+    /// Seconds a connection may stay silent [default: 60]
+    idle_seconds: u64 = "HASHWARD_IDLE_SECONDS",
+    /// Seconds from a frame's first byte to its last [default: 5]
+    frame_seconds: u64 = "HASHWARD_FRAME_SECONDS",
+    /// What to log, as `level` or `module=level,…` [default: info]
+    log: String = "HASHWARD_LOG",
+}
+
+/// Which reactor drives the shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reactor {
+    /// Glommio where the kernel allows io_uring, else epoll.
+    #[default]
+    Auto,
+    /// io_uring.
+    Glommio,
+    /// epoll.
+    Epoll,
+}
+
+/// The durabilities an operator may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilityWord {
+    /// Survives kill -9.
+    Wal,
+    /// Survives a power cut.
+    Sync,
+}
+
+/// A text that never shows itself.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for comparing and sending only.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("***")
+    }
+}
+
+/// What the settings mean.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// See [`Settings::data_dir`]; so the others of the same name.
+    pub data_dir: PathBuf,
+    /// Binary protocol.
+    pub listen: SocketAddr,
+    /// Admin HTTP.
+    pub admin: SocketAddr,
+    /// Further allowed host name.
+    pub admin_host: Option<String>,
+    /// Token both ports ask for.
+    pub token: Option<Secret>,
+    /// Shards.
+    pub cores: usize,
+    /// Reactor.
+    pub reactor: Reactor,
+    /// Rules file.
+    pub rules: Option<PathBuf>,
+    /// Development routes.
+    pub dev: bool,
+    /// What an acknowledgement is worth.
+    pub durability: Durability,
+    /// Free bytes below which nothing more is written; `None` is the default share of the disk.
+    pub disk_reserve_bytes: Option<u64>,
+    /// Limits of the binary port.
+    pub limits: Limits,
+    /// Log filter.
+    pub log: String,
+}
+
+/// Limits of the binary port: each is stated in Welcome or has a metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections a shard accepts.
+    pub connections_max: usize,
+    /// Largest frame in bytes.
+    pub frame_bytes_max: usize,
+    /// Hashes in one frame.
+    pub hashes_max: usize,
+    /// Submits waiting per connection.
+    pub window_frames: u32,
+    /// Matches listed per hash.
+    pub matches_max: usize,
+    /// Bytes of answers a slow reader may let pile up before the connection is read no further.
+    pub output_bytes_max: usize,
+    /// Silence before a connection is closed.
+    pub idle: Duration,
+    /// From a frame's first byte to its last.
+    pub frame: Duration,
+    /// From connect to Hello.
+    pub hello: Duration,
+    /// For a reader that takes nothing.
+    pub stalled: Duration,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {what} {path}: {reason}")]
+    Read {
+        /// Which file.
+        what: &'static str,
+        /// Where.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// The TOML file does not parse.
+    #[error("config file {path}: {reason}")]
+    Parse {
+        /// Where.
+        path: String,
+        /// Line and fault.
+        reason: String,
+    },
+    /// A port would be open to others without proof.
+    #[error(
+        "{port} {address} is not loopback, and there is no token: set HASHWARD_TOKEN or --token-file \
+         (32 characters or more), or listen on 127.0.0.1"
+    )]
+    OpenPort {
+        /// Which setting.
+        port: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The token is too short to be one.
+    #[error("the token has {found} characters; use 32 or more, for example from `openssl rand -hex 32`")]
+    WeakToken {
+        /// Its length.
+        found: usize,
+    },
+    /// A number is out of its range.
+    #[error("{name} is {found}, allowed is {allowed}")]
+    Range {
+        /// The setting.
+        name: &'static str,
+        /// What was set.
+        found: u64,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+}
+
+impl Config {
+    /// Brings the sources together: flags with environment already in `flags`, then the file.
+    pub fn resolve(flags: Settings, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let from_file = file.map(read_file).transpose()?.unwrap_or_default();
+        let environment = Settings { token: std::env::var("HASHWARD_TOKEN").ok().map(Secret), ..Settings::default() };
+        let settings = flags.or(environment).or(from_file);
+        let token = match (settings.token, &settings.token_file) {
+            (Some(token), _) => Some(token),
+            (None, Some(path)) => Some(Secret(read("token file", path)?.trim().to_string())),
+            (None, None) => None,
+        };
+        let config = Config {
+            data_dir: settings.data_dir.unwrap_or_else(|| "hashward-data".into()),
+            listen: settings.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7400))),
+            admin: settings.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7480))),
+            admin_host: settings.admin_host,
+            token,
+            cores: settings.cores.unwrap_or_else(default_cores),
+            reactor: settings.reactor.unwrap_or_default(),
+            rules: settings.rules,
+            dev: settings.dev.unwrap_or(false),
+            durability: match settings.durability {
+                Some(DurabilityWord::Wal) => Durability::Wal,
+                Some(DurabilityWord::Sync) | None => Durability::Sync,
+            },
+            disk_reserve_bytes: settings.disk_reserve_bytes,
+            limits: Limits {
+                connections_max: settings.connections_max.unwrap_or(1024),
+                frame_bytes_max: settings.frame_bytes_max.unwrap_or(1 << 20),
+                hashes_max: settings.hashes_max.unwrap_or(4096),
+                window_frames: settings.window_frames.unwrap_or(64),
+                matches_max: settings.matches_max.unwrap_or(256),
+                output_bytes_max: 1 << 20,
+                idle: Duration::from_secs(settings.idle_seconds.unwrap_or(60)),
+                frame: Duration::from_secs(settings.frame_seconds.unwrap_or(5)),
+                hello: Duration::from_secs(3),
+                stalled: Duration::from_secs(10),
+            },
+            log: settings.log.unwrap_or_else(|| "info".to_string()),
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        for (port, address) in [("--listen", self.listen), ("--admin", self.admin)] {
+            if !address.ip().is_loopback() && self.token.is_none() {
+                return Err(ConfigError::OpenPort { port, address });
+            }
+        }
+        if let Some(token) = &self.token
+            && token.reveal().len() < 32
+        {
+            return Err(ConfigError::WeakToken { found: token.reveal().len() });
+        }
+        let limits = &self.limits;
+        for (name, found, low, high, allowed) in [
+            ("cores", self.cores, 1, 1024, "1 to 1024"),
+            ("connections_max", limits.connections_max, 1, 1 << 20, "1 to 1048576"),
+            ("frame_bytes_max", limits.frame_bytes_max, 4096, 64 << 20, "4096 to 67108864"),
+            ("hashes_max", limits.hashes_max, 1, 65_536, "1 to 65536"),
+            ("window_frames", limits.window_frames as usize, 1, 65_536, "1 to 65536"),
+            ("matches_max", limits.matches_max, 1, 4096, "1 to 4096"),
+        ] {
+            if !(low..=high).contains(&found) {
+                return Err(ConfigError::Range { name, found: found as u64, allowed });
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration as TOML, secrets masked.
+    pub fn show(&self) -> String {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            data_dir: &'a Path,
+            listen: SocketAddr,
+            admin: SocketAddr,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            admin_host: &'a Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            token: Option<&'a str>,
+            cores: usize,
+            reactor: Reactor,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            rules: &'a Option<PathBuf>,
+            dev: bool,
+            durability: Durability,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            disk_reserve_bytes: Option<u64>,
+            connections_max: usize,
+            frame_bytes_max: usize,
+            hashes_max: usize,
+            window_frames: u32,
+            matches_max: usize,
+            idle_seconds: u64,
+            frame_seconds: u64,
+            log: &'a str,
+        }
+        let shown = Shown {
+            data_dir: &self.data_dir,
+            listen: self.listen,
+            admin: self.admin,
+            admin_host: &self.admin_host,
+            token: self.token.as_ref().map(|_| "***"),
+            cores: self.cores,
+            reactor: self.reactor,
+            rules: &self.rules,
+            dev: self.dev,
+            durability: self.durability,
+            disk_reserve_bytes: self.disk_reserve_bytes,
+            connections_max: self.limits.connections_max,
+            frame_bytes_max: self.limits.frame_bytes_max,
+            hashes_max: self.limits.hashes_max,
+            window_frames: self.limits.window_frames,
+            matches_max: self.limits.matches_max,
+            idle_seconds: self.limits.idle.as_secs(),
+            frame_seconds: self.limits.frame.as_secs(),
+            log: &self.log,
+        };
+        toml::to_string(&shown).expect("a flat table of plain values")
+    }
+}
+
+fn default_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cpus| cpus.get().saturating_sub(1).max(1))
+}
+
+fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
+        what,
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+fn read_file(path: &Path) -> Result<Settings, ConfigError> {
+    toml::from_str(&read("config file", path)?).map_err(|error| ConfigError::Parse {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(toml: &str) -> Settings {
+        toml::from_str(toml).unwrap()
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "cores = 3\nidle_seconds = 7\n").unwrap();
+        let flags = Settings { cores: Some(5), ..Settings::default() };
+        let config = Config::resolve(flags, Some(file.path())).unwrap();
+        assert_eq!((config.cores, config.limits.idle.as_secs(), config.limits.hashes_max), (5, 7, 4096));
+    }
+
+    #[test]
+    fn a_port_beyond_loopback_needs_a_token_and_the_token_never_shows() {
+        let open = settings("listen = '0.0.0.0:7400'");
+        let error = Config::resolve(open.clone(), None).unwrap_err().to_string();
+        assert!(error.contains("--listen 0.0.0.0:7400") && error.contains("HASHWARD_TOKEN"), "{error}");
+
+        let weak = Settings { token: Some(Secret("hunter2".into())), ..open.clone() };
+        assert!(Config::resolve(weak, None).unwrap_err().to_string().contains("32 or more"));
+
+        let token = "0123456789abcdef0123456789abcdef";
+        let config = Config::resolve(Settings { token: Some(Secret(token.into())), ..open }, None).unwrap();
+        assert!(!config.show().contains(token) && !format!("{config:?}").contains(token));
+        assert!(config.show().contains("token = \"***\""));
+    }
+
+    #[test]
+    fn unknown_settings_and_bad_numbers_are_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "coers = 3\n").unwrap();
+        let error = Config::resolve(Settings::default(), Some(file.path())).unwrap_err().to_string();
+        assert!(error.contains("coers") && error.contains("line 1"), "{error}");
+        let error = Config::resolve(settings("cores = 0"), None).unwrap_err().to_string();
+        assert_eq!(error, "cores is 0, allowed is 1 to 1024");
+    }
+}

@@ -1,0 +1,194 @@
+//! Everything counted, in Prometheus' words.
+//!
+//! Shards count in atomics of their own; what lies elsewhere (banks, log, queues) is read when scraped.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::admin::Admin;
+use crate::ledger::LedgerCounts;
+use crate::routing::RouterCounts;
+
+/// What one shard counts. Only its own thread writes.
+#[derive(Debug, Default)]
+pub struct ShardCounts {
+    /// Connections open now.
+    pub connections: AtomicU64,
+    /// Frames taken.
+    pub frames: AtomicU64,
+    /// Hashes looked up.
+    pub lookups: AtomicU64,
+    /// Hashes that matched.
+    pub hits: AtomicU64,
+    /// Frames answered Busy.
+    pub busy: AtomicU64,
+    /// Frames answered with an error.
+    pub errors: AtomicU64,
+    /// Connections closed for a limit (idle, stalled, half a frame, too many).
+    pub closed: AtomicU64,
+    /// Nanoseconds spent searching.
+    pub search_nanos: AtomicU64,
+}
+
+/// Counts on behalf of everyone; shown by `/metrics`.
+#[derive(Debug)]
+pub struct Metrics {
+    /// One per shard.
+    pub shards: Vec<Arc<ShardCounts>>,
+    /// The hit log's.
+    pub ledger: Arc<LedgerCounts>,
+    /// The router's.
+    pub router: Arc<RouterCounts>,
+    kernel: &'static str,
+    reactor: OnceLock<&'static str>,
+}
+
+impl Metrics {
+    /// Zeroes for so many shards.
+    pub fn new(shards: usize, kernel: &'static str) -> Self {
+        Self {
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+            ledger: Arc::default(),
+            router: Arc::default(),
+            kernel,
+            reactor: OnceLock::new(),
+        }
+    }
+
+    /// The distance kernel in use.
+    pub fn kernel(&self) -> &'static str {
+        self.kernel
+    }
+
+    /// Says which reactor drives the shards.
+    pub fn set_reactor(&self, name: &'static str) {
+        self.reactor.get_or_init(|| name);
+    }
+
+    /// The reactor in use; empty before the shards start.
+    pub fn reactor(&self) -> &'static str {
+        self.reactor.get().copied().unwrap_or("")
+    }
+
+    /// All metrics as text.
+    pub fn render(&self, admin: &Admin) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Scrape::take(self, admin)));
+        let mut text = String::new();
+        // Writing to a String does not fail; an encoder error would be a fault of ours and shows as a gap.
+        if let Err(error) = encode(&mut text, &registry) {
+            tracing::error!(%error, "metrics could not be encoded");
+        }
+        text
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// One sample: name, help, kind, labels, value.
+#[derive(Debug)]
+struct Sample {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    rows: Vec<(Vec<(&'static str, String)>, f64)>,
+}
+
+/// All samples of one scrape.
+#[derive(Debug)]
+struct Scrape(Vec<Sample>);
+
+impl Scrape {
+    fn take(metrics: &Metrics, admin: &Admin) -> Self {
+        let mut samples = Vec::new();
+        let mut add = |name, help, kind, rows| samples.push(Sample { name, help, kind, rows });
+        let read = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
+        type Pick = fn(&ShardCounts) -> &AtomicU64;
+        let per_shard: [(&'static str, &'static str, Kind, Pick); 7] = [
+            ("hashward_connections", "Connections open", Kind::Gauge, |shard| &shard.connections),
+            ("hashward_frames", "Frames taken", Kind::Counter, |shard| &shard.frames),
+            ("hashward_lookups", "Hashes looked up", Kind::Counter, |shard| &shard.lookups),
+            ("hashward_lookup_hits", "Hashes that matched", Kind::Counter, |shard| &shard.hits),
+            ("hashward_busy", "Frames answered Busy", Kind::Counter, |shard| &shard.busy),
+            ("hashward_errors", "Frames answered with an error", Kind::Counter, |shard| &shard.errors),
+            ("hashward_closed", "Connections closed for a limit", Kind::Counter, |shard| &shard.closed),
+        ];
+        let label = |at: usize| vec![("shard", at.to_string())];
+        for (name, help, kind, pick) in per_shard {
+            let rows = metrics.shards.iter().enumerate().map(|(at, shard)| (label(at), read(pick(shard)))).collect();
+            add(name, help, kind, rows);
+        }
+        let seconds = metrics.shards.iter().enumerate();
+        let seconds = seconds.map(|(at, shard)| (label(at), read(&shard.search_nanos) / 1e9)).collect();
+        add("hashward_search_seconds", "Time spent searching", Kind::Counter, seconds);
+        let one = |value: f64| vec![(Vec::new(), value)];
+        let ledger = &metrics.ledger;
+        add("hashward_hits_logged", "Hits made durable since start", Kind::Counter, one(read(&ledger.hits)));
+        add("hashward_log_commits", "Synced commits of the hit log since start", Kind::Counter, one(read(&ledger.commits)));
+        add("hashward_replays", "Submits answered from the replay window", Kind::Counter, one(read(&ledger.replays)));
+        add("hashward_log_position", "Newest position in the hit log", Kind::Gauge, one(read(&ledger.last_position)));
+        let router = &metrics.router;
+        add("hashward_routed", "Hits routed since start", Kind::Counter, one(read(&router.routed)));
+        add("hashward_router_position", "Position the router has reached", Kind::Gauge, one(read(&router.cursor)));
+        add("hashward_router_failed", "1 while the router cannot go on", Kind::Gauge, one(read(&router.failed)));
+        add("hashward_disk_full", "1 while nothing is written", Kind::Gauge, one(f64::from(u8::from(admin.disk.is_full()))));
+        if let Ok(loaded) = admin.loaded() {
+            let state = loaded.banks.state_owned();
+            let kind = |name: &str| vec![("signal_type", name.to_string())];
+            let hashes = vec![(kind("pdq"), state.pdq.len() as f64), (kind("video_md5"), state.md5.len() as f64)];
+            add("hashward_index_hashes", "Signals that lookups are matched against", Kind::Gauge, hashes);
+            add("hashward_banks", "Banks", Kind::Gauge, one(state.directory.list().len() as f64));
+            add("hashward_generation", "Generation of the banks", Kind::Gauge, one(state.generation.0 as f64));
+        }
+        let build = vec![
+            ("version", env!("CARGO_PKG_VERSION").to_string()),
+            ("kernel", metrics.kernel.to_string()),
+            ("reactor", metrics.reactor().to_string()),
+        ];
+        add("hashward_build", "Version, distance kernel and reactor", Kind::Gauge, vec![(build, 1.0)]);
+        if let Some(bytes) = resident_bytes() {
+            add("process_resident_memory_bytes", "Resident memory", Kind::Gauge, one(bytes as f64));
+        }
+        Self(samples)
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for sample in &self.0 {
+            let counter = ConstCounter::new(0.0);
+            let gauge = ConstGauge::new(0.0);
+            let kind = match sample.kind {
+                Kind::Counter => counter.metric_type(),
+                Kind::Gauge => gauge.metric_type(),
+            };
+            let mut metric = encoder.encode_descriptor(sample.name, sample.help, None::<&Unit>, kind)?;
+            for (labels, value) in &sample.rows {
+                let row = metric.encode_family(labels)?;
+                match sample.kind {
+                    Kind::Counter => ConstCounter::new(*value).encode(row)?,
+                    Kind::Gauge => ConstGauge::new(*value).encode(row)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Resident memory of this process, from `/proc/self/statm`; `None` where there is none.
+pub fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

@@ -1,0 +1,119 @@
+//! What a shard keeps of one connection: bytes in, bytes out, and since when it waits for what.
+
+use std::time::{Duration, Instant};
+
+use super::drive::Bells;
+use crate::config::Limits;
+
+/// Bytes read at a time before Hello: 64 KiB of strangers' memory must go a long way.
+const STRANGER_BYTES: usize = 8 << 10;
+/// Bytes read at a time after it: a few dozen frames of 64 hashes.
+const PEER_BYTES: usize = 128 << 10;
+/// Largest frame before Hello: a Hello with a long token.
+const HELLO_BYTES_MAX: usize = 4 << 10;
+
+/// A connection of one shard. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId(pub u64);
+
+pub(super) struct Connection {
+    pub(super) bells: Bells,
+    /// Bytes received; `taken` of them are served.
+    pub(super) input: Vec<u8>,
+    pub(super) taken: usize,
+    /// Answers not yet handed to the reactor.
+    pub(super) output: Vec<u8>,
+    /// Bytes handed to the reactor that the peer has not taken.
+    in_flight: usize,
+    /// Submits that wait for the ledger.
+    pub(super) pending: u32,
+    /// Said Hello, and was let in.
+    pub(super) greeted: bool,
+    /// Reads no more.
+    pub(super) closing: bool,
+    opened: Instant,
+    last_input: Instant,
+    frame_since: Option<Instant>,
+    output_since: Option<Instant>,
+}
+
+impl Connection {
+    pub(super) fn new(bells: Bells, now: Instant) -> Self {
+        Self {
+            bells,
+            input: Vec::new(),
+            taken: 0,
+            output: Vec::new(),
+            in_flight: 0,
+            pending: 0,
+            greeted: false,
+            closing: false,
+            opened: now,
+            last_input: now,
+            frame_since: None,
+            output_since: None,
+        }
+    }
+
+    pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
+        self.last_input = now;
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Largest frame this peer may send.
+    pub(super) fn frame_bytes_max(&self, limits: &Limits) -> usize {
+        if self.greeted { limits.frame_bytes_max } else { HELLO_BYTES_MAX }
+    }
+
+    pub(super) fn read_bytes(&self) -> usize {
+        if self.greeted { PEER_BYTES } else { STRANGER_BYTES }
+    }
+
+    /// Drops what is served, once it is worth moving the rest.
+    pub(super) fn compact(&mut self) {
+        self.input.drain(..self.taken);
+        self.taken = 0;
+    }
+
+    /// Notes whether the beginning of a frame waits for its end.
+    pub(super) fn note_frame(&mut self, begun: bool, now: Instant) {
+        self.frame_since = if begun { self.frame_since.or(Some(now)) } else { None };
+    }
+
+    pub(super) fn take_output(&mut self, out: &mut Vec<u8>, now: Instant) {
+        std::mem::swap(&mut self.output, out);
+        self.in_flight = out.len();
+        if self.in_flight > 0 {
+            self.output_since.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn wrote(&mut self, now: Instant) {
+        self.in_flight = 0;
+        self.output_since = if self.output.is_empty() { None } else { Some(now) };
+    }
+
+    pub(super) fn owed_bytes(&self) -> usize {
+        self.output.len() + self.in_flight
+    }
+
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.closing && self.pending == 0 && self.owed_bytes() == 0
+    }
+
+    /// Which limit of time the connection has overstayed.
+    pub(super) fn overdue(&self, limits: &Limits, now: Instant) -> Option<&'static str> {
+        let past = |since: Instant, limit: Duration| now.saturating_duration_since(since) > limit;
+        if self.output_since.is_some_and(|since| past(since, limits.stalled)) {
+            Some("it does not read its answers")
+        } else if !self.greeted && past(self.opened, limits.hello) {
+            Some("no Hello came in time")
+        } else if self.frame_since.is_some_and(|since| past(since, limits.frame)) {
+            Some("a frame was begun and not finished in time")
+        } else if self.pending == 0 && self.owed_bytes() == 0 && past(self.last_input, limits.idle) {
+            Some("it was silent for too long")
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A shard: the connections of one core and the work on them. Knows no reactor and no clock.
+//!
+//! A reactor (`glommio`) feeds it bytes and takes bytes; `drive` is the part all reactors share. The work on
+//! a frame is in `serve`. Everything is bounded: frames, connections, Submits in flight, unread answers, and
+//! the time each may take.
+
+mod connection;
+mod drive;
+pub mod glommio;
+mod serve;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use connection::Connection;
+pub use connection::ConnectionId;
+use drive::Bells;
+use serve::Core;
+pub use serve::ShardParts;
+
+use crate::config::Limits;
+use crate::ledger::Settled;
+use crate::metrics::ShardCounts;
+
+/// The shard takes no more connections.
+#[derive(Debug)]
+pub struct Refused;
+
+/// What is to be done with a connection after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A frame was served; there may be another.
+    More,
+    /// Nothing to do until more bytes come.
+    Wait,
+    /// No more is read; the connection ends once its answers are out.
+    Close,
+}
+
+/// One core's connections and tables.
+pub struct Shard {
+    core: Core,
+    limits: Limits,
+    counts: Arc<ShardCounts>,
+    connections: HashMap<ConnectionId, Connection>,
+    last_id: u64,
+}
+
+impl Shard {
+    /// A shard without connections.
+    pub fn new(parts: ShardParts) -> Self {
+        let (limits, counts) = (parts.limits, parts.counts.clone());
+        Self { core: Core::new(parts), limits, counts, connections: HashMap::new(), last_id: 0 }
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Takes a new connection.
+    pub fn open(&mut self, bells: Bells, now: Instant) -> Result<ConnectionId, Refused> {
+        if self.connections.len() >= self.limits.connections_max {
+            self.counts.closed.fetch_add(1, Ordering::Relaxed);
+            return Err(Refused);
+        }
+        self.last_id += 1;
+        let id = ConnectionId(self.last_id);
+        self.connections.insert(id, Connection::new(bells, now));
+        self.counts.connections.store(self.connections.len() as u64, Ordering::Relaxed);
+        Ok(id)
+    }
+
+    /// Forgets a connection. What it submitted is settled all the same.
+    pub fn close(&mut self, id: ConnectionId) {
+        self.connections.remove(&id);
+        self.counts.connections.store(self.connections.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes from the peer.
+    pub fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.receive(bytes, now);
+        }
+    }
+
+    /// The peer sends no more, but may still read.
+    pub fn end_of_input(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.closing = true;
+        }
+    }
+
+    /// Serves one frame of a connection.
+    pub fn step(&mut self, id: ConnectionId, now: Instant) -> Step {
+        match self.connections.get_mut(&id) {
+            Some(connection) => self.core.step(id, connection, now),
+            None => Step::Close,
+        }
+    }
+
+    /// Moves a connection's answers to `out`.
+    pub fn take_output(&mut self, id: ConnectionId, out: &mut Vec<u8>, now: Instant) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.take_output(out, now);
+        }
+    }
+
+    /// The peer took what was moved out last.
+    pub fn wrote(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.wrote(now);
+        }
+    }
+
+    /// Whether the peer lets its answers pile up, so that nothing more is read from it.
+    pub fn is_backed_up(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|connection| connection.owed_bytes() > self.limits.output_bytes_max)
+    }
+
+    /// Whether the connection is to end, and all its answers are out.
+    pub fn owes_nothing(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_none_or(Connection::owes_nothing)
+    }
+
+    /// Bytes to read at a time: little until the peer has said who it is.
+    pub fn read_bytes(&self, id: ConnectionId) -> usize {
+        self.connections.get(&id).map_or(0, Connection::read_bytes)
+    }
+
+    /// The ledger's answer to a Submit.
+    pub fn settle(&mut self, settled: Settled) {
+        let id = ConnectionId(settled.connection);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            self.core.settle(connection, settled);
+            connection.bells.output();
+        }
+    }
+
+    /// Ends connections that overstay a limit.
+    pub fn sweep(&mut self, now: Instant) {
+        for connection in self.connections.values_mut() {
+            if let Some(reason) = connection.overdue(&self.limits, now) {
+                tracing::debug!(reason, "connection closed");
+                self.counts.closed.fetch_add(1, Ordering::Relaxed);
+                self.core.part(connection, reason);
+            }
+        }
+    }
+
+    /// Takes no more requests; connections end when what they wait for is answered.
+    pub fn drain(&mut self) {
+        self.core.draining = true;
+        for connection in self.connections.values_mut() {
+            connection.closing = true;
+            connection.bells.output();
+        }
+    }
+}

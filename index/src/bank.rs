@@ -1,0 +1,180 @@
+//! Banks: a change becomes durable, then visible to every reader, then acknowledged. In that order.
+//!
+//! Readers load one [`BankState`] and see one generation, whole. Writers go through [`Banks::apply`], which
+//! takes many changes, commits them in one batch and publishes once: group commit for whoever queues them.
+//! Merges run beside both ([`Banks::merge_step`]).
+
+mod change;
+mod load;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use serde::{Deserialize, Serialize};
+
+pub use change::{BankAnswer, BankChange, BankError, BankRequest, NewContent};
+pub use load::LoadProgress;
+
+use crate::signal::{BankId, ContentId, Generation, SignalType};
+use crate::snapshot::{Md5Snapshot, PdqSnapshot};
+use crate::store::{Durability, RequestWindow, Store};
+
+/// Longest bank name, as in HMA.
+pub const NAME_MAX: usize = 255;
+
+/// A bank as stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BankRecord {
+    /// Unique among living banks.
+    pub name: String,
+    /// When it was made, in milliseconds since 1970 (UTC).
+    pub created_ms: u64,
+}
+
+/// A living bank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bank {
+    /// Its id, never reused.
+    pub id: BankId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// When it was made, in milliseconds since 1970 (UTC).
+    pub created_ms: u64,
+    /// Contents in it.
+    pub contents: u64,
+    /// Signals in it, by type.
+    pub signals: [u64; SignalType::ALL.len()],
+}
+
+/// The living banks, by id and by name.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    by_id: HashMap<BankId, Bank>,
+    by_name: HashMap<Arc<str>, BankId>,
+}
+
+impl Directory {
+    /// The bank with this id.
+    pub fn get(&self, id: BankId) -> Option<&Bank> {
+        self.by_id.get(&id)
+    }
+
+    /// The bank with this name.
+    pub fn named(&self, name: &str) -> Option<&Bank> {
+        self.by_name.get(name).and_then(|id| self.by_id.get(id))
+    }
+
+    /// Every bank, in the order they were made.
+    pub fn list(&self) -> Vec<&Bank> {
+        let mut banks: Vec<&Bank> = self.by_id.values().collect();
+        banks.sort_unstable_by_key(|bank| bank.id);
+        banks
+    }
+
+    fn insert(&mut self, bank: Bank) {
+        self.by_name.insert(bank.name.clone(), bank.id);
+        self.by_id.insert(bank.id, bank);
+    }
+
+    fn remove(&mut self, id: BankId) -> Option<Bank> {
+        let bank = self.by_id.remove(&id)?;
+        self.by_name.remove(&bank.name);
+        Some(bank)
+    }
+}
+
+/// What a reader sees: all banks at one generation. Immutable.
+#[derive(Clone)]
+pub struct BankState {
+    /// Counts the changes up to this state.
+    pub generation: Generation,
+    /// The living banks.
+    pub directory: Arc<Directory>,
+    /// PDQ signals.
+    pub pdq: PdqSnapshot,
+    /// MD5 signals of videos.
+    pub md5: Md5Snapshot,
+}
+
+/// Counters that give out ids. Only moved by commits that succeeded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    generation: Generation,
+    last_bank: BankId,
+    last_content: ContentId,
+}
+
+struct Writer {
+    counters: Counters,
+    requests: RequestWindow,
+    pruned_ms: u64,
+}
+
+/// The banks of one data directory.
+pub struct Banks {
+    store: Arc<dyn Store>,
+    /// What an acknowledged change is worth.
+    durability: Durability,
+    state: ArcSwap<BankState>,
+    /// One writer at a time, held over the commit.
+    writer: Mutex<Writer>,
+    /// Held only to swap the state: by the writer after its commit, by a merge when it is done.
+    publish: Mutex<()>,
+    merging: Mutex<()>,
+}
+
+impl Banks {
+    /// The newest state. Cheap; take it once per batch of lookups.
+    pub fn state(&self) -> Guard<Arc<BankState>> {
+        self.state.load()
+    }
+
+    /// The newest state, to keep.
+    pub fn state_owned(&self) -> Arc<BankState> {
+        self.state.load_full()
+    }
+
+    /// The store the banks live in, for reading.
+    pub fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    /// Does one background merge if one is worth doing; says whether it did. Takes long: call it from a
+    /// thread of its own. Lookups and changes go on meanwhile.
+    pub fn merge_step(&self) -> bool {
+        let _one_at_a_time = lock(&self.merging);
+        let state = self.state_owned();
+        if let Some(job) = state.pdq.plan_merge() {
+            drop(state);
+            let merged = job.run();
+            self.publish(|state| state.pdq = state.pdq.with_merged(merged));
+            return true;
+        }
+        if let Some(job) = state.md5.plan_merge() {
+            drop(state);
+            let merged = job.run();
+            self.publish(|state| state.md5 = state.md5.with_merged(merged));
+            return true;
+        }
+        false
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut BankState)) -> Generation {
+        let _guard = lock(&self.publish);
+        let mut state = BankState::clone(&self.state.load());
+        change(&mut state);
+        let generation = state.generation;
+        self.state.store(Arc::new(state));
+        generation
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        lock(&self.writer)
+    }
+}
+
+/// A poisoned lock means a panic elsewhere; what these locks guard is only replaced whole, so it is sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,403 @@
+//! Changes of banks: checked one by one, committed together, published once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bank, BankRecord, Banks, Counters, Directory, NAME_MAX, Writer};
+use crate::hit::RequestId;
+use crate::signal::{BankId, ContentId, Generation, Hash128, Hash256, Signal, SignalType};
+use crate::snapshot::Entry;
+use crate::store::keys::{
+    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, bank_key, content_key, encode_content, encode_u64, json_row,
+};
+use crate::store::{Batch, Durability, Keyspace, Seen, StoreError};
+
+const PRUNE_EVERY_MS: u64 = 60_000;
+
+/// One change, with the id that makes it replayable.
+#[derive(Clone, Debug)]
+pub struct BankRequest {
+    /// The client's id; without one the change cannot be replayed safely.
+    pub id: Option<RequestId>,
+    /// What to do.
+    pub change: BankChange,
+}
+
+/// What can be done to banks.
+#[derive(Clone, Debug)]
+pub enum BankChange {
+    /// Make an empty bank.
+    Create {
+        /// `[A-Z_][A-Z0-9_]*`, at most [`NAME_MAX`] characters.
+        name: String,
+    },
+    /// Remove a bank with all its contents.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+    /// Add contents to a bank; their ids follow one another.
+    Add {
+        /// The bank's name.
+        bank: String,
+        /// In order.
+        contents: Vec<NewContent>,
+    },
+    /// Remove one content.
+    Remove {
+        /// The bank's name.
+        bank: String,
+        /// Which.
+        content: ContentId,
+    },
+}
+
+/// A content to bank: at most one signal of each type.
+#[derive(Clone, Debug, Default)]
+pub struct NewContent {
+    /// Its signals, at least one.
+    pub signals: Vec<Signal>,
+    /// A note of at most 255 characters; may be empty.
+    pub note: String,
+}
+
+/// What a change did. Stored for replays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BankAnswer {
+    /// The state that first shows the change.
+    pub generation: Generation,
+    /// What the acknowledgement is worth.
+    pub durability: Durability,
+    /// The bank that was changed (of a deletion that found none: 0).
+    pub bank: BankId,
+    /// Contents added or removed.
+    pub contents: u64,
+    /// First id of the added contents (0 when none was added).
+    pub first_content: ContentId,
+    /// Whether this is the stored answer of an earlier request with the same id.
+    #[serde(default)]
+    pub replayed: bool,
+}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BankError {
+    /// The name does not fit.
+    #[error("bank name '{name}' is not allowed: use A-Z, 0-9 and _, not starting with a digit, at most 255 characters")]
+    Name {
+        /// The name, clipped.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("bank '{name}' already exists")]
+    Exists {
+        /// The name.
+        name: String,
+    },
+    /// No such bank.
+    #[error("bank '{name}' not found; `hashward bank list` shows the banks there are")]
+    NotFound {
+        /// The name asked for, clipped.
+        name: String,
+    },
+    /// A content cannot be banked.
+    #[error("content {index} of the request: {reason}")]
+    Content {
+        /// Zero-based place in the request.
+        index: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The request id is older than the replay window.
+    #[error(
+        "request id {id} is older than the replay window, so its outcome is unknown: look whether the change is \
+         there, then send it under a fresh id (and check this machine's clock)"
+    )]
+    TooOld {
+        /// The id.
+        id: RequestId,
+    },
+    /// The store refused; whether the change was made is unknown until the same id is sent again.
+    #[error(transparent)]
+    Store(#[from] Arc<StoreError>),
+}
+
+impl Banks {
+    /// Makes changes durable in one batch, publishes them, and answers each in its place.
+    ///
+    /// A change that fails leaves no trace and does not disturb the others. If the commit fails all fail.
+    pub fn apply(&self, requests: Vec<BankRequest>, now_ms: u64) -> Vec<Result<BankAnswer, BankError>> {
+        let mut writer = self.writer();
+        let mut group = Group::new(&writer, &self.state.load().directory, self.durability);
+        let outcomes: Vec<_> = requests.into_iter().map(|request| self.stage(&mut writer, &mut group, request, now_ms)).collect();
+        if group.batch.is_empty() {
+            return outcomes;
+        }
+        match self.finish(&mut writer, group, now_ms) {
+            Ok(()) => outcomes,
+            Err(error) => {
+                let error = Arc::new(error);
+                // What was refused or replayed without touching the store stands as it is.
+                outcomes
+                    .into_iter()
+                    .map(|outcome| match outcome {
+                        Ok(answer) if !answer.replayed => Err(BankError::Store(error.clone())),
+                        other => other,
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    fn stage(&self, writer: &mut Writer, group: &mut Group, request: BankRequest, now_ms: u64) -> Result<BankAnswer, BankError> {
+        if let Some(id) = request.id {
+            if let Some(answer) = group.answered.get(&id) {
+                return Ok(answer.clone()); // twice in one group: one effect, one fate
+            }
+            match writer.requests.seen(&*self.store, id, now_ms).map_err(Arc::new)? {
+                Seen::Fresh => {}
+                Seen::TooOld => return Err(BankError::TooOld { id }),
+                Seen::Before(row) => {
+                    let answer: BankAnswer = serde_json::from_slice(&row).map_err(|error| {
+                        Arc::new(crate::store::keys::wrong(Keyspace::BankRequests, &error.to_string()))
+                    })?;
+                    return Ok(BankAnswer { replayed: true, ..answer });
+                }
+            }
+        }
+        let answer = group.change(request.change, &*self.store, now_ms)?;
+        if let Some(id) = request.id {
+            let row = serde_json::to_vec(&answer).expect("an answer is a struct with string keys");
+            writer.requests.record(&mut group.batch, id, &row);
+            group.answered.insert(id, answer.clone());
+        }
+        Ok(answer)
+    }
+
+    fn finish(&self, writer: &mut Writer, mut group: Group, now_ms: u64) -> Result<(), StoreError> {
+        let counters = group.counters;
+        group.batch.put(Keyspace::BankMeta, GENERATION_KEY, encode_u64(counters.generation.0));
+        group.batch.put(Keyspace::BankMeta, LAST_BANK_KEY, encode_u64(u64::from(counters.last_bank.0)));
+        group.batch.put(Keyspace::BankMeta, LAST_CONTENT_KEY, encode_u64(counters.last_content.0));
+        if now_ms.saturating_sub(writer.pruned_ms) >= PRUNE_EVERY_MS {
+            writer.requests.prune(&*self.store, &mut group.batch, now_ms)?;
+            writer.pruned_ms = now_ms;
+        }
+        self.store.commit(group.batch, self.durability)?;
+        writer.counters = counters;
+        self.publish(|state| {
+            state.generation = counters.generation;
+            state.directory = Arc::new(group.directory);
+            for effect in group.effects {
+                match effect {
+                    Effect::Add { pdq, md5 } => {
+                        if !pdq.is_empty() {
+                            state.pdq = state.pdq.with_added(&pdq);
+                        }
+                        if !md5.is_empty() {
+                            state.md5 = state.md5.with_added(&md5);
+                        }
+                    }
+                    Effect::Remove(content, kinds) => {
+                        if kinds.contains(&SignalType::Pdq) {
+                            state.pdq = state.pdq.with_removed(&[content]);
+                        }
+                        if kinds.contains(&SignalType::VideoMd5) {
+                            state.md5 = state.md5.with_removed(&[content]);
+                        }
+                    }
+                    Effect::RemoveBank(bank) => {
+                        state.pdq = state.pdq.with_bank_removed(bank);
+                        state.md5 = state.md5.with_bank_removed(bank);
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// What a commit will do to the tables.
+enum Effect {
+    Add { pdq: Vec<Entry<Hash256>>, md5: Vec<Entry<Hash128>> },
+    Remove(ContentId, Vec<SignalType>),
+    RemoveBank(BankId),
+}
+
+/// Changes on their way to one commit: they see each other, nobody else sees them.
+struct Group {
+    durability: Durability,
+    batch: Batch,
+    counters: Counters,
+    directory: Directory,
+    effects: Vec<Effect>,
+    answered: HashMap<RequestId, BankAnswer>,
+    /// Contents added by this group, so that it can remove them again.
+    added: HashMap<ContentId, (BankId, Vec<SignalType>)>,
+}
+
+impl Group {
+    fn new(writer: &Writer, directory: &Directory, durability: Durability) -> Self {
+        Self {
+            durability,
+            batch: Batch::default(),
+            counters: writer.counters,
+            directory: directory.clone(),
+            effects: Vec::new(),
+            answered: HashMap::new(),
+            added: HashMap::new(),
+        }
+    }
+
+    fn change(&mut self, change: BankChange, store: &dyn crate::store::Store, now_ms: u64) -> Result<BankAnswer, BankError> {
+        match change {
+            BankChange::Create { name } => self.create(name, now_ms),
+            BankChange::Delete { name } => Ok(self.delete(&name)),
+            BankChange::Add { bank, contents } => self.add(&bank, contents),
+            BankChange::Remove { bank, content } => self.remove(store, &bank, content),
+        }
+    }
+
+    fn create(&mut self, name: String, created_ms: u64) -> Result<BankAnswer, BankError> {
+        if !name_fits(&name) {
+            return Err(BankError::Name { name: clip(&name) });
+        }
+        if self.directory.named(&name).is_some() {
+            return Err(BankError::Exists { name });
+        }
+        self.counters.last_bank.0 += 1;
+        let id = self.counters.last_bank;
+        self.batch.put(Keyspace::Banks, bank_key(id), json_row(1, &BankRecord { name: name.clone(), created_ms }));
+        self.directory.insert(Bank {
+            id,
+            name: name.into(),
+            created_ms,
+            contents: 0,
+            signals: [0; SignalType::ALL.len()],
+        });
+        Ok(self.answer(id, 0, ContentId(0)))
+    }
+
+    /// Deleting what is not there is done already (as HMA answers).
+    fn delete(&mut self, name: &str) -> BankAnswer {
+        let Some(id) = self.directory.named(name).map(|bank| bank.id) else {
+            return BankAnswer { generation: self.counters.generation, ..self.still(BankId(0)) };
+        };
+        let contents = self.directory.remove(id).map_or(0, |bank| bank.contents);
+        self.batch.delete(Keyspace::Banks, bank_key(id));
+        let (from, to) = (content_key(id, ContentId(0)), content_key(BankId(id.0 + 1), ContentId(0)));
+        self.batch.delete_range(Keyspace::Contents, from, to);
+        self.effects.push(Effect::RemoveBank(id));
+        self.answer(id, contents, ContentId(0))
+    }
+
+    fn add(&mut self, name: &str, contents: Vec<NewContent>) -> Result<BankAnswer, BankError> {
+        let Some(id) = self.directory.named(name).map(|bank| bank.id) else {
+            return Err(BankError::NotFound { name: clip(name) });
+        };
+        if let Some((index, reason)) =
+            contents.iter().enumerate().find_map(|(index, content)| Some((index, content_fault(content)?)))
+        {
+            return Err(BankError::Content { index, reason });
+        }
+        if contents.is_empty() {
+            return Ok(self.still(id));
+        }
+        let first = ContentId(self.counters.last_content.0 + 1);
+        let (mut pdq, mut md5) = (Vec::with_capacity(contents.len()), Vec::new());
+        let mut signals = [0; SignalType::ALL.len()];
+        for content in &contents {
+            self.counters.last_content.0 += 1;
+            let number = self.counters.last_content;
+            self.batch.put(Keyspace::Contents, content_key(id, number), encode_content(&content.signals, &content.note));
+            for signal in &content.signals {
+                signals[signal.kind() as usize - 1] += 1;
+                match *signal {
+                    Signal::Pdq(hash) => pdq.push(Entry { hash, content: number, bank: id }),
+                    Signal::VideoMd5(hash) => md5.push(Entry { hash, content: number, bank: id }),
+                }
+            }
+            self.added.insert(number, (id, content.signals.iter().map(Signal::kind).collect()));
+        }
+        if let Some(bank) = self.directory.by_id.get_mut(&id) {
+            bank.contents += contents.len() as u64;
+            bank.signals.iter_mut().zip(signals).for_each(|(sum, more)| *sum += more);
+        }
+        self.effects.push(Effect::Add { pdq, md5 });
+        Ok(self.answer(id, contents.len() as u64, first))
+    }
+
+    fn remove(&mut self, store: &dyn crate::store::Store, name: &str, content: ContentId) -> Result<BankAnswer, BankError> {
+        let Some(id) = self.directory.named(name).map(|bank| bank.id) else {
+            return Err(BankError::NotFound { name: clip(name) });
+        };
+        let kinds = match self.added.get(&content) {
+            Some((bank, kinds)) if *bank == id => kinds.clone(),
+            _ => match store.get(Keyspace::Contents, &content_key(id, content)).map_err(Arc::new)? {
+                // Removed earlier in this group: the row is still there, the batch will take it.
+                Some(_) if self.removed(content) => return Ok(self.still(id)),
+                Some(row) => {
+                    let mut signals = Vec::new();
+                    crate::store::keys::decode_content(&row, &mut signals).map_err(Arc::new)?;
+                    signals.iter().map(Signal::kind).collect()
+                }
+                None => return Ok(self.still(id)),
+            },
+        };
+        self.added.remove(&content);
+        self.batch.delete(Keyspace::Contents, content_key(id, content));
+        if let Some(bank) = self.directory.by_id.get_mut(&id) {
+            bank.contents -= 1;
+            kinds.iter().for_each(|kind| bank.signals[*kind as usize - 1] -= 1);
+        }
+        self.effects.push(Effect::Remove(content, kinds));
+        Ok(self.answer(id, 1, ContentId(0)))
+    }
+
+    fn removed(&self, content: ContentId) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Remove(gone, _) if *gone == content))
+    }
+
+    /// The answer of a change that took effect: it makes the next generation.
+    fn answer(&mut self, bank: BankId, contents: u64, first_content: ContentId) -> BankAnswer {
+        self.counters.generation.0 += 1;
+        BankAnswer { contents, first_content, ..self.still(bank) }
+    }
+
+    /// The answer of a change that had nothing to do.
+    fn still(&self, bank: BankId) -> BankAnswer {
+        BankAnswer {
+            generation: self.counters.generation,
+            durability: self.durability,
+            bank,
+            contents: 0,
+            first_content: ContentId(0),
+            replayed: false,
+        }
+    }
+}
+
+fn name_fits(name: &str) -> bool {
+    name.len() <= NAME_MAX
+        && name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
+fn content_fault(content: &NewContent) -> Option<&'static str> {
+    let kinds = |kind| content.signals.iter().filter(|signal| signal.kind() == kind).count();
+    if content.signals.is_empty() {
+        Some("it has no signal")
+    } else if SignalType::ALL.into_iter().any(|kind| kinds(kind) > 1) {
+        Some("it has two signals of one type")
+    } else if content.note.chars().count() > 255 {
+        Some("its note is longer than 255 characters")
+    } else {
+        None
+    }
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(64).collect()
+}

@@ -1,0 +1,126 @@
+//! From the store to memory, at start.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+
+use super::{Bank, BankRecord, BankState, Banks, Counters, Directory, Writer};
+use crate::signal::{BankId, ContentId, Generation, Hash128, Hash256, Signal, SignalType};
+use crate::snapshot::{Entry, Md5Snapshot, PdqSnapshot};
+use crate::store::keys::{
+    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, decode_content, decode_u64, read_bank_key, read_content_key,
+    read_json_row,
+};
+use crate::store::{Durability, Keyspace, Range, RequestWindow, Store, StoreError, WindowLimits};
+
+/// How far loading is; read by the readiness probe while it runs.
+#[derive(Debug, Default)]
+pub struct LoadProgress {
+    /// Contents read.
+    pub contents: AtomicU64,
+}
+
+impl Banks {
+    /// Reads every bank from the store and builds the tables.
+    pub fn load(
+        store: Arc<dyn Store>,
+        durability: Durability,
+        window: WindowLimits,
+        progress: &LoadProgress,
+    ) -> Result<Self, StoreError> {
+        let counters = read_counters(&*store)?;
+        let mut directory = read_directory(&*store)?;
+        let (pdq, md5) = read_contents(&*store, &mut directory, progress)?;
+        let requests = RequestWindow::open(&*store, Keyspace::BankRequests, Keyspace::BankMeta, window)?;
+        let state = BankState {
+            generation: counters.generation,
+            directory: Arc::new(directory),
+            pdq: PdqSnapshot::from_entries(pdq),
+            md5: Md5Snapshot::from_entries(md5),
+        };
+        Ok(Self {
+            store,
+            durability,
+            state: ArcSwap::from_pointee(state),
+            writer: Mutex::new(Writer { counters, requests, pruned_ms: 0 }),
+            publish: Mutex::new(()),
+            merging: Mutex::new(()),
+        })
+    }
+}
+
+fn read_counters(store: &dyn Store) -> Result<Counters, StoreError> {
+    let number = |key| -> Result<u64, StoreError> {
+        store.get(Keyspace::BankMeta, key)?.map_or(Ok(0), |row| decode_u64(Keyspace::BankMeta, &row))
+    };
+    Ok(Counters {
+        generation: Generation(number(GENERATION_KEY)?),
+        last_bank: BankId(number(LAST_BANK_KEY)? as u32),
+        last_content: ContentId(number(LAST_CONTENT_KEY)?),
+    })
+}
+
+fn read_directory(store: &dyn Store) -> Result<Directory, StoreError> {
+    let mut directory = Directory::default();
+    visit(store, Keyspace::Banks, |key, row| {
+        let record: BankRecord = read_json_row(Keyspace::Banks, 1, row)?;
+        directory.insert(Bank {
+            id: read_bank_key(key)?,
+            name: record.name.into(),
+            created_ms: record.created_ms,
+            contents: 0,
+            signals: [0; SignalType::ALL.len()],
+        });
+        Ok(())
+    })?;
+    Ok(directory)
+}
+
+type Entries = (Vec<Entry<Hash256>>, Vec<Entry<Hash128>>);
+
+fn read_contents(
+    store: &dyn Store,
+    directory: &mut Directory,
+    progress: &LoadProgress,
+) -> Result<Entries, StoreError> {
+    let (mut pdq, mut md5) = (Vec::new(), Vec::new());
+    let mut signals = Vec::new();
+    visit(store, Keyspace::Contents, |key, row| {
+        let (bank, content) = read_content_key(key)?;
+        decode_content(row, &mut signals)?;
+        // A bank's contents go with it in one batch; one without a bank would be a fault of the store.
+        let owner = directory.by_id.get_mut(&bank).ok_or_else(|| StoreError::Row {
+            keyspace: Keyspace::Contents.name(),
+            reason: format!("content {content} lies in bank {bank}, which does not exist"),
+        })?;
+        owner.contents += 1;
+        for signal in &signals {
+            owner.signals[signal.kind() as usize - 1] += 1;
+            match *signal {
+                Signal::Pdq(hash) => pdq.push(Entry { hash, content, bank }),
+                Signal::VideoMd5(hash) => md5.push(Entry { hash, content, bank }),
+            }
+        }
+        progress.contents.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    })?;
+    Ok((pdq, md5))
+}
+
+fn visit(
+    store: &dyn Store,
+    space: Keyspace,
+    mut row: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut outcome = Ok(());
+    store.scan(space, Range::ALL, &mut |key, value| match row(key, value) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            outcome = Err(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    outcome
+}

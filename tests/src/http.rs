@@ -1,0 +1,72 @@
+//! Plain HTTP to the admin port: status and JSON, whatever the status.
+
+use std::io::Read;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::{Agent, SendBody};
+
+/// A client of one server's admin port.
+#[derive(Clone)]
+pub struct Http {
+    agent: Agent,
+    base: String,
+}
+
+impl Http {
+    /// The admin port at `host:port`.
+    pub fn new(address: &str) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(120)))
+            .build();
+        Self { agent: config.into(), base: format!("http://{address}") }
+    }
+
+    /// GET: status and body.
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        self.get_with(path, &[])
+    }
+
+    /// GET with headers.
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.call())
+    }
+
+    /// DELETE: status and body.
+    pub fn delete(&self, path: &str) -> (u16, Value) {
+        answer(self.agent.delete(format!("{}{path}", self.base)).call())
+    }
+
+    /// POST of JSON: status and body.
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.post_with(path, body, &[])
+    }
+
+    /// POST of JSON with headers.
+    pub fn post_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> (u16, Value) {
+        let mut request =
+            self.agent.post(format!("{}{path}", self.base)).header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.send(body.to_string()))
+    }
+
+    /// POST of a stream: status and body.
+    pub fn stream(&self, path: &str, body: impl Read + 'static) -> (u16, Value) {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        answer(request.send(SendBody::from_owned_reader(body)))
+    }
+}
+
+fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
+    let mut response = response.expect("the admin port answers");
+    let status = response.status().as_u16();
+    let text = response.body_mut().with_config().limit(1 << 30).read_to_string().expect("the answer is text");
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
