@@ -18,11 +18,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use index::Kernel;
 use index::bank::{Banks, LoadProgress};
 use index::store::{DataDir, Database, RocksStore, Store, StoreOptions, WindowLimits};
-use reporter::{Router, RuleTable};
+use reporter::{Router, RuleTable, Rules};
 
 use crate::admin::{Admin, Loaded};
 use crate::cli::Serve;
-use crate::clock::now_ms;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::ledger::{self, LedgerParts};
@@ -71,7 +70,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         router: router_bell,
         counts: admin.metrics.ledger.clone(),
     })?;
-    let router = Router::new(case_store.clone(), rules.clone(), now_ms)?;
+    let router = Router::new(case_store.clone(), rules.clone());
     let routing = routing::start(router, admin.disk.clone(), admin.metrics.router.clone(), router_rings)?;
     let shards = shards::start(&admin, &banks, &rules, ledger)?;
     admin
@@ -106,7 +105,8 @@ fn start_logging(filter: &str) -> Result<()> {
 fn load_rules(config: &Config) -> Result<RuleTable> {
     let Some(path) = &config.rules else { return Ok(RuleTable::default()) };
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read rules file {}", path.display()))?;
-    RuleTable::parse(&text).with_context(|| format!("rules file {}", path.display()))
+    let rules = Rules::parse(&text).with_context(|| format!("rules file {}", path.display()))?;
+    Ok(RuleTable::compile(rules))
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener> {

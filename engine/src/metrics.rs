@@ -3,7 +3,7 @@
 //! Shards count in atomics of their own; what lies elsewhere (banks, log, queues) is read when scraped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -140,6 +140,9 @@ impl Scrape {
         add("hashward_log_position", "Newest position in the hit log", Kind::Gauge, one(read(&ledger.last_position)));
         let router = &metrics.router;
         add("hashward_routed", "Hits routed since start", Kind::Counter, one(read(&router.routed)));
+        let ways = router.ways.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ways = ways.into_iter().map(|((rule, queue), hits)| (vec![("rule", rule), ("queue", queue)], hits as f64));
+        add("hashward_rule_hits", "Hits routed since start, by rule and queue", Kind::Counter, ways.collect());
         add("hashward_router_position", "Position the router has reached", Kind::Gauge, one(read(&router.cursor)));
         add("hashward_router_failed", "1 while the router cannot go on", Kind::Gauge, one(read(&router.failed)));
         add("hashward_disk_full", "1 while nothing is written", Kind::Gauge, one(f64::from(u8::from(admin.disk.is_full()))));

@@ -1,13 +1,15 @@
 //! The router's thread: follows the hit log whenever it has grown, and says so when it cannot.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use reporter::{Router, RouterError};
+use reporter::{Routed, Router, RouterError};
 
+use crate::clock::now_ms;
 use crate::disk::Disk;
 use crate::shutdown;
 
@@ -23,6 +25,18 @@ pub struct RouterCounts {
     pub cursor: AtomicU64,
     /// 1 while it cannot go on.
     pub failed: AtomicU64,
+    /// Hits routed since start, by rule (empty for the default) and queue.
+    pub ways: Mutex<BTreeMap<(String, String), u64>>,
+}
+
+impl RouterCounts {
+    fn add(&self, routed: &[Routed]) {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        for way in routed {
+            let key = (way.rule.clone().unwrap_or_default(), way.queue.as_str().to_string());
+            *ways.entry(key).or_default() += way.hits;
+        }
+    }
 }
 
 /// Starts the thread; it ends when the ledger drops its end of the bell.
@@ -49,12 +63,13 @@ pub fn start(
 /// Routes until nothing waits, or something is wrong.
 fn follow(router: &Router, disk: &Disk, counts: &RouterCounts) {
     loop {
-        match router.step(STEP_HITS_MAX) {
+        match router.step(STEP_HITS_MAX, now_ms()) {
             Ok(step) => {
-                counts.routed.fetch_add(step.routed, Ordering::Relaxed);
-                counts.cursor.store(step.cursor.0, Ordering::Relaxed);
+                counts.routed.fetch_add(step.hits(), Ordering::Relaxed);
+                counts.cursor.store(step.gauges.cursor.0, Ordering::Relaxed);
                 counts.failed.store(0, Ordering::Relaxed);
-                if !step.more {
+                counts.add(&step.routed);
+                if !step.more() {
                     return;
                 }
             }

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Every way in: the binary protocol, media hashing, hash lists.
+//!
+//! `ingest` turns what comes from outside into `index`'s types, and knows nothing of what happens to a hit.
+
+pub mod wire;

@@ -74,8 +74,9 @@ impl From<StoreError> for Refusal {
 
 impl From<RouterError> for Refusal {
     fn from(error: RouterError) -> Self {
-        match error {
-            RouterError::Store(error) => Self::from(&error),
+        match &error {
+            RouterError::Store(error) => Self::from(error),
+            RouterError::QueueName { .. } => Self::bad(error.to_string()),
             other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, other.to_string()),
         }
     }

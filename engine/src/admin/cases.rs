@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, State};
 use index::store::keys::{decode_hit, hit_key};
 use index::store::{Keyspace, Range, Store, StoreError};
 use index::{Hit, Position};
-use reporter::{QueueEntry, QueueSummary};
+use reporter::{QueueEntry, QueueName, QueueSummary};
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, Refusal};
@@ -106,6 +106,7 @@ pub async fn queue(
     if query.before.is_some() {
         return Err(Refusal::bad("a queue is read forwards: use 'after'"));
     }
+    let name = QueueName::parse(&name)?;
     let store = admin.loaded()?.cases.clone();
     blocking(move || {
         let page = reporter::entries(&*store, &name, query.after.map(Position), query.limit())?;

@@ -29,8 +29,10 @@ pub(super) struct Connection {
     pub(super) pending: u32,
     /// Said Hello, and was let in.
     pub(super) greeted: bool,
-    /// Reads no more.
+    /// No more will come, or be taken; what is owed is still sent.
     pub(super) closing: bool,
+    /// What has come is not served either.
+    pub(super) parting: bool,
     opened: Instant,
     last_input: Instant,
     frame_since: Option<Instant>,
@@ -48,6 +50,7 @@ impl Connection {
             pending: 0,
             greeted: false,
             closing: false,
+            parting: false,
             opened: now,
             last_input: now,
             frame_since: None,
@@ -95,6 +98,13 @@ impl Connection {
 
     pub(super) fn owed_bytes(&self) -> usize {
         self.output.len() + self.in_flight
+    }
+
+    /// Serves nothing more; ends once what is owed is out.
+    pub(super) fn part(&mut self) {
+        self.closing = true;
+        self.parting = true;
+        self.bells.output();
     }
 
     pub(super) fn owes_nothing(&self) -> bool {

@@ -145,7 +145,11 @@ impl Shard {
             if let Some(reason) = connection.overdue(&self.limits, now) {
                 tracing::debug!(reason, "connection closed");
                 self.counts.closed.fetch_add(1, Ordering::Relaxed);
-                self.core.part(connection, reason);
+                if connection.parting {
+                    connection.bells.close(); // it was told already, and does not read
+                } else {
+                    self.core.timed_out(connection, reason);
+                }
             }
         }
     }

@@ -1,10 +1,10 @@
 //! A store in memory: for tests, and the oracle the durable backend is compared with.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Batch, Change, Durability, Keyspace, Range, Store, StoreError};
+use super::{Batch, Change, Durability, Keyspace, Range, Store, StoreError, Visit};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -30,7 +30,7 @@ impl Store for MemoryStore {
         &self,
         space: Keyspace,
         range: Range<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), StoreError> {
         // Copied, so that `visit` may use the store.
         let end = range.to.map_or(Bound::Unbounded, Bound::Excluded);

@@ -162,6 +162,9 @@ impl Batch {
     }
 }
 
+/// What a scan calls with each row's key and value; `Break` ends the scan.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// One database. Shared between threads; commits from several threads are ordered by the backend.
 pub trait Store: Send + Sync {
     /// The row at this key.
@@ -173,7 +176,7 @@ pub trait Store: Send + Sync {
         &self,
         space: Keyspace,
         range: Range<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), StoreError>;
 
     /// Makes the batch durable, whole. An error means 'unknown', never 'no': the batch may be there after

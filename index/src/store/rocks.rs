@@ -5,7 +5,6 @@
 //! [`Watermark`] beside the database that a synced commit raises before it is acknowledged.
 //! `recycle_log_file_num` stays off: it does not go with that recovery mode.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,7 +13,7 @@ use rocksdb::{
     Error, ErrorKind, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
-use super::{Batch, Change, Database, Durability, Keyspace, Range, Store, StoreError, Watermark};
+use super::{Batch, Change, Database, Durability, Keyspace, Range, Store, StoreError, Visit, Watermark};
 
 /// What an operator may tune of one database.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +85,7 @@ impl Store for RocksStore {
         &self,
         space: Keyspace,
         range: Range<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), StoreError> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(range.from);

@@ -1,0 +1,380 @@
+//! The work on a frame: match, judge, answer. Bytes in, bytes out.
+//!
+//! Buffers are the shard's and are reused: nothing is allocated per hash. What a hit costs (its row, its
+//! names) is paid only for hits of Submits.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use index::bank::{BankState, Banks};
+use index::{BankId, Distance, Found, Hash128, Hash256, Hit, HitMatch, Position, Scratch, Signal, SignalType};
+use ingest::wire::frame::{PREFIX, Split, split};
+use ingest::wire::{
+    ErrorCode, HitRef, Match, QueryView, Receipt as WireReceipt, Replies, RequestView, Rows, SubmitView, VERSION,
+    Welcome, WireError, parse,
+};
+use reporter::{HitFacts, MatchFact, RuleTable, Verdict};
+use subtle::ConstantTimeEq;
+
+use super::connection::Connection;
+use super::{ConnectionId, Step};
+use crate::config::{Limits, Secret};
+use crate::ledger::{Append, AppendError, Ledger, Receipt, Settled, Ticket};
+use crate::metrics::ShardCounts;
+
+/// When a refused client should come back.
+const RETRY_AFTER: Duration = Duration::from_millis(5);
+
+/// What a shard is made of.
+pub struct ShardParts {
+    /// Which shard this is.
+    pub number: u16,
+    /// Of how many.
+    pub shards: u16,
+    /// The banks.
+    pub banks: Arc<Banks>,
+    /// The rules that give verdicts.
+    pub rules: Arc<RuleTable>,
+    /// Where hits become durable.
+    pub ledger: Ledger,
+    /// Where the ledger answers.
+    pub inbox: async_channel::Sender<Settled>,
+    /// Limits.
+    pub limits: Limits,
+    /// What a Hello must carry.
+    pub token: Option<Secret>,
+    /// What is counted.
+    pub counts: Arc<ShardCounts>,
+    /// Name of the distance kernel.
+    pub kernel: &'static str,
+    /// Name of the reactor.
+    pub reactor: &'static str,
+}
+
+/// The shard without its connections.
+pub(super) struct Core {
+    parts: ShardParts,
+    /// No new work is taken.
+    pub(super) draining: bool,
+    replies: Replies,
+    scratch: Scratch,
+    pdq: Vec<Hash256>,
+    md5: Vec<Hash128>,
+    found: Vec<Found>,
+    hits: Vec<HitRef>,
+    matches: Vec<Match>,
+}
+
+impl Core {
+    pub(super) fn new(parts: ShardParts) -> Self {
+        Self {
+            parts,
+            draining: false,
+            replies: Replies::default(),
+            scratch: Scratch::default(),
+            pdq: Vec::new(),
+            md5: Vec::new(),
+            found: Vec::new(),
+            hits: Vec::new(),
+            matches: Vec::new(),
+        }
+    }
+
+    /// Serves the next frame of a connection, if one is whole.
+    pub(super) fn step(&mut self, id: ConnectionId, connection: &mut Connection, now: Instant) -> Step {
+        if connection.closing && self.draining {
+            return Step::Close;
+        }
+        let frame_max = connection.frame_bytes_max(&self.parts.limits);
+        match split(&connection.input[connection.taken..], frame_max) {
+            Split::Frame { end } => {
+                let start = connection.taken;
+                connection.taken += end;
+                connection.note_frame(false, now);
+                // Taken out for the time of the work, so that the answer can be written beside it.
+                let input = std::mem::take(&mut connection.input);
+                self.serve(id, connection, &input[start + PREFIX..start + end]);
+                connection.input = input;
+                if connection.parting { Step::Close } else { Step::More }
+            }
+            Split::Incomplete => {
+                connection.compact();
+                connection.note_frame(!connection.input.is_empty(), now);
+                if connection.closing { Step::Close } else { Step::Wait }
+            }
+            Split::TooLarge { length } => {
+                let message = format!("a frame of {length} bytes was announced, {frame_max} are allowed here: split it");
+                self.refuse(connection, fault(0, ErrorCode::frame_too_large, "", message));
+                connection.part();
+                Step::Close
+            }
+        }
+    }
+
+    fn serve(&mut self, id: ConnectionId, connection: &mut Connection, message: &[u8]) {
+        self.parts.counts.frames.fetch_add(1, Ordering::Relaxed);
+        let (correlation, request) = match parse(message, self.parts.limits.hashes_max) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                let fatal = error.code == ErrorCode::bad_frame || !connection.greeted;
+                self.refuse(connection, error);
+                if fatal {
+                    connection.part(); // whoever sends garbage is not understood any further
+                }
+                return;
+            }
+        };
+        match request {
+            RequestView::Hello { version, token } => self.greet(connection, correlation, version, token),
+            _ if !connection.greeted => {
+                let message = "send Hello first".to_string();
+                self.refuse(connection, fault(correlation, ErrorCode::hello_expected, "body", message));
+                connection.part();
+            }
+            _ if self.draining => {
+                let message = "the server is shutting down: connect again".to_string();
+                self.refuse(connection, fault(correlation, ErrorCode::shutting_down, "", message));
+            }
+            RequestView::Lookup(query) => {
+                let state = self.parts.banks.state_owned();
+                self.search(&state, &query);
+                self.judge(&state, &query, |_| None);
+                self.answer_lookup(&state, connection, correlation);
+            }
+            RequestView::Submit(submit) => self.submit(id, connection, correlation, &submit),
+        }
+    }
+
+    fn greet(&mut self, connection: &mut Connection, correlation: u64, version: u16, token: &str) {
+        let parts = &self.parts;
+        let refusal = if version != VERSION {
+            let message = format!("protocol version {version} is not spoken here, {VERSION} is: use a client of this server's version");
+            Some(fault(correlation, ErrorCode::bad_version, "version", message))
+        } else if parts.token.as_ref().is_some_and(|ours| !bool::from(ours.reveal().as_bytes().ct_eq(token.as_bytes()))) {
+            let message = "the token is missing or wrong: send the server's token in Hello".to_string();
+            Some(fault(correlation, ErrorCode::unauthorized, "token", message))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.refuse(connection, refusal);
+            connection.part();
+            return;
+        }
+        connection.greeted = true;
+        let welcome = Welcome {
+            shard: parts.number,
+            shards: parts.shards,
+            window_frames: parts.limits.window_frames,
+            frame_bytes_max: parts.limits.frame_bytes_max as u32,
+            hashes_max: parts.limits.hashes_max as u32,
+            server: env!("CARGO_PKG_VERSION").to_string(),
+            kernel: parts.kernel.to_string(),
+            reactor: parts.reactor.to_string(),
+        };
+        self.replies.welcome(correlation, &welcome, &mut connection.output);
+    }
+
+    /// Fills `found`.
+    fn search(&mut self, state: &BankState, query: &QueryView<'_>) {
+        let started = Instant::now();
+        self.found.clear();
+        match query.signal_type {
+            SignalType::Pdq => {
+                query.copy_pdq(&mut self.pdq);
+                state.pdq.search(&self.pdq, query.threshold, &mut self.scratch, &mut self.found);
+            }
+            SignalType::VideoMd5 => {
+                query.copy_md5(&mut self.md5);
+                state.md5.search(&self.md5, query.threshold, &mut self.scratch, &mut self.found);
+            }
+        }
+        let counts = &self.parts.counts;
+        counts.lookups.fetch_add(query.len() as u64, Ordering::Relaxed);
+        counts.search_nanos.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Turns `found` into `hits` and `matches`, with a verdict for each hit by the rules.
+    fn judge<'q>(&mut self, state: &BankState, query: &QueryView<'_>, item_type: impl Fn(u32) -> Option<&'q str>) {
+        self.hits.clear();
+        self.matches.clear();
+        for group in self.found.chunk_by(|a, b| a.query == b.query) {
+            let listed = &group[..group.len().min(self.parts.limits.matches_max)];
+            let hash = group[0].query;
+            let facts = HitFacts {
+                signal_type: query.signal_type,
+                item_type: item_type(hash),
+                matches: listed.iter().map(|found| MatchFact {
+                    bank_name: bank_name(state, found.bank),
+                    distance: found.distance,
+                }),
+            };
+            let verdict = self.parts.rules.decide(&facts).verdict;
+            let first = self.matches.len() as u32;
+            self.matches.extend(
+                listed.iter().map(|found| Match::new(found.content.0, found.bank.0, found.distance.bits())),
+            );
+            self.hits.push(HitRef::new(hash, first, listed.len() as u32, group.len() as u32, number(verdict)));
+        }
+        self.parts.counts.hits.fetch_add(self.hits.len() as u64, Ordering::Relaxed);
+    }
+
+    fn answer_lookup(&mut self, state: &BankState, connection: &mut Connection, correlation: u64) {
+        let banks = names(&self.matches, |bank| bank_name(state, bank));
+        let rows = Rows { generation: state.generation, hits: &self.hits, matches: &self.matches, banks: &banks };
+        self.replies.lookup(correlation, rows, &mut connection.output);
+    }
+
+    fn submit(&mut self, id: ConnectionId, connection: &mut Connection, correlation: u64, submit: &SubmitView<'_>) {
+        if connection.pending >= self.parts.limits.window_frames {
+            self.busy(connection, correlation);
+            return;
+        }
+        let state = self.parts.banks.state_owned();
+        self.search(&state, &submit.query);
+        self.judge(&state, &submit.query, |hash| submit.item_type(hash));
+        if self.hits.is_empty() && !submit.retry {
+            // Nothing to make durable: a miss costs no disk write.
+            let receipt = WireReceipt { durability: None, first_position: Position(0), replayed: false };
+            let rows = Rows { generation: state.generation, hits: &[], matches: &[], banks: &[] };
+            self.replies.submit(correlation, rows, receipt, &mut connection.output);
+            return;
+        }
+        let hits = self.hits.iter().map(|hit| self.hit(&state, submit, hit)).collect();
+        let append = Append {
+            request: submit.request,
+            generation: state.generation,
+            hits,
+            verdicts: self.hits.iter().map(HitRef::verdict).collect(),
+            ticket: Ticket { inbox: self.parts.inbox.clone(), connection: id.0, correlation },
+        };
+        match self.parts.ledger.append(append) {
+            Ok(()) => connection.pending += 1, // answered when the ledger says so
+            Err(_) => self.busy(connection, correlation),
+        }
+    }
+
+    /// A hit as it will be logged.
+    fn hit(&self, state: &BankState, submit: &SubmitView<'_>, hit: &HitRef) -> Hit {
+        let hash = hit.hash() as usize;
+        let signal = match submit.query.signal_type {
+            SignalType::Pdq => Signal::Pdq(self.pdq[hash]),
+            SignalType::VideoMd5 => Signal::VideoMd5(self.md5[hash]),
+        };
+        let matches = self.matches[matches_of(hit)].iter().map(|row| HitMatch {
+            bank: BankId(row.bank()),
+            bank_name: bank_name(state, BankId(row.bank())).to_string(),
+            content: index::ContentId(row.content()),
+            distance: Distance::new(row.distance()).unwrap_or(Distance::MAX),
+        });
+        Hit {
+            position: Position(0),
+            request: submit.request,
+            index: hit.hash(),
+            received_ms: 0,
+            generation: state.generation,
+            signal_type: submit.query.signal_type,
+            signal: signal.to_string(),
+            matches: matches.collect(),
+            matches_total: hit.matches_total(),
+            upload_id: submit.query.upload_id(hash),
+            context: submit.context(hit.hash()),
+        }
+    }
+
+    /// Answers a Submit as the ledger says.
+    pub(super) fn settle(&mut self, connection: &mut Connection, settled: Settled) {
+        connection.pending = connection.pending.saturating_sub(1);
+        let error = match settled.outcome {
+            Ok(receipt) => return self.answer_submit(connection, settled.correlation, &receipt),
+            Err(error) => error,
+        };
+        let (code, retryable) = match &error {
+            AppendError::DiskFull(_) => (ErrorCode::disk_full, true),
+            AppendError::TooOld(_) => (ErrorCode::request_too_old, false),
+            AppendError::Store(_) => (ErrorCode::internal, true),
+        };
+        self.parts.counts.errors.fetch_add(1, Ordering::Relaxed);
+        let refusal = fault(settled.correlation, code, "", error.to_string());
+        self.replies.error(&refusal, retryable, &mut connection.output);
+    }
+
+    fn answer_submit(&mut self, connection: &mut Connection, correlation: u64, receipt: &Receipt) {
+        self.hits.clear();
+        self.matches.clear();
+        let mut banks: Vec<(BankId, &str)> = Vec::new();
+        for outcome in &receipt.outcomes {
+            let first = self.matches.len() as u32;
+            for found in &outcome.matches {
+                self.matches.push(Match::new(found.content.0, found.bank.0, found.distance.bits()));
+                if !banks.iter().any(|(bank, _)| *bank == found.bank) {
+                    banks.push((found.bank, &found.bank_name));
+                }
+            }
+            let listed = outcome.matches.len() as u32;
+            self.hits.push(HitRef::new(outcome.hash, first, listed, outcome.total, outcome.verdict));
+        }
+        let said = WireReceipt {
+            durability: receipt.durability,
+            first_position: receipt.first_position,
+            replayed: receipt.replayed,
+        };
+        let rows = Rows { generation: receipt.generation, hits: &self.hits, matches: &self.matches, banks: &banks };
+        self.replies.submit(correlation, rows, said, &mut connection.output);
+    }
+
+    /// Says why, then ends the connection once that is out.
+    pub(super) fn timed_out(&mut self, connection: &mut Connection, reason: &'static str) {
+        let refusal = fault(0, ErrorCode::timed_out, "", format!("closed: {reason}"));
+        self.replies.error(&refusal, true, &mut connection.output);
+        connection.part();
+    }
+
+    fn busy(&mut self, connection: &mut Connection, correlation: u64) {
+        self.parts.counts.busy.fetch_add(1, Ordering::Relaxed);
+        self.replies.busy(correlation, RETRY_AFTER, &mut connection.output);
+    }
+
+    fn refuse(&mut self, connection: &mut Connection, error: WireError) {
+        self.parts.counts.errors.fetch_add(1, Ordering::Relaxed);
+        let retryable = error.code == ErrorCode::shutting_down;
+        self.replies.error(&error, retryable, &mut connection.output);
+    }
+}
+
+fn fault(correlation: u64, code: ErrorCode, field: &'static str, message: String) -> WireError {
+    WireError { correlation, code, field, message }
+}
+
+fn matches_of(hit: &HitRef) -> Range<usize> {
+    let first = hit.first_match() as usize;
+    first..first + hit.match_count() as usize
+}
+
+/// The name of a bank. A snapshot holds no signal of a bank that its directory does not know.
+fn bank_name(state: &BankState, bank: BankId) -> &str {
+    state.directory.get(bank).map_or("", |bank| &bank.name)
+}
+
+/// The banks that occur, each once. Empty, and without allocation, where nothing matched.
+fn names<'n>(matches: &[Match], name: impl Fn(BankId) -> &'n str) -> Vec<(BankId, &'n str)> {
+    let mut banks: Vec<(BankId, &str)> = Vec::new();
+    for row in matches {
+        let bank = BankId(row.bank());
+        if !banks.iter().any(|(known, _)| *known == bank) {
+            banks.push((bank, name(bank)));
+        }
+    }
+    banks
+}
+
+fn number(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::None => 0,
+        Verdict::Log => 1,
+        Verdict::Review => 2,
+        Verdict::Block => 3,
+    }
+}

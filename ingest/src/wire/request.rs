@@ -1,0 +1,419 @@
+//! What a client asks: verified views for the server, encoders for the client.
+
+use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, VerifierOptions, WIPOffset};
+use index::{Distance, Hash128, Hash256, RequestId, SignalType, UploadContext};
+
+use super::generated::hashward::wire as fb;
+use super::{ErrorCode, VERSION, frame};
+
+/// Tables a message may hold besides one context per hash.
+const TABLES_SPARE: usize = 16;
+
+/// Why a frame is not a request. Becomes an Error answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct WireError {
+    /// The frame's correlation; 0 where it could not be read.
+    pub correlation: u64,
+    /// What kind of fault.
+    pub code: ErrorCode,
+    /// The field that is wrong; empty where no single one is.
+    pub field: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// A verified request; borrows the frame.
+#[derive(Clone, Copy, Debug)]
+pub enum RequestView<'a> {
+    /// The first frame.
+    Hello {
+        /// The client's protocol version.
+        version: u16,
+        /// Its token; empty without one.
+        token: &'a str,
+    },
+    /// Match, and answer.
+    Lookup(QueryView<'a>),
+    /// Match, log hits durably, and answer.
+    Submit(SubmitView<'a>),
+}
+
+/// The hashes of a Lookup or Submit.
+#[derive(Clone, Copy, Debug)]
+pub struct QueryView<'a> {
+    /// Their type.
+    pub signal_type: SignalType,
+    /// Bits that may differ.
+    pub threshold: Distance,
+    bytes: &'a [u8],
+    upload_ids: Option<Vector<'a, u64>>,
+}
+
+impl<'a> QueryView<'a> {
+    /// How many hashes.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / self.signal_type.bytes()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Copies PDQ hashes into an aligned buffer (cleared first). No allocation once it has grown.
+    pub fn copy_pdq(&self, into: &mut Vec<Hash256>) {
+        into.clear();
+        into.extend(self.bytes.as_chunks::<32>().0.iter().map(|bytes| Hash256(*bytes)));
+    }
+
+    /// Copies MD5 hashes into an aligned buffer (cleared first).
+    pub fn copy_md5(&self, into: &mut Vec<Hash128>) {
+        into.clear();
+        into.extend(self.bytes.as_chunks::<16>().0.iter().map(|bytes| Hash128(*bytes)));
+    }
+
+    /// The uploader's number for a hash; 0 when it gave none.
+    pub fn upload_id(&self, hash: usize) -> u64 {
+        self.upload_ids.filter(|ids| hash < ids.len()).map_or(0, |ids| ids.get(hash))
+    }
+}
+
+/// A Submit.
+#[derive(Clone, Copy, Debug)]
+pub struct SubmitView<'a> {
+    /// The client's id of the request.
+    pub request: RequestId,
+    /// Whether the client sent this id before.
+    pub retry: bool,
+    /// The hashes.
+    pub query: QueryView<'a>,
+    contexts: Option<Vector<'a, ForwardsUOffset<fb::Context<'a>>>>,
+}
+
+impl<'a> SubmitView<'a> {
+    /// The item type the uploader told for a hash.
+    pub fn item_type(&self, hash: u32) -> Option<&'a str> {
+        self.told(hash)?.item_type()
+    }
+
+    /// What the uploader told about a hash.
+    pub fn context(&self, hash: u32) -> UploadContext {
+        let Some(told) = self.told(hash) else { return UploadContext::default() };
+        let text = |text: Option<&str>| text.map(str::to_string);
+        UploadContext {
+            item_id: text(told.item_id()),
+            item_type: text(told.item_type()),
+            creator: text(told.creator()),
+            url: text(told.url()),
+            created_at_ms: (told.created_at_ms() > 0).then_some(told.created_at_ms()),
+            ip: text(told.ip()),
+        }
+    }
+
+    /// Contexts ascend by hash (checked), so this is a binary search.
+    fn told(&self, hash: u32) -> Option<fb::Context<'a>> {
+        let contexts = self.contexts?;
+        let (mut low, mut high) = (0, contexts.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if contexts.get(middle).hash() < hash { low = middle + 1 } else { high = middle }
+        }
+        (low < contexts.len()).then(|| contexts.get(low)).filter(|told| told.hash() == hash)
+    }
+}
+
+/// Verifies a message and views it. Costs tens of nanoseconds whatever the number of hashes.
+pub fn parse(message: &[u8], hashes_max: usize) -> Result<(u64, RequestView<'_>), WireError> {
+    let options = VerifierOptions {
+        max_depth: 8,
+        max_tables: hashes_max + TABLES_SPARE,
+        max_apparent_size: 1 << 30,
+        ignore_missing_null_terminator: false,
+    };
+    let root = fb::root_as_message_with_opts(&options, message).map_err(|error| WireError {
+        correlation: 0,
+        code: ErrorCode::bad_frame,
+        field: "",
+        message: format!("the message is not a hashward.wire.Message: {}", clip(&error.to_string())),
+    })?;
+    let correlation = root.correlation();
+    let view = if let Some(hello) = root.body_as_hello() {
+        Ok(RequestView::Hello { version: hello.version(), token: hello.token().unwrap_or("") })
+    } else if let Some(lookup) = root.body_as_lookup() {
+        let fields = (lookup.signal_type(), lookup.threshold(), lookup.pdq(), lookup.md5(), lookup.upload_ids());
+        query(fields, hashes_max).map(RequestView::Lookup)
+    } else if let Some(submit) = root.body_as_submit() {
+        view_submit(submit, hashes_max).map(RequestView::Submit)
+    } else {
+        Err(fault(ErrorCode::bad_frame, "body", "the body is not one a client sends in this version".into()))
+    };
+    view.map(|view| (correlation, view)).map_err(|error| WireError { correlation, ..error })
+}
+
+fn fault(code: ErrorCode, field: &'static str, message: String) -> WireError {
+    WireError { correlation: 0, code, field, message }
+}
+
+type QueryFields<'a> =
+    (u8, i16, Option<Vector<'a, fb::Hash256>>, Option<Vector<'a, fb::Hash128>>, Option<Vector<'a, u64>>);
+
+fn query<'a>(fields: QueryFields<'a>, hashes_max: usize) -> Result<QueryView<'a>, WireError> {
+    let (number, threshold, pdq, md5, upload_ids) = fields;
+    let signal_type = SignalType::from_number(number).ok_or_else(|| {
+        let known = "known are 1 (pdq) and 2 (video_md5)";
+        fault(ErrorCode::unknown_signal_type, "signal_type", format!("signal type {number} is unknown: {known}"))
+    })?;
+    let (bytes, other, field) = match signal_type {
+        SignalType::Pdq => (pdq.map(|hashes| hashes.bytes()), md5.is_some(), "pdq"),
+        SignalType::VideoMd5 => (md5.map(|hashes| hashes.bytes()), pdq.is_some(), "md5"),
+    };
+    if other {
+        return Err(fault(
+            ErrorCode::bad_field,
+            field,
+            format!("signal_type is {signal_type}, but hashes of the other type are there"),
+        ));
+    }
+    let bytes = bytes.unwrap_or(&[]);
+    let count = bytes.len() / signal_type.bytes();
+    if count == 0 || count > hashes_max {
+        return Err(fault(
+            ErrorCode::bad_hash_count,
+            field,
+            format!("{count} hashes in one frame, allowed are 1 to {hashes_max}"),
+        ));
+    }
+    if let Some(ids) = upload_ids
+        && ids.len() != count
+    {
+        return Err(fault(
+            ErrorCode::bad_field,
+            "upload_ids",
+            format!("{} upload_ids for {count} hashes: give one for each, or none", ids.len()),
+        ));
+    }
+    let threshold = match threshold {
+        -1 => signal_type.threshold(),
+        bits => u16::try_from(bits)
+            .ok()
+            .and_then(Distance::new)
+            .filter(|distance| *distance <= signal_type.threshold_max())
+            .ok_or_else(|| {
+                let allowed = signal_type.threshold_max();
+                fault(
+                    ErrorCode::bad_threshold,
+                    "threshold",
+                    format!("threshold {bits}: {signal_type} takes 0 to {allowed}, or -1 for its own"),
+                )
+            })?,
+    };
+    Ok(QueryView { signal_type, threshold, bytes, upload_ids })
+}
+
+fn view_submit(submit: fb::Submit<'_>, hashes_max: usize) -> Result<SubmitView<'_>, WireError> {
+    let fields = (submit.signal_type(), submit.threshold(), submit.pdq(), submit.md5(), submit.upload_ids());
+    let query = query(fields, hashes_max)?;
+    let request = RequestId::from_bytes(submit.request().bytes().into())
+        .map_err(|error| fault(ErrorCode::bad_request_id, "request", error.to_string()))?;
+    if let Some(contexts) = submit.contexts() {
+        let mut last = None;
+        for context in contexts {
+            let hash = context.hash();
+            if hash as usize >= query.len() || last.is_some_and(|last| hash <= last) {
+                return Err(fault(
+                    ErrorCode::bad_field,
+                    "contexts",
+                    format!("context of hash {hash}: give one for a hash at most, ascending, below {}", query.len()),
+                ));
+            }
+            last = Some(hash);
+        }
+    }
+    Ok(SubmitView { request, retry: submit.retry(), query, contexts: submit.contexts() })
+}
+
+fn clip(text: &str) -> String {
+    text.lines().next().unwrap_or("").chars().take(200).collect()
+}
+
+/// The hashes a client sends; owned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    /// The hashes.
+    pub hashes: Hashes,
+    /// Bits that may differ; the type's own if absent.
+    pub threshold: Option<u16>,
+    /// The uploader's numbers: none, or one for each hash.
+    pub upload_ids: Vec<u64>,
+}
+
+/// Hashes of one type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Hashes {
+    /// PDQ.
+    Pdq(Vec<Hash256>),
+    /// MD5 of videos.
+    Md5(Vec<Hash128>),
+}
+
+impl Query {
+    /// PDQ hashes with the default threshold.
+    pub fn pdq(hashes: Vec<Hash256>) -> Self {
+        Self { hashes: Hashes::Pdq(hashes), threshold: None, upload_ids: Vec::new() }
+    }
+
+    /// MD5 hashes.
+    pub fn md5(hashes: Vec<Hash128>) -> Self {
+        Self { hashes: Hashes::Md5(hashes), threshold: None, upload_ids: Vec::new() }
+    }
+}
+
+/// A request a client sends; owned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Match, and answer.
+    Lookup(Query),
+    /// Match, log hits durably, and answer.
+    Submit {
+        /// The client's id of the request.
+        request: RequestId,
+        /// Whether this id was sent before.
+        retry: bool,
+        /// The hashes.
+        query: Query,
+        /// What is told about some of them, ascending by index.
+        contexts: Vec<(u32, UploadContext)>,
+    },
+}
+
+impl Request {
+    /// Appends the request as a frame.
+    pub fn encode(&self, correlation: u64, out: &mut Vec<u8>) {
+        match self {
+            Request::Lookup(query) => lookup(correlation, query, out),
+            Request::Submit { request, retry, query, contexts } => {
+                submit(correlation, *request, *retry, query, contexts, out);
+            }
+        }
+    }
+}
+
+/// Appends a Hello frame.
+pub fn hello(correlation: u64, token: Option<&str>, out: &mut Vec<u8>) {
+    let mut builder = FlatBufferBuilder::new();
+    let token = token.map(|token| builder.create_string(token));
+    let body = fb::Hello::create(&mut builder, &fb::HelloArgs { version: VERSION, token });
+    finish(builder, correlation, fb::Body::Hello, body.as_union_value(), out);
+}
+
+/// Appends a Lookup frame.
+pub fn lookup(correlation: u64, query: &Query, out: &mut Vec<u8>) {
+    let mut builder = FlatBufferBuilder::with_capacity(128 + 40 * query.hashes.len());
+    let parts = vectors(&mut builder, query);
+    let args = fb::LookupArgs {
+        signal_type: query.hashes.kind() as u8,
+        threshold: threshold(query),
+        pdq: parts.pdq,
+        md5: parts.md5,
+        upload_ids: parts.upload_ids,
+    };
+    let body = fb::Lookup::create(&mut builder, &args);
+    finish(builder, correlation, fb::Body::Lookup, body.as_union_value(), out);
+}
+
+/// Appends a Submit frame.
+pub fn submit(
+    correlation: u64,
+    request: RequestId,
+    retry: bool,
+    query: &Query,
+    contexts: &[(u32, UploadContext)],
+    out: &mut Vec<u8>,
+) {
+    let mut builder = FlatBufferBuilder::with_capacity(256 + 40 * query.hashes.len());
+    let parts = vectors(&mut builder, query);
+    let contexts: Vec<_> = contexts.iter().map(|(hash, told)| context(&mut builder, *hash, told)).collect();
+    let contexts = (!contexts.is_empty()).then(|| builder.create_vector(&contexts));
+    let args = fb::SubmitArgs {
+        request: Some(&fb::RequestId::new(request.as_bytes())),
+        retry,
+        signal_type: query.hashes.kind() as u8,
+        threshold: threshold(query),
+        pdq: parts.pdq,
+        md5: parts.md5,
+        upload_ids: parts.upload_ids,
+        contexts,
+    };
+    let body = fb::Submit::create(&mut builder, &args);
+    finish(builder, correlation, fb::Body::Submit, body.as_union_value(), out);
+}
+
+impl Hashes {
+    /// Their type.
+    pub fn kind(&self) -> SignalType {
+        match self {
+            Hashes::Pdq(_) => SignalType::Pdq,
+            Hashes::Md5(_) => SignalType::VideoMd5,
+        }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Hashes::Pdq(hashes) => hashes.len(),
+            Hashes::Md5(hashes) => hashes.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn threshold(query: &Query) -> i16 {
+    query.threshold.map_or(-1, |bits| i16::try_from(bits).unwrap_or(i16::MAX))
+}
+
+struct Vectors<'a> {
+    pdq: Option<WIPOffset<Vector<'a, fb::Hash256>>>,
+    md5: Option<WIPOffset<Vector<'a, fb::Hash128>>>,
+    upload_ids: Option<WIPOffset<Vector<'a, u64>>>,
+}
+
+fn vectors<'a>(builder: &mut FlatBufferBuilder<'a>, query: &Query) -> Vectors<'a> {
+    let (mut pdq, mut md5) = (None, None);
+    match &query.hashes {
+        Hashes::Pdq(hashes) => pdq = Some(builder.create_vector_from_iter(hashes.iter().map(|h| fb::Hash256::new(&h.0)))),
+        Hashes::Md5(hashes) => md5 = Some(builder.create_vector_from_iter(hashes.iter().map(|h| fb::Hash128::new(&h.0)))),
+    }
+    let upload_ids = (!query.upload_ids.is_empty()).then(|| builder.create_vector(&query.upload_ids));
+    Vectors { pdq, md5, upload_ids }
+}
+
+fn context<'a>(builder: &mut FlatBufferBuilder<'a>, hash: u32, told: &UploadContext) -> WIPOffset<fb::Context<'a>> {
+    let mut text = |text: &Option<String>| text.as_deref().map(|text| builder.create_string(text));
+    let args = fb::ContextArgs {
+        hash,
+        item_id: text(&told.item_id),
+        item_type: text(&told.item_type),
+        creator: text(&told.creator),
+        url: text(&told.url),
+        ip: text(&told.ip),
+        created_at_ms: told.created_at_ms.unwrap_or(0),
+    };
+    fb::Context::create(builder, &args)
+}
+
+pub(super) fn finish(
+    mut builder: FlatBufferBuilder<'_>,
+    correlation: u64,
+    body_type: fb::Body,
+    body: WIPOffset<flatbuffers::UnionWIPOffset>,
+    out: &mut Vec<u8>,
+) {
+    let root = fb::Message::create(&mut builder, &fb::MessageArgs { correlation, body_type, body: Some(body) });
+    builder.finish(root, None);
+    frame::append(builder.finished_data(), out);
+}
