@@ -6,12 +6,11 @@
 #![allow(clippy::unwrap_used)] // clippy takes this file's helpers for code outside tests
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use index::store::keys::{encode_hit, hit_key};
-use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError};
+use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit};
 use index::{
     BankId, ContentId, Distance, Generation, Hit, HitMatch, Position, RequestId, SignalType, UploadContext,
 };
@@ -31,12 +30,7 @@ impl Store for FailingStore {
         self.rows.get(space, key)
     }
 
-    fn scan(
-        &self,
-        space: Keyspace,
-        range: Range<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
         self.rows.scan(space, range, visit)
     }
 
@@ -83,10 +77,10 @@ fn log(store: &MemoryStore, positions: impl IntoIterator<Item = u64>) {
     store.commit(batch, Durability::Sync).unwrap();
 }
 
+/// Two rules lead to one queue, what is left to another.
 fn rules(queue: &str) -> Arc<RuleTable> {
-    let text = format!(
-        "default_queue = '{queue}-rest'\n[[rule]]\nname = 'one'\nbanks = ['BANK_1']\nqueue = '{queue}'\n"
-    );
+    let rule = |n: u8| format!("[[rule]]\nname = 'r{n}'\nbanks = ['BANK_{n}']\nqueue = '{queue}'\n");
+    let text = format!("default_queue = '{queue}-rest'\n{}{}", rule(1), rule(2));
     Arc::new(RuleTable::compile(Rules::parse(&text).unwrap()))
 }
 
@@ -102,6 +96,7 @@ fn routed(store: &dyn Store) -> BTreeMap<u64, Vec<String>> {
                 assert_eq!(entry.queue, queue.name);
                 found.entry(entry.position.0).or_default().push(entry.queue.to_string());
             }
+            assert!(page.next.is_none() || page.next > after, "queue {}: pages go on", queue.name);
             after = page.next;
             if after.is_none() {
                 break;

@@ -250,7 +250,7 @@ mod tests {
             considered.sort();
             let Some(&(bits, at)) = considered.first() else { continue };
             let holds = [
-                signal_types.as_ref().map(|types| types.iter().any(|wanted| *wanted == signal)),
+                signal_types.as_ref().map(|types| types.contains(&signal)),
                 item_types
                     .as_ref()
                     .map(|types| item.is_some_and(|item| types.iter().any(|wanted| wanted == item))),

@@ -306,6 +306,7 @@ mod tests {
             loop {
                 let page = entries(&*store, &name(queue), after, 2).unwrap();
                 found.extend(page.entries.iter().map(|entry| entry.position.0));
+                assert!(page.next.is_none() || page.next > after, "{queue}: pages go on");
                 after = page.next;
                 if after.is_none() {
                     break;
@@ -336,7 +337,10 @@ mod tests {
             let mut routed = 0;
             let error = loop {
                 match router.step(10, 1) {
-                    Ok(step) => routed += step.hits(),
+                    Ok(step) => {
+                        assert!(step.hits() > 0, "it waits for a hit that never comes");
+                        routed += step.hits();
+                    }
                     Err(error) => break error.to_string(),
                 }
             };
