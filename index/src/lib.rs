@@ -7,11 +7,19 @@
 //! Reading order: [`signal`] (what is matched) → `kernel` (distance on this CPU) → `mih` (tables) →
 //! [`snapshot`] (what a reader sees) → [`store`] (what survives) → [`bank`] (how a change becomes both).
 
+pub mod bank;
 pub mod hit;
+mod kernel;
+mod memory;
+mod mih;
+mod segment;
 pub mod signal;
+mod snapshot;
 pub mod store;
 
 pub use hit::{Hit, HitMatch, Position, RequestId, UploadContext};
+pub use kernel::{Kernel, KernelError};
+pub use snapshot::{Entry, Found, Md5Snapshot, MergeJob, Merged, PdqSnapshot, Scratch, Snapshot, Stats};
 pub use signal::{
     BankId, ContentId, Distance, Generation, Hash128, Hash256, Signal, SignalError, SignalType,
 };

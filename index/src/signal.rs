@@ -262,6 +262,11 @@ impl Distance {
         if bits <= Self::MAX.0 { Some(Self(bits)) } else { None }
     }
 
+    /// A distance that was counted: up to 256 bits, where [`Distance::new`] takes thresholds only.
+    pub(crate) const fn counted(bits: u16) -> Self {
+        Self(bits)
+    }
+
     /// The number of bits.
     pub const fn bits(self) -> u16 {
         self.0

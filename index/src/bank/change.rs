@@ -208,9 +208,9 @@ impl Banks {
                             state.md5 = state.md5.with_removed(&[content]);
                         }
                     }
-                    Effect::RemoveBank(bank) => {
-                        state.pdq = state.pdq.with_bank_removed(bank);
-                        state.md5 = state.md5.with_bank_removed(bank);
+                    Effect::RemoveBank(bank, [pdq, md5]) => {
+                        state.pdq = state.pdq.with_bank_removed(bank, pdq as usize);
+                        state.md5 = state.md5.with_bank_removed(bank, md5 as usize);
                     }
                 }
             }
@@ -223,7 +223,8 @@ impl Banks {
 enum Effect {
     Add { pdq: Vec<Entry<Hash256>>, md5: Vec<Entry<Hash128>> },
     Remove(ContentId, Vec<SignalType>),
-    RemoveBank(BankId),
+    /// With how many signals of each type it has.
+    RemoveBank(BankId, [u64; SignalType::ALL.len()]),
 }
 
 /// Changes on their way to one commit: they see each other, nobody else sees them.
@@ -285,11 +286,12 @@ impl Group {
         let Some(id) = self.directory.named(name).map(|bank| bank.id) else {
             return BankAnswer { generation: self.counters.generation, ..self.still(BankId(0)) };
         };
-        let contents = self.directory.remove(id).map_or(0, |bank| bank.contents);
+        let (contents, signals) =
+            self.directory.remove(id).map_or_else(Default::default, |bank| (bank.contents, bank.signals));
         self.batch.delete(Keyspace::Banks, bank_key(id));
         let (from, to) = (content_key(id, ContentId(0)), content_key(BankId(id.0 + 1), ContentId(0)));
         self.batch.delete_range(Keyspace::Contents, from, to);
-        self.effects.push(Effect::RemoveBank(id));
+        self.effects.push(Effect::RemoveBank(id, signals));
         self.answer(id, contents, ContentId(0))
     }
 

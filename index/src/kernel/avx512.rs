@@ -1,0 +1,125 @@
+//! AVX-512 with VPOPCNTDQ: Intel Ice Lake and AMD Zen 4 and later.
+//!
+//! `vpopcntq` counts eight words at once. `flat`: two hashes a vector. `runs`: four records a vector, six
+//! instructions: load, xor that also blanks the slot, count, fold, compare, test; loads bound it, not counting.
+
+#![allow(unsafe_code)] // intrinsics
+
+use std::arch::x86_64::{
+    __m512i, _mm512_add_epi64, _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_cmple_epu64_mask,
+    _mm512_loadu_si512, _mm512_maskz_loadu_epi32, _mm512_maskz_xor_epi32, _mm512_permutex_epi64,
+    _mm512_popcnt_epi64, _mm512_set1_epi64, _mm512_shuffle_epi32, _mm512_xor_si512, _mm_loadu_si128,
+    _mm256_loadu_si256,
+};
+
+use super::{AHEAD, Record, Run, Signatures, Survivor, prefetch_run, records_of};
+use crate::signal::{Distance, Hash256};
+
+/// Lanes of a vector of four records that hold signatures, not slots.
+const SIGNATURE_LANES: u16 = 0x7777;
+
+pub(super) fn flat(query: &Hash256, block: &[Hash256], limit: u32, out: &mut Vec<(u32, Distance)>) {
+    // SAFETY: `Kernel` names this kernel only after it saw AVX-512 F and VPOPCNTDQ on this CPU.
+    unsafe { flat_avx512(query, block, limit, out) }
+}
+
+pub(super) fn runs(
+    signatures: &Signatures,
+    records: &[Record],
+    runs: &[Run],
+    count: usize,
+    limit: u32,
+    out: &mut Vec<Survivor>,
+) {
+    // SAFETY: `Kernel` names this kernel only after it saw AVX-512 F and VPOPCNTDQ on this CPU.
+    unsafe { runs_avx512(signatures, records, runs, count, limit, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn flat_avx512(query: &Hash256, block: &[Hash256], limit: u32, out: &mut Vec<(u32, Distance)>) {
+    // SAFETY: 32 bytes are readable behind a `&Hash256`.
+    let wanted = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(std::ptr::from_ref(query).cast()) });
+    let limits = _mm512_set1_epi64(i64::from(limit));
+    let mut push = |at: usize| out.push((at as u32, query.distance(&block[at])));
+    let (pairs, rest) = block.as_chunks::<2>();
+    for (pair, hashes) in pairs.iter().enumerate() {
+        // SAFETY: two hashes are 64 readable bytes.
+        let two = unsafe { _mm512_loadu_si512(std::ptr::from_ref(hashes).cast()) };
+        let words = _mm512_popcnt_epi64(_mm512_xor_si512(two, wanted));
+        // Each hash's four words are summed within its half of the vector.
+        let folded = _mm512_add_epi64(words, _mm512_permutex_epi64::<0b01_00_11_10>(words));
+        let sums = _mm512_add_epi64(folded, _mm512_permutex_epi64::<0b10_11_00_01>(folded));
+        let near = _mm512_cmple_epu64_mask(sums, limits);
+        if near != 0 {
+            if near & 0x0f != 0 {
+                push(2 * pair);
+            }
+            if near & 0xf0 != 0 {
+                push(2 * pair + 1);
+            }
+        }
+    }
+    if let [last] = rest
+        && u32::from(query.distance(last).bits()) <= limit
+    {
+        push(block.len() - 1);
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn runs_avx512(
+    signatures: &Signatures,
+    records: &[Record],
+    runs: &[Run],
+    count: usize,
+    limit: u32,
+    out: &mut Vec<Survivor>,
+) {
+    let limits = _mm512_set1_epi64(i64::from(limit));
+    for (at, run) in runs[..count].iter().enumerate() {
+        if let Some(later) = runs.get(at + AHEAD) {
+            prefetch_run(records, later);
+        }
+        let [a, b, c] = signatures[run.table as usize];
+        let four = [a, b, c, 0];
+        // SAFETY: 16 bytes are readable behind `four`.
+        let wanted = _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(four.as_ptr().cast()) });
+        let bucket = records_of(records, run);
+        let (vectors, rest) = bucket.as_chunks::<4>();
+        for vector in vectors {
+            // SAFETY: four records are 64 readable bytes.
+            let four = unsafe { _mm512_loadu_si512(std::ptr::from_ref(vector).cast()) };
+            let near = within(four, wanted, limits);
+            if near != 0 {
+                take(near, vector, run.table, out);
+            }
+        }
+        if !rest.is_empty() {
+            let lanes = (1u32 << (4 * rest.len())) - 1;
+            // SAFETY: masked lanes are not read; the others are the bytes of `rest`.
+            let some = unsafe { _mm512_maskz_loadu_epi32(lanes as u16, rest.as_ptr().cast()) };
+            let near = within(some, wanted, limits) & ((1u32 << (2 * rest.len())) - 1) as u8;
+            if near != 0 {
+                take(near, rest, run.table, out);
+            }
+        }
+    }
+}
+
+/// Which of four records are within the limit: two equal bits for each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vpopcntdq")]
+fn within(four: __m512i, wanted: __m512i, limits: __m512i) -> u8 {
+    let words = _mm512_popcnt_epi64(_mm512_maskz_xor_epi32(SIGNATURE_LANES, four, wanted));
+    let sums = _mm512_add_epi64(words, _mm512_shuffle_epi32::<0b01_00_11_10>(words));
+    _mm512_cmple_epu64_mask(sums, limits)
+}
+
+#[cold]
+fn take(near: u8, records: &[Record], table: u32, out: &mut Vec<Survivor>) {
+    for (at, record) in records.iter().enumerate() {
+        if near >> (2 * at) & 1 == 1 {
+            out.push(Survivor { slot: record.slot, table });
+        }
+    }
+}

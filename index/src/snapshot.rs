@@ -1,0 +1,163 @@
+//! What a reader sees: segments, a delta of what came after them, and what was removed from both.
+//!
+//! A snapshot never changes. A writer makes the next one from it, sharing nearly everything; a merge is
+//! planned on one snapshot, runs without any, and is put into whatever snapshot is newest by then. Search is
+//! exact in each of them.
+//!
+//! Content ids and bank ids are never reused, so 'removed' needs no time attached.
+
+mod delta;
+mod merge;
+mod removed;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+pub use crate::mih::Scratch;
+pub use crate::segment::{Entry, Searchable};
+pub use merge::{MergeJob, Merged};
+
+use crate::segment::{Owner, Segment};
+use crate::signal::{BankId, ContentId, Distance, Hash128, Hash256};
+use delta::Delta;
+use removed::Removed;
+
+/// PDQ signals.
+pub type PdqSnapshot = Snapshot<Hash256>;
+/// MD5 signals of videos.
+pub type Md5Snapshot = Snapshot<Hash128>;
+
+/// A banked signal within the threshold of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Index of the query in its batch.
+    pub query: u32,
+    /// The content.
+    pub content: ContentId,
+    /// Its bank.
+    pub bank: BankId,
+    /// Bits that differ.
+    pub distance: Distance,
+}
+
+/// Shape and size of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    /// Signals in each segment, removed ones included.
+    pub segments: Vec<usize>,
+    /// Signals not yet in a segment.
+    pub delta: usize,
+    /// Signals that are removed and still take room.
+    pub dead: usize,
+    /// Bytes of memory held.
+    pub bytes: usize,
+}
+
+/// All signals of one type at one moment.
+pub struct Snapshot<H: Searchable> {
+    segments: Vec<Arc<Segment<H>>>,
+    delta: Delta<H>,
+    removed: Removed,
+    removed_banks: Arc<HashSet<BankId>>,
+    live: usize,
+}
+
+impl<H: Searchable> Clone for Snapshot<H> {
+    fn clone(&self) -> Self {
+        Self {
+            segments: self.segments.clone(),
+            delta: self.delta.clone(),
+            removed: self.removed.clone(),
+            removed_banks: self.removed_banks.clone(),
+            live: self.live,
+        }
+    }
+}
+
+impl<H: Searchable> Default for Snapshot<H> {
+    fn default() -> Self {
+        Self::from_entries(Vec::new())
+    }
+}
+
+impl<H: Searchable> Snapshot<H> {
+    /// A snapshot of these entries, in one segment.
+    pub fn from_entries(entries: Vec<Entry<H>>) -> Self {
+        let live = entries.len();
+        let segments = if entries.is_empty() { Vec::new() } else { vec![Arc::new(Segment::build(entries))] };
+        Self { segments, delta: Delta::default(), removed: Removed::default(), removed_banks: Arc::default(), live }
+    }
+
+    /// Signals that a search can find.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Signals not yet merged into a segment: what slows a search down if it piles up.
+    pub fn unmerged(&self) -> usize {
+        self.delta.len()
+    }
+
+    /// Shape and size.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            segments: self.segments.iter().map(|segment| segment.len()).collect(),
+            delta: self.delta.len(),
+            dead: self.held() - self.live,
+            bytes: self.segments.iter().map(|segment| segment.bytes()).sum::<usize>() + self.delta.bytes(),
+        }
+    }
+
+    /// With further entries.
+    #[must_use]
+    pub fn with_added(&self, entries: &[Entry<H>]) -> Self {
+        Self { delta: self.delta.with(entries), live: self.live + entries.len(), ..self.clone() }
+    }
+
+    /// Without the signals of these contents. Each must be there, and its bank not be removed.
+    #[must_use]
+    pub fn with_removed(&self, contents: &[ContentId]) -> Self {
+        Self { removed: self.removed.with(contents), live: self.live - contents.len(), ..self.clone() }
+    }
+
+    /// Without the signals of a bank; `signals` is how many it has.
+    #[must_use]
+    pub fn with_bank_removed(&self, bank: BankId, signals: usize) -> Self {
+        if signals == 0 {
+            return self.clone(); // ids are not reused: nothing of it can come
+        }
+        let mut removed_banks = HashSet::clone(&self.removed_banks);
+        removed_banks.insert(bank);
+        Self { removed_banks: Arc::new(removed_banks), live: self.live - signals, ..self.clone() }
+    }
+
+    /// Appends every signal within the threshold of each query: by query, then by distance, then by content.
+    pub fn search(&self, queries: &[H], threshold: Distance, scratch: &mut Scratch, found: &mut Vec<Found>) {
+        let before = found.len();
+        let mut keep = |query: usize, owner: Owner, distance: Distance| {
+            if !self.is_removed(owner) {
+                found.push(Found { query: query as u32, content: owner.content, bank: owner.bank, distance });
+            }
+        };
+        for segment in &self.segments {
+            segment.search(queries, threshold, scratch, &mut keep);
+        }
+        self.delta.search(queries, threshold, scratch, &mut keep);
+        found[before..].sort_unstable_by_key(|hit| (hit.query, hit.distance, hit.content));
+    }
+
+    fn is_removed(&self, owner: Owner) -> bool {
+        self.removed.contains(owner.content)
+            || (!self.removed_banks.is_empty() && self.removed_banks.contains(&owner.bank))
+    }
+
+    /// Entries in memory, removed ones included.
+    fn held(&self) -> usize {
+        self.segments.iter().map(|segment| segment.len()).sum::<usize>() + self.delta.len()
+    }
+}

@@ -1,0 +1,101 @@
+//! Entries that are in no segment yet: chunks that snapshots share. Only the last, unfilled one is copied
+//! when entries are added.
+
+use std::sync::Arc;
+
+use crate::mih::Scratch;
+use crate::segment::{Entry, Owner, Searchable};
+use crate::signal::Distance;
+
+/// Entries of a chunk: what an addition copies at most (24 KiB of PDQ).
+const CHUNK: usize = 512;
+
+struct Chunk<H> {
+    hashes: Vec<H>,
+    owners: Vec<Owner>,
+}
+
+/// The chunks, all but the last one full.
+pub(super) struct Delta<H> {
+    chunks: Vec<Arc<Chunk<H>>>,
+    len: usize,
+}
+
+impl<H> Clone for Delta<H> {
+    fn clone(&self) -> Self {
+        Self { chunks: self.chunks.clone(), len: self.len }
+    }
+}
+
+impl<H> Default for Delta<H> {
+    fn default() -> Self {
+        Self { chunks: Vec::new(), len: 0 }
+    }
+}
+
+impl<H: Searchable> Delta<H> {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks.len() * CHUNK * (size_of::<H>() + size_of::<Owner>())
+    }
+
+    pub(super) fn with(&self, entries: &[Entry<H>]) -> Self {
+        let mut chunks = self.chunks.clone();
+        let mut rest = entries;
+        if self.len % CHUNK != 0
+            && let Some(last) = chunks.pop()
+        {
+            let (fits, after) = rest.split_at(rest.len().min(CHUNK - last.hashes.len()));
+            chunks.push(Arc::new(last.with(fits)));
+            rest = after;
+        }
+        let empty = Chunk { hashes: Vec::new(), owners: Vec::new() };
+        chunks.extend(rest.chunks(CHUNK).map(|part| Arc::new(empty.with(part))));
+        Self { chunks, len: self.len + entries.len() }
+    }
+
+    /// Without its first entries.
+    pub(super) fn without_first(&self, count: usize) -> Self {
+        let rest: Vec<Entry<H>> = self.entries().skip(count).collect();
+        Self::default().with(&rest)
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<H>> + '_ {
+        self.chunks.iter().flat_map(|chunk| {
+            chunk.hashes.iter().zip(&chunk.owners).map(|(hash, owner)| Entry {
+                hash: *hash,
+                content: owner.content,
+                bank: owner.bank,
+            })
+        })
+    }
+
+    pub(super) fn search(
+        &self,
+        queries: &[H],
+        threshold: Distance,
+        scratch: &mut Scratch,
+        mut found: impl FnMut(usize, Owner, Distance),
+    ) {
+        for chunk in &self.chunks {
+            H::scan(&chunk.hashes, queries, threshold, scratch, |query, place, distance| {
+                found(query, chunk.owners[place as usize], distance);
+            });
+        }
+    }
+}
+
+impl<H: Searchable> Chunk<H> {
+    fn with(&self, entries: &[Entry<H>]) -> Self {
+        let mut hashes = Vec::with_capacity(CHUNK);
+        hashes.extend_from_slice(&self.hashes);
+        hashes.extend(entries.iter().map(|entry| entry.hash));
+        let mut owners = Vec::with_capacity(CHUNK);
+        owners.extend_from_slice(&self.owners);
+        owners.extend(entries.iter().map(|entry| Owner { content: entry.content, bank: entry.bank }));
+        Self { hashes, owners }
+    }
+}

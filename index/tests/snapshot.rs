@@ -1,0 +1,224 @@
+//! Search against brute force, over random histories: adds, removals, merges that finish late.
+
+use index::{BankId, ContentId, Distance, Entry, Found, Hash128, Hash256, MergeJob, Md5Snapshot, PdqSnapshot, Scratch};
+use proptest::prelude::*;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// What brute force finds.
+fn oracle(entries: &[Entry<Hash256>], queries: &[Hash256], threshold: u16) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (at, query) in queries.iter().enumerate() {
+        for entry in entries {
+            let distance = query.distance(&entry.hash);
+            if distance.bits() <= threshold {
+                found.push(Found { query: at as u32, content: entry.content, bank: entry.bank, distance });
+            }
+        }
+    }
+    found.sort_by_key(|hit| (hit.query, hit.distance, hit.content));
+    found
+}
+
+fn search(snapshot: &PdqSnapshot, queries: &[Hash256], threshold: u16) -> Vec<Found> {
+    let mut found = Vec::new();
+    snapshot.search(queries, Distance::new(threshold).unwrap(), &mut Scratch::default(), &mut found);
+    found
+}
+
+fn flip(hash: &Hash256, bits: usize, random: &mut ChaCha8Rng) -> Hash256 {
+    let mut order: Vec<usize> = (0..256).collect();
+    let mut flipped = *hash;
+    for at in 0..bits {
+        let other = random.random_range(at..256);
+        order.swap(at, other);
+        flipped.0[order[at] / 8] ^= 1 << (order[at] % 8);
+    }
+    flipped
+}
+
+/// How hashes are spread.
+#[derive(Clone, Copy, Debug)]
+enum Data {
+    Uniform,
+    /// Near-duplicates of a few hashes.
+    Clustered,
+    /// A few bits only: crowded buckets.
+    LowEntropy,
+}
+
+fn draw(data: Data, random: &mut ChaCha8Rng) -> Hash256 {
+    let mut bytes = [0; 32];
+    match data {
+        Data::Uniform => random.fill_bytes(&mut bytes),
+        Data::Clustered => {
+            let centre = Hash256([random.random_range(0..4u8) * 0x55; 32]);
+            let bits = random.random_range(0..40);
+            return flip(&centre, bits, random);
+        }
+        Data::LowEntropy => bytes[random.random_range(0..32)] = random.random_range(0..4),
+    }
+    Hash256(bytes)
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Add(u16),
+    Remove(u8),
+    RemoveBank(u8),
+    PlanMerge,
+    FinishMerge,
+    Search(u16),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        5 => (1u16..3000).prop_map(Step::Add),
+        4 => any::<u8>().prop_map(Step::Remove),
+        1 => (0u8..4).prop_map(Step::RemoveBank),
+        3 => Just(Step::PlanMerge),
+        3 => Just(Step::FinishMerge),
+        4 => (0u16..65).prop_map(Step::Search),
+    ];
+    prop::collection::vec(step, 1..25)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_search_finds_what_brute_force_finds_in_every_state(
+        steps in steps(),
+        data in prop_oneof![Just(Data::Uniform), Just(Data::Clustered), Just(Data::LowEntropy)],
+        seed: u64,
+    ) {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut snapshot = PdqSnapshot::default();
+        let mut entries: Vec<Entry<Hash256>> = Vec::new();
+        let mut merge: Option<MergeJob<Hash256>> = None;
+        let (mut last_content, mut banks) = (0, vec![BankId(1), BankId(2), BankId(3), BankId(4)]);
+        let mut last_bank = 4;
+        for step in steps.into_iter().chain([Step::FinishMerge, Step::Search(31)]) {
+            match step {
+                Step::Add(count) => {
+                    let added: Vec<_> = (0..count).map(|_| {
+                        last_content += 1;
+                        let bank = banks[random.random_range(0..banks.len())];
+                        Entry { hash: draw(data, &mut random), content: ContentId(last_content), bank }
+                    }).collect();
+                    snapshot = snapshot.with_added(&added);
+                    entries.extend(added);
+                }
+                Step::Remove(share) => {
+                    let gone: Vec<ContentId> = entries.iter().filter(|_| random.random_range(0..256) < u32::from(share)).map(|entry| entry.content).collect();
+                    if !gone.is_empty() {
+                        snapshot = snapshot.with_removed(&gone);
+                        entries.retain(|entry| gone.binary_search(&entry.content).is_err());
+                    }
+                }
+                Step::RemoveBank(which) => {
+                    let bank = banks[usize::from(which)];
+                    let signals = entries.iter().filter(|entry| entry.bank == bank).count();
+                    snapshot = snapshot.with_bank_removed(bank, signals);
+                    entries.retain(|entry| entry.bank != bank);
+                    last_bank += 1;
+                    banks[usize::from(which)] = BankId(last_bank);
+                }
+                Step::PlanMerge if merge.is_none() => merge = snapshot.plan_merge(),
+                Step::PlanMerge => {}
+                Step::FinishMerge => if let Some(job) = merge.take() {
+                    snapshot = snapshot.with_merged(job.run());
+                },
+                Step::Search(threshold) => {
+                    let mut queries: Vec<Hash256> = (0..3).map(|_| draw(data, &mut random)).collect();
+                    for bits in [0, usize::from(threshold), usize::from(threshold) + 1] {
+                        if let Some(at) = entries.len().checked_sub(1) {
+                            let near = entries[random.random_range(0..=at)].hash;
+                            queries.push(flip(&near, bits, &mut random));
+                        }
+                    }
+                    prop_assert_eq!(snapshot.len(), entries.len());
+                    prop_assert_eq!(search(&snapshot, &queries, threshold), oracle(&entries, &queries, threshold));
+                }
+            }
+        }
+        prop_assert!(snapshot.stats().segments.len() < 12, "segments pile up: {:?}", snapshot.stats());
+    }
+
+    #[test]
+    fn exact_signals_match_exactly(
+        keys in prop::collection::vec(0u8..40, 0..3000),
+        removed in prop::collection::vec(any::<bool>(), 3000),
+        merge: bool,
+    ) {
+        let entry = |(at, key): (usize, &u8)| Entry {
+            hash: Hash128([*key; 16]), content: ContentId(at as u64 + 1), bank: BankId(1),
+        };
+        let mut entries: Vec<_> = keys.iter().enumerate().map(entry).collect();
+        let half = entries.len() / 2;
+        let mut snapshot = Md5Snapshot::from_entries(entries[..half].to_vec()).with_added(&entries[half..]);
+        let gone: Vec<ContentId> = entries.iter().zip(&removed).filter(|(_, gone)| **gone).map(|(entry, _)| entry.content).collect();
+        if !gone.is_empty() {
+            snapshot = snapshot.with_removed(&gone);
+        }
+        entries.retain(|entry| gone.binary_search(&entry.content).is_err());
+        if merge && let Some(job) = snapshot.plan_merge() {
+            snapshot = snapshot.with_merged(job.run());
+        }
+        for key in 0..41 {
+            let mut found = Vec::new();
+            snapshot.search(&[Hash128([key; 16])], Distance::new(0).unwrap(), &mut Scratch::default(), &mut found);
+            let contents: Vec<_> = found.iter().map(|hit| hit.content).collect();
+            let expected: Vec<_> = entries.iter().filter(|entry| entry.hash.0[0] == key).map(|entry| entry.content).collect();
+            prop_assert_eq!(contents, expected);
+        }
+    }
+}
+
+#[test]
+fn planted_hashes_are_found_up_to_the_threshold_and_not_beyond() {
+    let mut random = ChaCha8Rng::seed_from_u64(31);
+    let entries: Vec<_> = (1..=100_000)
+        .map(|content| Entry { hash: draw(Data::Uniform, &mut random), content: ContentId(content), bank: BankId(1) })
+        .collect();
+    let snapshot = PdqSnapshot::from_entries(entries.clone());
+    for bits in [0, 1, 15, 16, 30, 31, 32, 33] {
+        let planted: Vec<usize> = (0..500).map(|_| random.random_range(0..entries.len())).collect();
+        let queries: Vec<Hash256> = planted.iter().map(|at| flip(&entries[*at].hash, bits, &mut random)).collect();
+        let found = search(&snapshot, &queries, 31);
+        if bits <= 31 {
+            let contents: Vec<_> = found.iter().map(|hit| hit.content).collect();
+            let expected: Vec<_> = planted.iter().map(|at| entries[*at].content).collect();
+            assert_eq!(contents, expected, "at {bits} bits");
+        } else {
+            assert!(found.is_empty(), "at {bits} bits");
+        }
+    }
+}
+
+#[test]
+fn a_bulk_import_keeps_segments_few_and_removals_free_their_room() {
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let mut snapshot = PdqSnapshot::default();
+    let mut content = 0;
+    for _ in 0..50 {
+        let batch: Vec<_> = (0..2048)
+            .map(|_| {
+                content += 1;
+                Entry { hash: draw(Data::Uniform, &mut random), content: ContentId(content), bank: BankId(1) }
+            })
+            .collect();
+        snapshot = snapshot.with_added(&batch);
+        while let Some(job) = snapshot.plan_merge() {
+            snapshot = snapshot.with_merged(job.run());
+        }
+    }
+    assert!(snapshot.stats().segments.len() <= 6, "{:?}", snapshot.stats());
+    let gone: Vec<ContentId> = (1..=60_000).map(ContentId).collect();
+    snapshot = snapshot.with_removed(&gone);
+    while let Some(job) = snapshot.plan_merge() {
+        snapshot = snapshot.with_merged(job.run());
+    }
+    let stats = snapshot.stats();
+    assert_eq!((snapshot.len(), stats.dead), (50 * 2048 - 60_000, 0), "{stats:?}");
+}
