@@ -49,7 +49,7 @@ pub fn spawn(
     LocalExecutorBuilder::new(placement)
         .name(name)
         .spawn(move || run(start, make()))
-        .map_err(io::Error::other)
+        .map_err(|error| io::Error::other(error.to_string()))
 }
 
 async fn run(start: Start, shard: Shard) {

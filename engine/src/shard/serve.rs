@@ -201,22 +201,20 @@ impl Core {
         self.hits.clear();
         self.matches.clear();
         for group in self.found.chunk_by(|a, b| a.query == b.query) {
-            let listed = &group[..group.len().min(self.parts.limits.matches_max)];
             let hash = group[0].query;
+            let first = self.matches.len();
+            list(group, self.parts.limits.matches_max, &mut self.matches);
+            let listed = &self.matches[first..];
             let facts = HitFacts {
                 signal_type: query.signal_type,
                 item_type: item_type(hash),
-                matches: listed.iter().map(|found| MatchFact {
-                    bank_name: bank_name(state, found.bank),
-                    distance: found.distance,
+                matches: listed.iter().map(|row| MatchFact {
+                    bank_name: bank_name(state, BankId(row.bank())),
+                    distance: Distance::new(row.distance()).unwrap_or(Distance::MAX),
                 }),
             };
-            let verdict = self.parts.rules.decide(&facts).verdict;
-            let first = self.matches.len() as u32;
-            self.matches.extend(
-                listed.iter().map(|found| Match::new(found.content.0, found.bank.0, found.distance.bits())),
-            );
-            self.hits.push(HitRef::new(hash, first, listed.len() as u32, group.len() as u32, number(verdict)));
+            let verdict = number(self.parts.rules.decide(&facts).verdict);
+            self.hits.push(HitRef::new(hash, first as u32, listed.len() as u32, group.len() as u32, verdict));
         }
         self.parts.counts.hits.fetch_add(self.hits.len() as u64, Ordering::Relaxed);
     }
@@ -341,6 +339,17 @@ impl Core {
         self.parts.counts.errors.fetch_add(1, Ordering::Relaxed);
         let retryable = error.code == ErrorCode::shutting_down;
         self.replies.error(&error, retryable, &mut connection.output);
+    }
+}
+
+/// Lists a hash's matches, nearest first, at most `max`; and past that the nearest of every further bank, so
+/// that no rule misses its bank because another one is full of duplicates.
+fn list(group: &[Found], max: usize, matches: &mut Vec<Match>) {
+    let first = matches.len();
+    for (at, found) in group.iter().enumerate() {
+        if at < max || !matches[first..].iter().any(|row| row.bank() == found.bank.0) {
+            matches.push(Match::new(found.content.0, found.bank.0, found.distance.bits()));
+        }
     }
 }
 

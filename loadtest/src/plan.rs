@@ -1,0 +1,120 @@
+//! The command line: what is asked for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Load generator for Hashward.
+#[derive(Debug, Parser)]
+#[command(name = "hashward-loadtest", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Fill a bank with uniform random PDQ hashes
+    Seed(Seed),
+    /// Load the binary port and check every answer
+    Run(Run),
+}
+
+/// `hashward-loadtest seed`
+#[derive(Debug, Args)]
+pub struct Seed {
+    /// Admin URL of the server
+    #[arg(long, default_value = "http://127.0.0.1:7480")]
+    pub admin: String,
+    /// The bank; made if it does not exist
+    #[arg(long)]
+    pub bank: String,
+    /// Hashes to add: hash i is bytes 32*i.. of ChaCha20 seeded with --seed
+    #[arg(long)]
+    pub count: u64,
+    /// Seed of the hashes
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// `hashward-loadtest run`
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// Binary port of the server
+    #[arg(long, default_value = "127.0.0.1:7400")]
+    pub addr: String,
+    /// Connections, a thread each (two in an open loop)
+    #[arg(long, default_value_t = 2)]
+    pub connections: usize,
+    /// Hashes in a frame
+    #[arg(long, default_value_t = 64)]
+    pub batch: usize,
+    /// Open loop: hashes offered a second, on a schedule that waits for nobody
+    #[arg(long, conflicts_with = "closed")]
+    pub rate: Option<f64>,
+    /// Closed loop: each connection keeps --depth frames under way (the default without --rate)
+    #[arg(long)]
+    pub closed: bool,
+    /// Frames under way on a connection of a closed loop
+    #[arg(long, default_value_t = 4)]
+    pub depth: usize,
+    /// Seconds to measure
+    #[arg(long, default_value_t = 10.0)]
+    pub duration: f64,
+    /// Seconds before that, not counted
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+    /// Share of hashes planted within the threshold of a banked one
+    #[arg(long, default_value_t = 0.1)]
+    pub hit_ratio: f64,
+    /// Seed the bank was filled with
+    #[arg(long, default_value_t = 1)]
+    pub bank_seed: u64,
+    /// Hashes the bank was filled with
+    #[arg(long, default_value_t = 0)]
+    pub bank_count: u64,
+    /// lookup, or submit (hits are logged durably)
+    #[arg(long, value_enum, default_value_t = Mode::Lookup)]
+    pub mode: Mode,
+    /// Seed of the queries; another one asks other questions
+    #[arg(long, default_value_t = 7)]
+    pub query_seed: u64,
+    /// Admin URL, for the server's memory and number of hashes
+    #[arg(long)]
+    pub admin: Option<String>,
+    /// Write the result as JSON; - is standard output
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Write the result as a page
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Match, and answer.
+    Lookup,
+    /// Match, log hits, and answer.
+    Submit,
+}
+
+impl Run {
+    /// Time to measure.
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.duration.clamp(0.1, 86_400.0))
+    }
+
+    /// Time before that.
+    pub fn warmup(&self) -> Duration {
+        Duration::from_secs_f64(self.warmup.clamp(0.0, 3600.0))
+    }
+}
+
+/// The server's token, where it has one.
+pub fn token() -> Option<String> {
+    std::env::var("HASHWARD_TOKEN").ok()
+}

@@ -1,0 +1,107 @@
+//! Filling a bank: a stream of hex lines to the admin port.
+
+use std::io::{self, IsTerminal, Read};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+use ureq::{Agent, SendBody};
+
+use crate::plan::{Seed, token};
+use crate::workload::BankHashes;
+
+/// Makes the bank if need be, and adds the hashes.
+pub fn run(args: &Seed) -> Result<()> {
+    let api = Api::new(&args.admin);
+    let (status, answer) = api.post("/api/v1/banks", SendBody::from_owned_reader(io::Cursor::new(json!({ "name": args.bank }).to_string())))?;
+    if status != 201 && status != 409 {
+        bail!("bank {} cannot be made: {answer} (HTTP {status})", args.bank);
+    }
+    let started = Instant::now();
+    let bar = progress(args.count);
+    let lines = Lines { hashes: BankHashes::new(args.seed), next: 0, count: args.count, held: Vec::new(), taken: 0, bar: bar.clone() };
+    let path = format!("/api/v1/banks/{}/import?signal_type=pdq&format=lines&strict=true", args.bank);
+    let (status, answer) = api.post(&path, SendBody::from_owned_reader(lines))?;
+    bar.finish_and_clear();
+    let imported = answer["imported"].as_u64();
+    if status != 200 || imported != Some(args.count) {
+        bail!("{} of {} hashes were added: {answer} (HTTP {status})", imported.unwrap_or(0), args.count);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{} hashes in bank {} in {seconds:.1} s ({:.0} a second)", args.count, args.bank, args.count as f64 / seconds);
+    Ok(())
+}
+
+fn progress(count: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{human_pos} of {human_len} {wide_bar} {per_sec} {eta}");
+    ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// The hashes as hex lines, made as they are read.
+struct Lines {
+    hashes: BankHashes,
+    next: u64,
+    count: u64,
+    held: Vec<u8>,
+    taken: usize,
+    bar: ProgressBar,
+}
+
+impl Read for Lines {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.taken == self.held.len() {
+            self.held.clear();
+            self.taken = 0;
+            let until = self.count.min(self.next + 512);
+            while self.next < until {
+                let signal = index::Signal::Pdq(self.hashes.get(self.next));
+                self.held.extend_from_slice(format!("{signal}\n").as_bytes());
+                self.next += 1;
+            }
+            self.bar.set_position(self.next);
+        }
+        let count = into.len().min(self.held.len() - self.taken);
+        into[..count].copy_from_slice(&self.held[self.taken..self.taken + count]);
+        self.taken += count;
+        Ok(count)
+    }
+}
+
+/// The admin port.
+pub struct Api {
+    agent: Agent,
+    base: String,
+}
+
+impl Api {
+    /// The server at this URL.
+    pub fn new(base: &str) -> Self {
+        let config =
+            Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5))).build();
+        Self { agent: config.into(), base: base.trim_end_matches('/').to_string() }
+    }
+
+    fn post(&self, path: &str, body: SendBody<'static>) -> Result<(u16, Value)> {
+        let mut request =
+            self.agent.post(format!("{}{path}", self.base)).header("content-type", "application/json");
+        if let Some(token) = token() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut response = request.send(body).with_context(|| format!("no answer from {}", self.base))?;
+        let text = response.body_mut().read_to_string()?;
+        Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// The metrics as text.
+    pub fn metrics(&self) -> Result<String> {
+        let mut request = self.agent.get(format!("{}/metrics", self.base));
+        if let Some(token) = token() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        Ok(request.call().with_context(|| format!("no answer from {}", self.base))?.body_mut().read_to_string()?)
+    }
+}
