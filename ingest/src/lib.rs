@@ -3,4 +3,5 @@
 //! `ingest` turns what comes from outside into `index`'s types, and knows nothing of what happens to a hit.
 
 pub mod import;
+pub mod media;
 pub mod wire;

@@ -1,0 +1,138 @@
+//! Pictures to pixels, within limits that are checked before anything is decoded.
+//!
+//! The format is told by the content, never by a name. Supported: JPEG and PNG.
+
+use std::io::Cursor;
+
+use image::error::{ImageError, LimitErrorKind};
+use image::{ImageFormat, ImageReader, RgbImage};
+
+/// What a picture may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of the file.
+    pub bytes_max: usize,
+    /// Pixels: width times height.
+    pub pixels_max: u64,
+    /// Bytes the decoder may allocate.
+    pub memory_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes_max: 50 << 20, pixels_max: 100_000_000, memory_max: 512 << 20 }
+    }
+}
+
+/// Why a file gives no pixels.
+#[derive(Debug, thiserror::Error)]
+pub enum MediaError {
+    /// There is nothing.
+    #[error("the file is empty")]
+    Empty,
+    /// The file is too large to look at.
+    #[error("the file has {found} bytes, {max} are allowed")]
+    Bytes {
+        /// Its size.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// It is not a picture this build reads.
+    #[error("the content is {found}; pictures are read as JPEG or PNG")]
+    Format {
+        /// What the first bytes suggest.
+        found: &'static str,
+    },
+    /// The picture would be too large.
+    #[error("the picture is {width} x {height} pixels, {max} pixels are allowed")]
+    Pixels {
+        /// Its width.
+        width: u32,
+        /// Its height.
+        height: u32,
+        /// The limit.
+        max: u64,
+    },
+    /// The decoder needs more memory than allowed.
+    #[error("decoding the picture takes more memory than allowed")]
+    Memory,
+    /// The file is cut or damaged.
+    #[error("the picture is cut or damaged: {reason}")]
+    Damaged {
+        /// The decoder's words.
+        reason: String,
+    },
+}
+
+/// Decodes a picture to RGB. Alpha is dropped, grey is repeated, a palette resolved.
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaError> {
+    if bytes.is_empty() {
+        return Err(MediaError::Empty);
+    }
+    if bytes.len() > limits.bytes_max {
+        return Err(MediaError::Bytes { found: bytes.len(), max: limits.bytes_max });
+    }
+    let format = match image::guess_format(bytes) {
+        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => format,
+        Ok(other) => {
+            return Err(MediaError::Format { found: other.extensions_str().first().copied().unwrap_or("unknown") });
+        }
+        Err(_) => return Err(MediaError::Format { found: "of no known kind" }),
+    };
+    let (width, height) = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(fault)?;
+    if u64::from(width) * u64::from(height) > limits.pixels_max {
+        return Err(MediaError::Pixels { width, height, max: limits.pixels_max });
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut allowed = image::Limits::no_limits();
+    allowed.max_alloc = Some(limits.memory_max);
+    reader.limits(allowed);
+    Ok(reader.decode().map_err(fault)?.into_rgb8())
+}
+
+fn fault(error: ImageError) -> MediaError {
+    match error {
+        ImageError::Limits(error) if matches!(error.kind(), LimitErrorKind::InsufficientMemory) => MediaError::Memory,
+        other => MediaError::Damaged { reason: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn png(width: u32, height: u32) -> Vec<u8> {
+        let picture = RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]));
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let limits = Limits { bytes_max: 4000, pixels_max: 500, memory_max: 1 << 20 };
+        let says = |bytes: &[u8], limits: &Limits| decode(bytes, limits).unwrap_err().to_string();
+        assert_eq!(says(b"", &limits), "the file is empty");
+        assert_eq!(says(&[0; 5000], &limits), "the file has 5000 bytes, 4000 are allowed");
+        assert!(says(b"GIF89a.............", &limits).contains("is gif; pictures are read as JPEG or PNG"));
+        assert!(says(b"just some text, no picture", &limits).contains("of no known kind"));
+        assert_eq!(says(&png(30, 20), &limits), "the picture is 30 x 20 pixels, 500 pixels are allowed");
+        let whole = png(20, 20);
+        assert!(decode(&whole, &limits).is_ok());
+        assert!(says(&whole[..whole.len() / 2], &limits).starts_with("the picture is cut or damaged"));
+        let tight = Limits { memory_max: 100, ..limits };
+        assert!(decode(&whole, &tight).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_spoilt_picture_is_an_error_or_pixels_never_a_panic(at in 0usize..2000, value: u8, cut in 0usize..2000) {
+            let mut bytes = png(20, 20);
+            let length = bytes.len();
+            bytes[at % length] = value;
+            bytes.truncate(length - cut % length);
+            let _ = decode(&bytes, &Limits::default());
+        }
+    }
+}
