@@ -6,7 +6,7 @@
 mod control;
 mod shards;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,7 +98,8 @@ fn start_logging(filter: &str) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::builder()
         .parse(filter)
         .with_context(|| format!("--log '{filter}' is not a log filter"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     Ok(())
 }
 

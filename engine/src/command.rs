@@ -1,5 +1,7 @@
-//! The verbs that are not `serve`: clients of a running server, and the local hasher.
+//! The verbs that are not `serve`: clients of a running server, the local hasher, and the demo.
 
 pub mod bank;
+pub mod demo;
+pub mod hash;
 mod http;
 pub mod lookup;

@@ -12,7 +12,8 @@ fn main() -> ExitCode {
         Verb::Serve(serve) => boot::serve(serve),
         Verb::Bank(bank) => command::bank::run(bank),
         Verb::Lookup(lookup) => command::lookup::run(lookup),
-        Verb::Hash(_) | Verb::Demo(_) => unimplemented!(),
+        Verb::Hash(hash) => command::hash::run(hash),
+        Verb::Demo(demo) => command::demo::run(demo),
     };
     match outcome {
         Ok(code) => code,

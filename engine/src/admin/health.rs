@@ -42,7 +42,7 @@ pub async fn index(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refus
     Ok(Json(json!({
         "generation": state.generation,
         "kernel": admin.metrics.kernel(),
-        "pdq": { "signals": state.pdq.len(), "stats": format!("{pdq:?}") },
-        "video_md5": { "signals": state.md5.len(), "stats": format!("{md5:?}") },
+        "pdq": { "signals": state.pdq.len(), "tables": pdq },
+        "video_md5": { "signals": state.md5.len(), "tables": md5 },
     })))
 }

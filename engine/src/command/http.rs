@@ -43,6 +43,11 @@ impl Api {
         accept(request.call().with_context(|| self.unreachable())?)
     }
 
+    /// Asks for text.
+    pub fn text(&self, path: &str) -> Result<String> {
+        Ok(self.open(path)?.body_mut().read_to_string()?)
+    }
+
     /// Removes something.
     pub fn delete(&self, path: &str) -> Result<Value> {
         let mut request = self.agent.delete(self.url(path));
