@@ -94,9 +94,13 @@ fn write(banks: &Banks, disk: &Disk, group: Vec<Waiting>) {
         }
     };
     for (answer, reply) in answers.into_iter().zip(replies) {
-        if let Err(BankError::Store(error)) = &answer {
-            disk.observe(Err(error));
-            shutdown::stop_unless_curable(error);
+        match &answer {
+            Err(BankError::Store(error)) => {
+                disk.observe(Err(error));
+                shutdown::stop_unless_curable(error);
+            }
+            Ok(_) => disk.observe(Ok(())),
+            Err(_) => {}
         }
         // Whoever asked may have gone; the change stands all the same.
         let _ = reply.send_blocking(answer);

@@ -37,8 +37,11 @@ impl Disk {
         let Ok(stat) = rustix::fs::statvfs(&self.folder) else { return Ok(()) };
         let (free, size) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
         let reserve = self.reserve.unwrap_or((size / 20).min(RESERVE_MAX));
-        self.note(free < reserve);
-        if free < reserve { Err(full()) } else { Ok(()) }
+        if free >= reserve {
+            return Ok(()); // whether it can be written shows when it is
+        }
+        self.note(true);
+        Err(full())
     }
 
     /// Takes note of a commit's outcome.

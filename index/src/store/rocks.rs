@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rocksdb::{
+    DEFAULT_COLUMN_FAMILY_NAME,
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
     Error, ErrorKind, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
@@ -51,9 +52,9 @@ impl RocksStore {
             });
         }
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let families = database
-            .keyspaces()
-            .map(|space| ColumnFamilyDescriptor::new(space.name(), family_options(space, &cache)));
+        let families = database.keyspaces().map(|space| (space.name(), family_options(Some(space), &cache)));
+        let families = families.chain([(DEFAULT_COLUMN_FAMILY_NAME, family_options(None, &cache))]);
+        let families = families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
         let db = DB::open_cf_descriptors(&database_options(), &path, families).map_err(fail)?;
         let found = db.latest_sequence_number();
         if found < watermark.reached() {
@@ -147,15 +148,17 @@ fn database_options() -> Options {
     options
 }
 
-fn family_options(space: Keyspace, cache: &Cache) -> Options {
+/// Options of a keyspace, or of the unused default family (`None`). After a full disk RocksDB resumes only
+/// when the largest write buffer of any family fits, so all are small.
+fn family_options(space: Option<Keyspace>, cache: &Cache) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_format_version(5);
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
-    options.set_write_buffer_size(32 << 20);
+    options.set_write_buffer_size(8 << 20);
     options.set_compression_type(match space {
-        Keyspace::Contents => DBCompressionType::None, // hashes do not compress
+        Some(Keyspace::Contents) => DBCompressionType::None, // hashes do not compress
         _ => DBCompressionType::Lz4,
     });
     options

@@ -1,0 +1,116 @@
+//! Banks over HTTP, and when a change is seen.
+
+use index::Hash256;
+use ingest::wire::{Client, ClientOptions, Query};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use tests::{Server, Setup, hex};
+
+/// So many uniform hashes.
+pub fn random_hashes(seed: u64, count: usize) -> Vec<Hash256> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let draw = || {
+        let mut bytes = [0; 32];
+        random.fill_bytes(&mut bytes);
+        Hash256(bytes)
+    };
+    std::iter::repeat_with(draw).take(count).collect()
+}
+
+#[test]
+fn an_acknowledged_change_is_seen_on_every_ordered_pair_of_shards() {
+    let shards = 4;
+    let server = Setup::default().flag("--cores", shards).start();
+    server.create_bank("B");
+    // The kernel spreads connections over the shards; connect until there is one on each.
+    let mut clients: Vec<Option<Client>> = (0..shards).map(|_| None).collect();
+    while clients.iter().any(Option::is_none) {
+        let mut client = Client::new(server.listen, ClientOptions::default());
+        let shard = usize::from(client.welcome().unwrap().shard);
+        clients[shard].get_or_insert(client);
+    }
+    let mut clients: Vec<Client> = clients.into_iter().flatten().collect();
+    let hashes = random_hashes(5, 1000);
+    let pairs: Vec<(usize, usize)> =
+        (0..shards).flat_map(|a| (0..shards).filter(move |b| *b != a).map(move |b| (a, b))).collect();
+    let mut seen = 0;
+    for (round, hash) in hashes.iter().enumerate() {
+        let (first, second) = pairs[round % pairs.len()];
+        let mut sees = |shard: usize| !clients[shard].lookup(Query::pdq(vec![*hash])).unwrap().hits.is_empty();
+        assert!(!sees(first));
+        let content = server.add_pdq("B", hash);
+        seen += usize::from(sees(second) && sees(first));
+        if round % 10 == 0 {
+            let (status, _) = server.http.delete(&format!("/api/v1/banks/B/contents/{content}"));
+            assert_eq!((status, sees(second), sees(first)), (200, false, false), "a removal is seen as well");
+        }
+    }
+    assert_eq!(seen, 1000);
+    println!("visible {seen} of 1000, over {} ordered pairs of {shards} shards", pairs.len());
+}
+
+#[test]
+fn banks_are_made_listed_shown_and_removed() {
+    let server = Server::start();
+    for name in ["B_ONE", "B_TWO"] {
+        server.create_bank(name);
+    }
+    assert_eq!(server.http.post("/api/v1/banks", &json!({ "name": "B_ONE" })).0, 409);
+    let hash = random_hashes(6, 1)[0];
+    let content = server.add_pdq("B_ONE", &hash);
+    let (_, shown) = server.http.get("/api/v1/banks/B_ONE");
+    assert_eq!((&shown["contents"], &shown["signals"]["pdq"]), (&json!(1), &json!(1)));
+    let (_, found) = server.http.post("/api/v1/lookup", &json!({ "signal_type": "pdq", "signals": [hex(&hash)] }));
+    assert_eq!(found["results"][0]["matches"], json!([{ "bank": "B_ONE", "content": content, "distance": 0 }]));
+
+    assert_eq!(server.http.delete("/api/v1/banks/B_ONE").0, 200);
+    assert_eq!(server.http.delete("/api/v1/banks/B_ONE").0, 200, "deleting what is gone is done already");
+    assert_eq!(server.http.get("/api/v1/banks/B_ONE").0, 404);
+    assert!(server.client().lookup(Query::pdq(vec![hash])).unwrap().hits.is_empty());
+    let server = server.stop().restart();
+    let (_, banks) = server.http.get("/api/v1/banks");
+    assert_eq!((banks.as_array().unwrap().len(), &banks[0]["name"]), (1, &json!("B_TWO")));
+}
+
+#[test]
+fn lists_go_in_and_come_out_the_same() {
+    let server = Server::start();
+    server.create_bank("IN");
+    let hashes = random_hashes(7, 5000);
+    let lines: String = hashes.iter().map(|hash| format!("{}\n", hex(hash))).collect();
+    let list = format!("# a list\n{lines}not a hash\n");
+    let (status, answer) = server.http.stream("/api/v1/banks/IN/import?signal_type=pdq", std::io::Cursor::new(list.clone()));
+    assert_eq!((status, &answer["imported"], &answer["bad"]), (200, &json!(5000), &json!(1)), "{answer}");
+    assert!(answer["bad_lines"][0].as_str().unwrap().starts_with("line 5002: "), "{answer}");
+    let strict = "/api/v1/banks/IN/import?signal_type=pdq&strict=true";
+    let (status, answer) = server.http.stream(strict, std::io::Cursor::new("zz\n"));
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("line 1"), "{answer}");
+
+    let (_, exported) = server.http.get("/api/v1/banks/IN/export");
+    server.create_bank("OUT");
+    let text = exported.as_str().expect("NDJSON is not one JSON value").to_string();
+    let (_, answer) = server.http.stream("/api/v1/banks/OUT/import?signal_type=pdq", std::io::Cursor::new(text));
+    assert_eq!((&answer["imported"], &answer["bad"]), (&json!(5000), &json!(0)));
+    let answer = server.client().lookup(Query::pdq(hashes[..100].to_vec())).unwrap();
+    assert!(answer.hits.iter().all(|hit| hit.total == 2) && answer.hits.len() == 100);
+}
+
+#[test]
+fn a_change_repeated_under_its_key_is_made_once() {
+    let server = Server::start();
+    server.create_bank("B");
+    let key = index::RequestId::fresh().to_string();
+    let body = json!({ "signals": { "pdq": hex(&random_hashes(8, 1)[0]) }, "note": "n" });
+    let send = || server.http.post_with("/api/v1/banks/B/contents", &body, &[("idempotency-key", &key)]);
+    let (first, again) = (send(), send());
+    assert_eq!((first.0, again.0), (201, 201));
+    assert_eq!(first.1["first_content"], again.1["first_content"]);
+    assert_eq!((&first.1["replayed"], &again.1["replayed"]), (&json!(false), &json!(true)));
+    assert_eq!(server.http.get("/api/v1/banks/B").1["contents"], json!(1));
+    let old = "01890a5d-ac96-774b-bcce-b302099a8057"; // born in 2023
+    let (status, answer) = server.http.post_with("/api/v1/banks/B/contents", &body, &[("idempotency-key", old)]);
+    assert_eq!(status, 410, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("unknown"), "{answer}");
+}

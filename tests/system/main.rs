@@ -1,0 +1,10 @@
+//! The real program from outside. Each module is a theme; a test's name is its claim.
+
+mod badinput;
+mod banks;
+mod crash;
+mod disk;
+mod loadtest;
+mod matching;
+mod powercut;
+mod startup;

@@ -1,0 +1,99 @@
+//! Answers over the binary port.
+
+use index::store::Durability;
+use index::{Hash128, RequestId, Signal, SignalType, UploadContext};
+use ingest::wire::{Hashes, Query};
+use serde_json::json;
+use tests::{Server, Setup, flipped, hex};
+
+use crate::banks::random_hashes;
+
+#[test]
+fn a_lookup_finds_what_is_within_31_bits_and_nothing_else() {
+    let server = Server::start();
+    server.create_bank("B");
+    let hashes = random_hashes(1, 300);
+    let ids: Vec<u64> = hashes.iter().map(|hash| server.add_pdq("B", hash)).collect();
+    let mut client = server.client();
+    for bits in [0, 15, 31, 32, 35] {
+        let queries: Vec<_> = hashes.iter().map(|hash| flipped(hash, bits, bits as u64)).collect();
+        let answer = client.lookup(Query::pdq(queries)).unwrap();
+        if bits > 31 {
+            assert!(answer.hits.is_empty(), "at {bits} bits: {:?}", answer.hits.first());
+            continue;
+        }
+        let found: Vec<_> = answer.hits.iter().map(|hit| (hit.matches[0].content.0, hit.matches[0].distance.bits())).collect();
+        let expected: Vec<_> = ids.iter().map(|id| (*id, bits as u16)).collect();
+        assert_eq!(found, expected, "at {bits} bits");
+    }
+    let wider = Query { threshold: Some(35), ..Query::pdq(vec![flipped(&hashes[7], 35, 1)]) };
+    assert_eq!(client.lookup(wider).unwrap().hits[0].matches[0].content.0, ids[7]);
+}
+
+#[test]
+fn video_md5_matches_exactly() {
+    let server = Server::start();
+    server.create_bank("V");
+    let md5 = "d41d8cd98f00b204e9800998ecf8427e";
+    let body = json!({ "signals": { "video_md5": md5.to_uppercase() } });
+    assert_eq!(server.http.post("/api/v1/banks/V/contents", &body).0, 201);
+    let Ok(Signal::VideoMd5(hash)) = Signal::parse(SignalType::VideoMd5, md5) else { panic!("it is one") };
+    let query = Query { hashes: Hashes::Md5(vec![Hash128([0; 16]), hash]), threshold: None, upload_ids: vec![] };
+    let answer = server.client().lookup(query).unwrap();
+    assert_eq!((answer.hits.len(), answer.hits[0].hash), (1, 1));
+}
+
+#[test]
+fn a_submit_logs_its_hits_once_however_often_it_is_sent() {
+    let server = Server::start();
+    server.create_bank("B");
+    let hashes = random_hashes(2, 3);
+    server.add_pdq("B", &hashes[0]);
+    let mut client = server.client();
+    let request = RequestId::fresh();
+    let context = UploadContext { item_id: Some("i-1".into()), item_type: Some("photo".into()), ..Default::default() };
+    let query = Query { upload_ids: vec![71, 72, 73], ..Query::pdq(hashes.clone()) };
+    let (answer, receipt) = client.submit(request, query.clone(), vec![(0, context)]).unwrap();
+    assert_eq!((answer.hits.len(), receipt.durability, receipt.replayed), (1, Some(Durability::Sync), false));
+
+    // The bank changes; the stored answer does not.
+    server.add_pdq("B", &hashes[1]);
+    for _ in 0..3 {
+        let (again, replay) = client.submit(request, query.clone(), vec![]).unwrap();
+        // Hits make the ledger look the id up, so the first answer comes even without the retry mark.
+        assert_eq!((again, replay.first_position, replay.replayed), (answer.clone(), receipt.first_position, true));
+    }
+    let hits = server.pages("/api/v1/hits");
+    assert_eq!(hits.len(), 1);
+    assert_eq!((&hits[0]["upload_id"], &hits[0]["signal"]), (&json!(71), &json!(hex(&hashes[0]))));
+    assert_eq!(hits[0]["context"], json!({ "item_id": "i-1", "item_type": "photo" }));
+
+    let (_, miss) = client.submit(RequestId::fresh(), Query::pdq(vec![hashes[2]]), vec![]).unwrap();
+    assert_eq!(miss.durability, None, "a miss makes nothing durable and says so");
+}
+
+#[test]
+fn rules_choose_queue_and_verdict() {
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    let text = "default_queue = 'rest'\n[[rule]]\nname = 'near avatars'\nbanks = ['A']\ndistance_max = 10\n\
+                item_types = ['avatar']\nqueue = 'avatars'\nverdict = 'block'\n[[rule]]\nname = 'bank b'\n\
+                banks = ['B']\nqueue = 'bees'\nverdict = 'log'\n";
+    std::fs::write(rules.path(), text).unwrap();
+    let server = Setup::default().flag("--rules", rules.path().display()).start();
+    let hashes = random_hashes(3, 2);
+    for (bank, hash) in ["A", "B"].iter().zip(&hashes) {
+        server.create_bank(bank);
+        server.add_pdq(bank, hash);
+    }
+    let avatar = UploadContext { item_type: Some("avatar".into()), ..Default::default() };
+    let near = flipped(&hashes[0], 10, 1);
+    let far = flipped(&hashes[0], 11, 1);
+    let query = Query::pdq(vec![near, near, far, hashes[1]]);
+    let contexts = vec![(0, avatar.clone()), (2, avatar)];
+    let (answer, _) = server.client().submit(RequestId::fresh(), query, contexts).unwrap();
+    let verdicts: Vec<u8> = answer.hits.iter().map(|hit| hit.verdict).collect();
+    assert_eq!(verdicts, [3, 2, 2, 1], "block, the default's review twice, log");
+    let queues: Vec<_> = server.routed().into_iter().map(|(name, entries)| (name, entries.len())).collect();
+    let expected = [("avatars", 1), ("bees", 1), ("rest", 2)].map(|(name, count)| (name.to_string(), count));
+    assert_eq!(queues, expected);
+}
