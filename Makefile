@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# ROCKSDB_LIB_DIR points cargo at the cached library; `make setup` also writes it for plain cargo calls.
+# Points cargo at the cached RocksDB; `make setup` writes it for plain cargo calls as well.
 WITH_ROCKSDB = dir=$$(bash .ci/rocksdb); export ROCKSDB_LIB_DIR=$$dir ROCKSDB_STATIC=1;
 
 .PHONY: help
@@ -15,4 +15,32 @@ setup: ## Install what the build needs, and let plain cargo find the cached Rock
 	@bash .ci/setup
 	@$(WITH_ROCKSDB) mkdir -p .cargo; \
 	printf '# Written by make setup.\n[env]\nROCKSDB_LIB_DIR = "%s"\nROCKSDB_STATIC = "1"\n' "$$dir" > .cargo/config.toml.new; \
-	cmp -s .cargo/config.toml.new .cargo/config.toml && rm .cargo/config.toml.new || mv .cargo/config.toml.new .cargo/config.toml
+	if cmp -s .cargo/config.toml.new .cargo/config.toml; then rm .cargo/config.toml.new; \
+	else mv .cargo/config.toml.new .cargo/config.toml; fi
+
+.PHONY: demo
+demo: ## The whole way on this machine, with figures; EXIT=1 ends by itself
+	@begun=$$(date +%s); $(MAKE) --no-print-directory release; \
+	export HASHWARD_BUILD_SECONDS=$$(( $$(date +%s) - begun )); \
+	exec target/release/hashward demo $(if $(EXIT),--exit)
+
+.PHONY: release
+release: setup
+	@cargo build --release --locked -p engine -p loadtest
+
+.PHONY: test
+test: setup ## Everything CI runs
+	@bash .ci/test
+
+.PHONY: bench
+bench: setup ## Micro-benchmarks of kernels and search
+	@cargo bench --locked -p benches
+
+.PHONY: speed
+speed: release ## Lookups a second over loopback at 100 000 and 1 000 000 hashes, one shard
+	@bash .ci/speed
+
+.PHONY: fuzz
+fuzz: ## Fuzz the frame decoder for SECONDS (default 60); needs cargo-fuzz and a nightly toolchain
+	@cd tests/fuzz && for target in request reply; do \
+	  cargo +nightly fuzz run $$target corpus/$$target -- -max_total_time=$(or $(SECONDS_MAX),60); done

@@ -1,1 +1,85 @@
-fn main() {}
+//! Search in memory, one core: uniform hashes, 90 % misses, batches of 64.
+//!
+//! `HASHWARD_KERNEL=scalar|avx2|avx512 cargo bench -p benches` measures one kernel.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use index::{
+    BankId, ContentId, Distance, Entry, Hash128, Hash256, Kernel, Md5Snapshot, PdqSnapshot, Scratch,
+};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const BATCH: usize = 64;
+
+fn hash(random: &mut ChaCha8Rng) -> Hash256 {
+    let mut bytes = [0; 32];
+    random.fill_bytes(&mut bytes);
+    Hash256(bytes)
+}
+
+fn pdq(criterion: &mut Criterion) {
+    let threshold = Distance::new(31).expect("a threshold");
+    let mut group = criterion.benchmark_group(format!("pdq/{}", Kernel::current().name()));
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for count in [10_000, 100_000, 1_000_000u64] {
+        let mut random = ChaCha8Rng::seed_from_u64(count);
+        let entries: Vec<_> = (1..=count)
+            .map(|content| Entry { hash: hash(&mut random), content: ContentId(content), bank: BankId(1) })
+            .collect();
+        let pool: Vec<Vec<Hash256>> = (0..256)
+            .map(|_| {
+                let mut query = || {
+                    if random.random_bool(0.1) {
+                        let mut near = entries[random.random_range(0..entries.len())].hash;
+                        near.0[3] ^= 0xff;
+                        return near;
+                    }
+                    hash(&mut random)
+                };
+                (0..BATCH).map(|_| query()).collect()
+            })
+            .collect();
+        let snapshot = PdqSnapshot::from_entries(entries);
+        let (mut scratch, mut found, mut at) = (Scratch::default(), Vec::new(), 0);
+        group.bench_function(format!("{count}"), |bencher| {
+            bencher.iter(|| {
+                at = (at + 1) % pool.len();
+                found.clear();
+                snapshot.search(&pool[at], threshold, &mut scratch, &mut found);
+                black_box(found.len())
+            });
+        });
+    }
+    group.finish();
+}
+
+fn md5(criterion: &mut Criterion) {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut digest = || {
+        let mut bytes = [0; 16];
+        random.fill_bytes(&mut bytes);
+        Hash128(bytes)
+    };
+    let entries: Vec<_> = (1..=1_000_000u64)
+        .map(|content| Entry { hash: digest(), content: ContentId(content), bank: BankId(1) })
+        .collect();
+    let pool: Vec<Vec<Hash128>> = (0..256).map(|_| (0..BATCH).map(|_| digest()).collect()).collect();
+    let snapshot = Md5Snapshot::from_entries(entries);
+    let (mut scratch, mut found, mut at) = (Scratch::default(), Vec::new(), 0);
+    let mut group = criterion.benchmark_group("md5");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("1000000", |bencher| {
+        bencher.iter(|| {
+            at = (at + 1) % pool.len();
+            found.clear();
+            snapshot.search(&pool[at], Distance::new(0).expect("a threshold"), &mut scratch, &mut found);
+            black_box(found.len())
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, pdq, md5);
+criterion_main!(benches);

@@ -105,14 +105,16 @@ fn start_logging(filter: &str) -> Result<()> {
 
 fn load_rules(config: &Config) -> Result<RuleTable> {
     let Some(path) = &config.rules else { return Ok(RuleTable::default()) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read rules file {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read rules file {}", path.display()))?;
     let rules = Rules::parse(&text).with_context(|| format!("rules file {}", path.display()))?;
     Ok(RuleTable::compile(rules))
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener> {
-    let listener = TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on --admin {address}: stop what uses the port, or give another"))?;
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on --admin {address}: stop what uses the port, or give another")
+    })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -122,7 +124,11 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener> {
 fn refuse_taken_port(address: SocketAddr) -> Result<()> {
     let mut target = address;
     if target.ip().is_unspecified() {
-        target.set_ip(if target.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        target.set_ip(if target.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
     }
     if address.port() != 0 && TcpStream::connect_timeout(&target, Duration::from_millis(500)).is_ok() {
         bail!("cannot listen on --listen {address}: the port is in use; stop what uses it, or give another");
@@ -135,7 +141,13 @@ fn open_store(data_dir: &DataDir, database: Database) -> Result<Arc<dyn Store>> 
 }
 
 /// The line programs wait for, on stdout; and the one for people, in the log.
-fn announce(admin: &Admin, listen: SocketAddr, address: SocketAddr, banks: &Banks, started: Instant) -> Result<()> {
+fn announce(
+    admin: &Admin,
+    listen: SocketAddr,
+    address: SocketAddr,
+    banks: &Banks,
+    started: Instant,
+) -> Result<()> {
     let state = banks.state();
     tracing::info!(
         listen = %listen,

@@ -19,7 +19,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run the server
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Make, fill, show and remove banks of a running server
     Bank(BankArgs),
     /// Ask a running server which banked contents match

@@ -229,7 +229,8 @@ impl Config {
     /// Brings the sources together: flags with environment already in `flags`, then the file.
     pub fn resolve(flags: Settings, file: Option<&Path>) -> Result<Self, ConfigError> {
         let from_file = file.map(read_file).transpose()?.unwrap_or_default();
-        let environment = Settings { token: std::env::var("HASHWARD_TOKEN").ok().map(Secret), ..Settings::default() };
+        let environment =
+            Settings { token: std::env::var("HASHWARD_TOKEN").ok().map(Secret), ..Settings::default() };
         let settings = flags.or(environment).or(from_file);
         let token = match (settings.token, &settings.token_file) {
             (Some(token), _) => Some(token),
@@ -362,10 +363,8 @@ fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
 }
 
 fn read_file(path: &Path) -> Result<Settings, ConfigError> {
-    toml::from_str(&read("config file", path)?).map_err(|error| ConfigError::Parse {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })
+    toml::from_str(&read("config file", path)?)
+        .map_err(|error| ConfigError::Parse { path: path.display().to_string(), reason: error.to_string() })
 }
 
 #[cfg(test)]

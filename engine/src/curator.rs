@@ -57,7 +57,11 @@ fn stopped() -> BankError {
 }
 
 /// Starts the thread.
-pub fn start(banks: Arc<Banks>, disk: Arc<Disk>, bell: MergeBell) -> std::io::Result<(Curator, JoinHandle<()>)> {
+pub fn start(
+    banks: Arc<Banks>,
+    disk: Arc<Disk>,
+    bell: MergeBell,
+) -> std::io::Result<(Curator, JoinHandle<()>)> {
     let (sender, queue) = bounded(QUEUE_MAX);
     let thread = thread::Builder::new().name("curator".into()).spawn(move || {
         while let Ok(first) = queue.recv_blocking() {
@@ -85,7 +89,8 @@ fn gather(first: Waiting, queue: &Receiver<Waiting>) -> Vec<Waiting> {
 }
 
 fn write(banks: &Banks, disk: &Disk, group: Vec<Waiting>) {
-    let (requests, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
+    let (requests, replies): (Vec<_>, Vec<_>) =
+        group.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
     let answers = match disk.admit() {
         Ok(()) => banks.apply(requests, now_ms()),
         Err(error) => {

@@ -13,7 +13,9 @@ use std::thread::{self, JoinHandle};
 
 use async_channel::{Receiver, Sender, TrySendError as ChannelError, bounded};
 use index::store::keys::{decode_u64, encode_hit, hit_key, wrong};
-use index::store::{Batch, Durability, Keyspace, Range, RequestWindow, Seen, Store, StoreError, WindowLimits};
+use index::store::{
+    Batch, Durability, Keyspace, Range, RequestWindow, Seen, Store, StoreError, WindowLimits,
+};
 use index::{Generation, Hit, HitMatch, Position, RequestId};
 use serde::{Deserialize, Serialize};
 
@@ -172,7 +174,10 @@ pub fn start(parts: LedgerParts) -> Result<(Ledger, JoinHandle<()>), StoreError>
                 log.write(group);
             }
         })
-        .map_err(|error| StoreError::Failed { path: "the ledger thread".into(), reason: error.to_string() })?;
+        .map_err(|error| StoreError::Failed {
+            path: "the ledger thread".into(),
+            reason: error.to_string(),
+        })?;
     Ok((Ledger(sender), thread))
 }
 
@@ -253,7 +258,12 @@ impl Log {
             hit.position = staged.last;
             hit.received_ms = now_ms;
             staged.batch.put(Keyspace::Hits, hit_key(hit.position), encode_hit(&hit));
-            outcomes.push(Outcome { hash: hit.index, verdict, total: hit.matches_total, matches: hit.matches });
+            outcomes.push(Outcome {
+                hash: hit.index,
+                verdict,
+                total: hit.matches_total,
+                matches: hit.matches,
+            });
         }
         let receipt = Receipt { generation, durability, first_position, outcomes, replayed: false };
         if !receipt.outcomes.is_empty() {

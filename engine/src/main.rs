@@ -9,7 +9,7 @@ use engine::{boot, command};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.verb {
-        Verb::Serve(serve) => boot::serve(serve),
+        Verb::Serve(serve) => boot::serve(*serve),
         Verb::Bank(bank) => command::bank::run(bank),
         Verb::Lookup(lookup) => command::lookup::run(lookup),
         Verb::Hash(hash) => command::hash::run(hash),

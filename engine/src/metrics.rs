@@ -5,11 +5,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::admin::Admin;
@@ -126,7 +126,8 @@ impl Scrape {
         ];
         let label = |at: usize| vec![("shard", at.to_string())];
         for (name, help, kind, pick) in per_shard {
-            let rows = metrics.shards.iter().enumerate().map(|(at, shard)| (label(at), read(pick(shard)))).collect();
+            let rows =
+                metrics.shards.iter().enumerate().map(|(at, shard)| (label(at), read(pick(shard)))).collect();
             add(name, help, kind, rows);
         }
         let seconds = metrics.shards.iter().enumerate();
@@ -135,24 +136,67 @@ impl Scrape {
         let one = |value: f64| vec![(Vec::new(), value)];
         let ledger = &metrics.ledger;
         add("hashward_hits_logged", "Hits made durable since start", Kind::Counter, one(read(&ledger.hits)));
-        add("hashward_log_commits", "Synced commits of the hit log since start", Kind::Counter, one(read(&ledger.commits)));
-        add("hashward_replays", "Submits answered from the replay window", Kind::Counter, one(read(&ledger.replays)));
-        add("hashward_log_position", "Newest position in the hit log", Kind::Gauge, one(read(&ledger.last_position)));
+        add(
+            "hashward_log_commits",
+            "Synced commits of the hit log since start",
+            Kind::Counter,
+            one(read(&ledger.commits)),
+        );
+        add(
+            "hashward_replays",
+            "Submits answered from the replay window",
+            Kind::Counter,
+            one(read(&ledger.replays)),
+        );
+        add(
+            "hashward_log_position",
+            "Newest position in the hit log",
+            Kind::Gauge,
+            one(read(&ledger.last_position)),
+        );
         let router = &metrics.router;
         add("hashward_routed", "Hits routed since start", Kind::Counter, one(read(&router.routed)));
         let ways = router.ways.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let ways = ways.into_iter().map(|((rule, queue), hits)| (vec![("rule", rule), ("queue", queue)], hits as f64));
-        add("hashward_rule_hits", "Hits routed since start, by rule and queue", Kind::Counter, ways.collect());
-        add("hashward_router_position", "Position the router has reached", Kind::Gauge, one(read(&router.cursor)));
-        add("hashward_router_failed", "1 while the router cannot go on", Kind::Gauge, one(read(&router.failed)));
-        add("hashward_disk_full", "1 while nothing is written", Kind::Gauge, one(f64::from(u8::from(admin.disk.is_full()))));
+        let ways = ways
+            .into_iter()
+            .map(|((rule, queue), hits)| (vec![("rule", rule), ("queue", queue)], hits as f64));
+        add(
+            "hashward_rule_hits",
+            "Hits routed since start, by rule and queue",
+            Kind::Counter,
+            ways.collect(),
+        );
+        add(
+            "hashward_router_position",
+            "Position the router has reached",
+            Kind::Gauge,
+            one(read(&router.cursor)),
+        );
+        add(
+            "hashward_router_failed",
+            "1 while the router cannot go on",
+            Kind::Gauge,
+            one(read(&router.failed)),
+        );
+        add(
+            "hashward_disk_full",
+            "1 while nothing is written",
+            Kind::Gauge,
+            one(f64::from(u8::from(admin.disk.is_full()))),
+        );
         if let Ok(loaded) = admin.loaded() {
             let state = loaded.banks.state_owned();
             let kind = |name: &str| vec![("signal_type", name.to_string())];
-            let hashes = vec![(kind("pdq"), state.pdq.len() as f64), (kind("video_md5"), state.md5.len() as f64)];
+            let hashes =
+                vec![(kind("pdq"), state.pdq.len() as f64), (kind("video_md5"), state.md5.len() as f64)];
             add("hashward_index_hashes", "Signals that lookups are matched against", Kind::Gauge, hashes);
             add("hashward_banks", "Banks", Kind::Gauge, one(state.directory.list().len() as f64));
-            add("hashward_generation", "Generation of the banks", Kind::Gauge, one(state.generation.0 as f64));
+            add(
+                "hashward_generation",
+                "Generation of the banks",
+                Kind::Gauge,
+                one(state.generation.0 as f64),
+            );
         }
         let build = vec![
             ("version", env!("CARGO_PKG_VERSION").to_string()),

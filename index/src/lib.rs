@@ -19,7 +19,7 @@ pub mod store;
 
 pub use hit::{Hit, HitMatch, Position, RequestId, UploadContext};
 pub use kernel::{Kernel, KernelError};
-pub use snapshot::{Entry, Found, Md5Snapshot, MergeJob, Merged, PdqSnapshot, Scratch, Snapshot, Stats};
 pub use signal::{
     BankId, ContentId, Distance, Generation, Hash128, Hash256, Signal, SignalError, SignalType,
 };
+pub use snapshot::{Entry, Found, Md5Snapshot, MergeJob, Merged, PdqSnapshot, Scratch, Snapshot, Stats};

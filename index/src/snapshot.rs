@@ -85,7 +85,13 @@ impl<H: Searchable> Snapshot<H> {
     pub fn from_entries(entries: Vec<Entry<H>>) -> Self {
         let live = entries.len();
         let segments = if entries.is_empty() { Vec::new() } else { vec![Arc::new(Segment::build(entries))] };
-        Self { segments, delta: Delta::default(), removed: Removed::default(), removed_banks: Arc::default(), live }
+        Self {
+            segments,
+            delta: Delta::default(),
+            removed: Removed::default(),
+            removed_banks: Arc::default(),
+            live,
+        }
     }
 
     /// Signals that a search can find.

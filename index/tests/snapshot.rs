@@ -1,6 +1,9 @@
 //! Search against brute force, over random histories: adds, removals, merges that finish late.
+#![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 
-use index::{BankId, ContentId, Distance, Entry, Found, Hash128, Hash256, MergeJob, Md5Snapshot, PdqSnapshot, Scratch};
+use index::{
+    BankId, ContentId, Distance, Entry, Found, Hash128, Hash256, Md5Snapshot, MergeJob, PdqSnapshot, Scratch,
+};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -179,12 +182,17 @@ proptest! {
 fn planted_hashes_are_found_up_to_the_threshold_and_not_beyond() {
     let mut random = ChaCha8Rng::seed_from_u64(31);
     let entries: Vec<_> = (1..=100_000)
-        .map(|content| Entry { hash: draw(Data::Uniform, &mut random), content: ContentId(content), bank: BankId(1) })
+        .map(|content| Entry {
+            hash: draw(Data::Uniform, &mut random),
+            content: ContentId(content),
+            bank: BankId(1),
+        })
         .collect();
     let snapshot = PdqSnapshot::from_entries(entries.clone());
     for bits in [0, 1, 15, 16, 30, 31, 32, 33] {
         let planted: Vec<usize> = (0..500).map(|_| random.random_range(0..entries.len())).collect();
-        let queries: Vec<Hash256> = planted.iter().map(|at| flip(&entries[*at].hash, bits, &mut random)).collect();
+        let queries: Vec<Hash256> =
+            planted.iter().map(|at| flip(&entries[*at].hash, bits, &mut random)).collect();
         let found = search(&snapshot, &queries, 31);
         if bits <= 31 {
             let contents: Vec<_> = found.iter().map(|hit| hit.content).collect();

@@ -1,4 +1,5 @@
 //! The durable store against the one in memory, and its refusals. Needs the feature `rocksdb`.
+#![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 #![cfg(feature = "rocksdb")]
 
 use std::fs;

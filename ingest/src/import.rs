@@ -212,7 +212,9 @@ impl Columns {
         let field = |at: usize| fields.get(at).map(|field| field.trim().to_string());
         let signal = field(self.signal).ok_or("it has fewer fields than the header")?;
         let quality = match self.quality.and_then(field).filter(|text| !text.is_empty()) {
-            Some(text) => Some(text.parse().map_err(|_| format!("quality '{text}' is not a number from 0 to 100"))?),
+            Some(text) => {
+                Some(text.parse().map_err(|_| format!("quality '{text}' is not a number from 0 to 100"))?)
+            }
             None => None,
         };
         Ok(Row { signal, note: self.note.and_then(field), quality })
@@ -296,7 +298,9 @@ mod tests {
             format!("\u{feff}# a comment\r\n{upper}\r\n\r\n{B}"),
             format!("signal,quality,note\n{A},100,\"two, three\"\n{B},,\n"),
             format!("note, Signal\nx,{A}\n,{B}\n"),
-            format!("{{\"signal\":\"{A}\",\"quality\":90,\"extra\":1}}\n{{\"note\":\"n\",\"signal\":\"{B}\"}}\n"),
+            format!(
+                "{{\"signal\":\"{A}\",\"quality\":90,\"extra\":1}}\n{{\"note\":\"n\",\"signal\":\"{B}\"}}\n"
+            ),
         ] {
             assert_eq!(signals(&list), [A, B], "{list}");
         }
@@ -316,7 +320,10 @@ mod tests {
             .map(|record| record.map_or_else(|error| error.to_string(), |record| record.signal.to_string()))
             .collect();
         assert_eq!(outcomes.len(), 6, "{outcomes:?}");
-        assert!(outcomes[1].starts_with("line 2: ") && outcomes[1].contains("character 1 is 'x'"), "{outcomes:?}");
+        assert!(
+            outcomes[1].starts_with("line 2: ") && outcomes[1].contains("character 1 is 'x'"),
+            "{outcomes:?}"
+        );
         assert_eq!(outcomes[2], "line 3: it is longer than 64 KiB");
         assert!(outcomes[3].starts_with("line 4: ") && outcomes[3].contains("this has 63"));
         assert_eq!(outcomes[4], B);
@@ -325,7 +332,8 @@ mod tests {
 
     #[test]
     fn a_header_without_signal_is_named() {
-        let error = Records::open("hash,note\n".as_bytes(), Some(Format::Csv), SignalType::Pdq).err().unwrap();
+        let error =
+            Records::open("hash,note\n".as_bytes(), Some(Format::Csv), SignalType::Pdq).err().unwrap();
         assert!(error.to_string().contains("no 'signal' column"), "{error}");
         assert!("yaml".parse::<Format>().unwrap_err().to_string().contains("lines, csv, ndjson"));
     }

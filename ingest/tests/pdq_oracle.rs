@@ -1,4 +1,5 @@
 //! PDQ against the reference's hashes of real pictures (data beside the repository).
+#![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -23,7 +24,9 @@ fn shared(test: &str) -> Option<PathBuf> {
 
 #[test]
 fn the_same_pixels_give_the_same_hash_and_our_decoder_stays_near() {
-    let Some(folder) = shared("the_same_pixels_give_the_same_hash_and_our_decoder_stays_near") else { return };
+    let Some(folder) = shared("the_same_pixels_give_the_same_hash_and_our_decoder_stays_near") else {
+        return;
+    };
     let vectors: serde_json::Value =
         serde_json::from_slice(&fs::read(folder.join("vectors.json")).unwrap()).unwrap();
     let (mut same, mut near, mut listed) = (0, 0, Vec::new());
@@ -53,7 +56,8 @@ fn the_same_pixels_give_the_same_hash_and_our_decoder_stays_near() {
         let lossless = name.ends_with(".png") && matches!(mode, "RGB" | "L" | "LA" | "RGBA");
         if lossless {
             assert_eq!((distance, u64::from(ours)), (0, quality), "{name} ({mode})");
-            for (turn, (hash, text)) in hashes.iter().zip(vector["dihedral"].as_array().unwrap()).enumerate() {
+            for (turn, (hash, text)) in hashes.iter().zip(vector["dihedral"].as_array().unwrap()).enumerate()
+            {
                 assert_eq!(*hash, parse(text.as_str().unwrap()), "{name} {}", pdq::TURNS[turn]);
             }
             same += 1;

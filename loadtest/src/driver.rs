@@ -195,7 +195,9 @@ impl Job {
         let query = Query::pdq(self.batch(at).hashes.clone());
         let request = match self.plan.mode {
             Mode::Lookup => Request::Lookup(query),
-            Mode::Submit => Request::Submit { request: RequestId::fresh(), retry: false, query, contexts: Vec::new() },
+            Mode::Submit => {
+                Request::Submit { request: RequestId::fresh(), retry: false, query, contexts: Vec::new() }
+            }
         };
         request.encode(at, out);
     }
@@ -262,7 +264,8 @@ impl Job {
         let interval = Duration::from_secs_f64(self.plan.batch as f64 * self.plan.connections as f64 / rate);
         let first = self.started + interval.mul_f64(self.number as f64 / self.plan.connections as f64);
         let due = |at: u64| first + interval.mul_f64(at as f64);
-        let frames = (self.window.to.saturating_duration_since(first).as_secs_f64() / interval.as_secs_f64()) as u64;
+        let frames =
+            (self.window.to.saturating_duration_since(first).as_secs_f64() / interval.as_secs_f64()) as u64;
         let (sender, receiver) = connection.split();
         thread::scope(|scope| {
             let sending = scope.spawn(|| self.send_on_schedule(sender, frames, &due));

@@ -49,10 +49,14 @@ pub fn write(plan: &Run, outcome: &Outcome) -> Result<bool> {
         fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &plan.html {
-        fs::write(path, page(&report, outcome)).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(path, page(&report, outcome))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     let verdicts = &outcome.verdicts;
-    Ok(verdicts.found == verdicts.expected && verdicts.false_hits == 0 && outcome.errors == 0 && outcome.answered > 0)
+    Ok(verdicts.found == verdicts.expected
+        && verdicts.false_hits == 0
+        && outcome.errors == 0
+        && outcome.answered > 0)
 }
 
 fn report(plan: &Run, outcome: &Outcome) -> Report {
@@ -101,15 +105,29 @@ fn table(report: &Report) -> String {
     let latency = |name: &str| report.latency_us[name].as_f64().unwrap_or(0.0);
     let mut text = String::new();
     let mut line = |words: String| text.push_str(&(words + "\n"));
-    line(format!("{:.0} lookups/s ({:.0} frames/s, {})", report.lookups_per_s, report.frames_per_s, report.mode));
+    line(format!(
+        "{:.0} lookups/s ({:.0} frames/s, {})",
+        report.lookups_per_s, report.frames_per_s, report.mode
+    ));
     line(format!("p50 {:.0} µs, p99 {:.0} µs for a frame", latency("p50"), latency("p99")));
     line(String::new());
     if let Some(offered) = report.offered_per_s {
         line(format!("offered       {offered:.0} lookups/s, {} sends late by over 1 ms", report.late_sends));
     }
-    line(format!("latency       p90 {:.0}, p99.9 {:.0}, max {:.0} µs", latency("p90"), latency("p999"), latency("max")));
-    line(format!("hashes        {} sent, {} answered in {:.1} s", report.sent, report.answered, report.duration_s));
-    line(format!("planted hits  {} expected, {} found, {} false", report.hits_expected, report.hits_found, report.false_hits));
+    line(format!(
+        "latency       p90 {:.0}, p99.9 {:.0}, max {:.0} µs",
+        latency("p90"),
+        latency("p999"),
+        latency("max")
+    ));
+    line(format!(
+        "hashes        {} sent, {} answered in {:.1} s",
+        report.sent, report.answered, report.duration_s
+    ));
+    line(format!(
+        "planted hits  {} expected, {} found, {} false",
+        report.hits_expected, report.hits_found, report.false_hits
+    ));
     line(format!("not answered  {} errors, {} busy", report.errors, report.busy));
     if let Some(error) = &report.first_error {
         line(format!("first error   {error}"));
@@ -129,13 +147,22 @@ fn page(report: &Report, outcome: &Outcome) -> String {
         let nines = f64::from(step) / 200.0 * 4.0;
         let quantile = 1.0 - 10f64.powf(-nines);
         let value = (outcome.latency.value_at_quantile(quantile).max(1) as f64).ln();
-        let (x, y) = (left + nines / 4.0 * width, height - (value - floor) / (top - floor).max(1e-9) * (height - 20.0));
+        let (x, y) = (
+            left + nines / 4.0 * width,
+            height - (value - floor) / (top - floor).max(1e-9) * (height - 20.0),
+        );
         let _ = write!(points, "{x:.1},{y:.1} "); // a String takes everything
     }
     let labels: String = ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]
         .iter()
         .enumerate()
-        .map(|(at, label)| format!("<text x='{:.0}' y='{:.0}'>{label}</text>", left + at as f64 * width / 4.0 - 16.0, height + 18.0))
+        .map(|(at, label)| {
+            format!(
+                "<text x='{:.0}' y='{:.0}'>{label}</text>",
+                left + at as f64 * width / 4.0 - 16.0,
+                height + 18.0
+            )
+        })
         .collect();
     let micros = |value: f64| format!("{:.0} µs", value.exp() / 1000.0);
     format!(

@@ -14,13 +14,23 @@ use crate::workload::BankHashes;
 /// Makes the bank if need be, and adds the hashes.
 pub fn run(args: &Seed) -> Result<()> {
     let api = Api::new(&args.admin);
-    let (status, answer) = api.post("/api/v1/banks", SendBody::from_owned_reader(io::Cursor::new(json!({ "name": args.bank }).to_string())))?;
+    let (status, answer) = api.post(
+        "/api/v1/banks",
+        SendBody::from_owned_reader(io::Cursor::new(json!({ "name": args.bank }).to_string())),
+    )?;
     if status != 201 && status != 409 {
         bail!("bank {} cannot be made: {answer} (HTTP {status})", args.bank);
     }
     let started = Instant::now();
     let bar = progress(args.count);
-    let lines = Lines { hashes: BankHashes::new(args.seed), next: 0, count: args.count, held: Vec::new(), taken: 0, bar: bar.clone() };
+    let lines = Lines {
+        hashes: BankHashes::new(args.seed),
+        next: 0,
+        count: args.count,
+        held: Vec::new(),
+        taken: 0,
+        bar: bar.clone(),
+    };
     let path = format!("/api/v1/banks/{}/import?signal_type=pdq&format=lines&strict=true", args.bank);
     let (status, answer) = api.post(&path, SendBody::from_owned_reader(lines))?;
     bar.finish_and_clear();
@@ -29,7 +39,12 @@ pub fn run(args: &Seed) -> Result<()> {
         bail!("{} of {} hashes were added: {answer} (HTTP {status})", imported.unwrap_or(0), args.count);
     }
     let seconds = started.elapsed().as_secs_f64();
-    println!("{} hashes in bank {} in {seconds:.1} s ({:.0} a second)", args.count, args.bank, args.count as f64 / seconds);
+    println!(
+        "{} hashes in bank {} in {seconds:.1} s ({:.0} a second)",
+        args.count,
+        args.bank,
+        args.count as f64 / seconds
+    );
     Ok(())
 }
 
@@ -80,8 +95,10 @@ pub struct Api {
 impl Api {
     /// The server at this URL.
     pub fn new(base: &str) -> Self {
-        let config =
-            Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5))).build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .build();
         Self { agent: config.into(), base: base.trim_end_matches('/').to_string() }
     }
 
@@ -102,6 +119,10 @@ impl Api {
         if let Some(token) = token() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        Ok(request.call().with_context(|| format!("no answer from {}", self.base))?.body_mut().read_to_string()?)
+        Ok(request
+            .call()
+            .with_context(|| format!("no answer from {}", self.base))?
+            .body_mut()
+            .read_to_string()?)
     }
 }

@@ -58,7 +58,8 @@ pub fn draw(size: usize, mix: Mix, bank: &mut BankHashes, random: &mut ChaCha8Rn
     for at in 0..size {
         let planted = mix.bank_count > 0;
         let hash = if planted && random.random_bool(mix.hit_ratio) {
-            let bits = if random.random_bool(AT_THRESHOLD) { THRESHOLD } else { random.random_range(0..=THRESHOLD) };
+            let bits =
+                if random.random_bool(AT_THRESHOLD) { THRESHOLD } else { random.random_range(0..=THRESHOLD) };
             batch.hits.push((at as u32, bits as u16));
             flip(&bank.get(random.random_range(0..mix.bank_count)), bits, random)
         } else if planted && random.random_bool(NEAR_MISS) {
@@ -111,7 +112,8 @@ mod tests {
         let mut bank = BankHashes::new(4);
         let banked: Vec<Hash256> = (0..50).map(|at| bank.get(at)).collect();
         let batch = draw(4000, Mix { hit_ratio: 0.3, bank_count: 50 }, &mut bank, &mut random);
-        let nearest = |hash: &Hash256| banked.iter().map(|banked| hash.distance(banked).bits()).min().unwrap();
+        let nearest =
+            |hash: &Hash256| banked.iter().map(|banked| hash.distance(banked).bits()).min().unwrap();
         let mut hits = batch.hits.iter().peekable();
         let (mut near_misses, mut at_threshold) = (0, 0);
         for (at, hash) in batch.hashes.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! A running `hashward serve`.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -37,17 +37,12 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// How to start a server.
+#[derive(Default)]
 pub struct Setup {
     data: Option<PathBuf>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self { data: None, flags: Vec::new(), environment: Vec::new(), wrapper: Vec::new() }
-    }
 }
 
 impl Setup {
@@ -98,7 +93,8 @@ impl Setup {
     /// Starts it and waits until it takes traffic.
     pub fn start(self) -> Server {
         let own = self.data.is_none().then(|| tempfile::tempdir().expect("a temporary folder"));
-        let data = self.data.clone().or(own.as_ref().map(|own| own.path().join("data"))).expect("one of the two");
+        let data =
+            self.data.clone().or(own.as_ref().map(|own| own.path().join("data"))).expect("one of the two");
         let mut child = self.command(&data).spawn().expect("hashward starts");
         let stderr = collect(child.stderr.take().expect("piped"));
         let mut line = String::new();
@@ -255,7 +251,8 @@ impl Server {
             let (_, hits) = self.http.get("/api/v1/hits?before=18446744073709551615&limit=1");
             let last = hits["entries"][0]["position"].as_u64().unwrap_or(0);
             let queues = self.queues();
-            let routed = queues.iter().flat_map(|(_, entries)| entries).filter_map(|entry| entry["position"].as_u64());
+            let routed =
+                queues.iter().flat_map(|(_, entries)| entries).filter_map(|entry| entry["position"].as_u64());
             if routed.max().unwrap_or(0) >= last {
                 return queues;
             }
@@ -267,7 +264,8 @@ impl Server {
     fn queues(&self) -> Vec<(String, Vec<Value>)> {
         let (status, queues) = self.http.get("/api/v1/queues");
         assert_eq!(status, 200, "{queues}");
-        let names = queues.as_array().expect("a list").iter().map(|queue| queue["name"].as_str().expect("a name"));
+        let names =
+            queues.as_array().expect("a list").iter().map(|queue| queue["name"].as_str().expect("a name"));
         names.map(|name| (name.to_string(), self.pages(&format!("/api/v1/queues/{name}")))).collect()
     }
 
@@ -309,11 +307,6 @@ impl Stopped {
     pub fn restart(&self) -> Server {
         Setup::default().data(&self.data).start()
     }
-}
-
-/// Ends both directions; what follows is up to the server.
-pub fn hang_up(socket: &TcpStream) {
-    let _ = socket.shutdown(Shutdown::Both); // the server may have closed first
 }
 
 fn collect(mut from: impl Read + Send + 'static) -> Arc<Mutex<String>> {

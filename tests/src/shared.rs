@@ -19,7 +19,8 @@ pub fn shared_or_skip(test: &str) -> Option<PathBuf> {
 pub fn skipped(test: &str, why: &str) {
     eprintln!("SKIPPED {test}: {why}");
     if let Some(log) = std::env::var_os("HASHWARD_SKIP_LOG") {
-        let mut log = OpenOptions::new().create(true).append(true).open(log).expect("the skip log can be written");
+        let mut log =
+            OpenOptions::new().create(true).append(true).open(log).expect("the skip log can be written");
         writeln!(log, "SKIPPED {test}: {why}").expect("the skip log can be written");
     }
 }

@@ -4,11 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use ingest::wire::frame::{PREFIX, Split, append, split};
-use ingest::wire::{
-    ClientError, ErrorCode, Query, Refusal, Reply, Request, hello, lookup,
-};
 use index::{Hash256, RequestId};
+use ingest::wire::frame::{PREFIX, Split, append, split};
+use ingest::wire::{ClientError, ErrorCode, Query, Refusal, Reply, Request, hello, lookup};
 use serde_json::{Value, json};
 use tests::{Server, Setup};
 
@@ -80,7 +78,11 @@ fn frames_that_are_wrong_get_a_clear_answer_and_neighbours_do_not_notice() {
     }
     let mut socket = server.socket();
     socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    assert_eq!(refusal(&mut socket).code, ErrorCode::frame_too_large, "HTTP on this port is answered, not hung");
+    assert_eq!(
+        refusal(&mut socket).code,
+        ErrorCode::frame_too_large,
+        "HTTP on this port is answered, not hung"
+    );
 
     let mut socket = server.socket();
     let mut bytes = Vec::new();
@@ -200,7 +202,8 @@ fn half_a_frame_then_silence_ends_and_costs_nobody_else() {
     }
     assert!(refusal(&mut silent).message.contains("Hello"));
     assert!(started.elapsed() < Duration::from_secs(10));
-    let closed = || server.http.get("/metrics").1.as_str().unwrap().contains("hashward_connections{shard=\"0\"} 1.0");
+    let closed =
+        || server.http.get("/metrics").1.as_str().unwrap().contains("hashward_connections{shard=\"0\"} 1.0");
     let until = Instant::now() + Duration::from_secs(5);
     while !closed() {
         assert!(Instant::now() < until, "connections are not given back");
@@ -238,18 +241,39 @@ fn resident(server: &Server) -> u64 {
 fn admin_faults_are_named() {
     let server = Server::start();
     server.create_bank("B");
-    let message = |(status, body): (u16, Value)| (status, body["message"].as_str().unwrap_or_default().to_string());
+    let message =
+        |(status, body): (u16, Value)| (status, body["message"].as_str().unwrap_or_default().to_string());
     let post = |path: &str, body: Value| message(server.http.post(path, &body));
     for (path, body, status, says) in [
         ("/api/v1/banks", json!({ "name": "lower" }), 400, "'lower' is not allowed"),
         ("/api/v1/banks", json!({ "nam": "X" }), 422, "nam"),
-        ("/api/v1/banks/NONE/contents", json!({ "signals": { "pdq": "00".repeat(32) } }), 404, "'NONE' not found"),
+        (
+            "/api/v1/banks/NONE/contents",
+            json!({ "signals": { "pdq": "00".repeat(32) } }),
+            404,
+            "'NONE' not found",
+        ),
         ("/api/v1/banks/B/contents", json!({ "signals": { "pdq": "xyz" } }), 400, "character 1 is 'x'"),
         ("/api/v1/banks/B/contents", json!({ "signals": { "pdq": "AB".repeat(32) } }), 400, "lower-case"),
-        ("/api/v1/banks/B/contents", json!({ "signals": { "photodna": "00" } }), 400, "unknown signal type 'photodna'"),
+        (
+            "/api/v1/banks/B/contents",
+            json!({ "signals": { "photodna": "00" } }),
+            400,
+            "unknown signal type 'photodna'",
+        ),
         ("/api/v1/banks/B/contents", json!({ "signals": {} }), 400, "it has no signal"),
-        ("/api/v1/lookup", json!({ "signal_type": "pdq", "signals": ["00"] }), 400, "64 hex digits, this has 2"),
-        ("/api/v1/lookup", json!({ "signal_type": "pdq", "signals": [], "threshold": 999 }), 400, "threshold 999"),
+        (
+            "/api/v1/lookup",
+            json!({ "signal_type": "pdq", "signals": ["00"] }),
+            400,
+            "64 hex digits, this has 2",
+        ),
+        (
+            "/api/v1/lookup",
+            json!({ "signal_type": "pdq", "signals": [], "threshold": 999 }),
+            400,
+            "threshold 999",
+        ),
         ("/api/v1/nothing", json!({}), 404, "no route /api/v1/nothing"),
         ("/metrics", json!({}), 405, "does not take POST"),
     ] {
@@ -257,7 +281,11 @@ fn admin_faults_are_named() {
         assert_eq!(found, status, "{path} {body}: {words}");
         assert!(words.contains(says), "{path} {body}: {words}");
     }
-    for (path, says) in [("/api/v1/hits?limit=x", "limit"), ("/api/v1/queues/NO!", "not a queue name"), ("/api/v1/hits/99", "no hit")] {
+    for (path, says) in [
+        ("/api/v1/hits?limit=x", "limit"),
+        ("/api/v1/queues/NO!", "not a queue name"),
+        ("/api/v1/hits/99", "no hit"),
+    ] {
         let (status, words) = message(server.http.get(path));
         assert!((400..500).contains(&status) && words.contains(says), "{path}: {status} {words}");
     }

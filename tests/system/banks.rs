@@ -37,7 +37,8 @@ fn an_acknowledged_change_is_seen_on_every_ordered_pair_of_shards() {
     let mut seen = 0;
     for (round, hash) in hashes.iter().enumerate() {
         let (first, second) = pairs[round % pairs.len()];
-        let mut sees = |shard: usize| !clients[shard].lookup(Query::pdq(vec![*hash])).unwrap().hits.is_empty();
+        let mut sees =
+            |shard: usize| !clients[shard].lookup(Query::pdq(vec![*hash])).unwrap().hits.is_empty();
         assert!(!sees(first));
         let content = server.add_pdq("B", hash);
         seen += usize::from(sees(second) && sees(first));
@@ -61,8 +62,12 @@ fn banks_are_made_listed_shown_and_removed() {
     let content = server.add_pdq("B_ONE", &hash);
     let (_, shown) = server.http.get("/api/v1/banks/B_ONE");
     assert_eq!((&shown["contents"], &shown["signals"]["pdq"]), (&json!(1), &json!(1)));
-    let (_, found) = server.http.post("/api/v1/lookup", &json!({ "signal_type": "pdq", "signals": [hex(&hash)] }));
-    assert_eq!(found["results"][0]["matches"], json!([{ "bank": "B_ONE", "content": content, "distance": 0 }]));
+    let (_, found) =
+        server.http.post("/api/v1/lookup", &json!({ "signal_type": "pdq", "signals": [hex(&hash)] }));
+    assert_eq!(
+        found["results"][0]["matches"],
+        json!([{ "bank": "B_ONE", "content": content, "distance": 0 }])
+    );
 
     assert_eq!(server.http.delete("/api/v1/banks/B_ONE").0, 200);
     assert_eq!(server.http.delete("/api/v1/banks/B_ONE").0, 200, "deleting what is gone is done already");
@@ -80,7 +85,8 @@ fn lists_go_in_and_come_out_the_same() {
     let hashes = random_hashes(7, 5000);
     let lines: String = hashes.iter().map(|hash| format!("{}\n", hex(hash))).collect();
     let list = format!("# a list\n{lines}not a hash\n");
-    let (status, answer) = server.http.stream("/api/v1/banks/IN/import?signal_type=pdq", std::io::Cursor::new(list.clone()));
+    let (status, answer) =
+        server.http.stream("/api/v1/banks/IN/import?signal_type=pdq", std::io::Cursor::new(list.clone()));
     assert_eq!((status, &answer["imported"], &answer["bad"]), (200, &json!(5000), &json!(1)), "{answer}");
     assert!(answer["bad_lines"][0].as_str().unwrap().starts_with("line 5002: "), "{answer}");
     let strict = "/api/v1/banks/IN/import?signal_type=pdq&strict=true";
@@ -91,7 +97,8 @@ fn lists_go_in_and_come_out_the_same() {
     let (_, exported) = server.http.get("/api/v1/banks/IN/export");
     server.create_bank("OUT");
     let text = exported.as_str().expect("NDJSON is not one JSON value").to_string();
-    let (_, answer) = server.http.stream("/api/v1/banks/OUT/import?signal_type=pdq", std::io::Cursor::new(text));
+    let (_, answer) =
+        server.http.stream("/api/v1/banks/OUT/import?signal_type=pdq", std::io::Cursor::new(text));
     assert_eq!((&answer["imported"], &answer["bad"]), (&json!(5000), &json!(0)));
     let answer = server.client().lookup(Query::pdq(hashes[..100].to_vec())).unwrap();
     assert!(answer.hits.iter().all(|hit| hit.total == 2) && answer.hits.len() == 100);
@@ -110,7 +117,8 @@ fn a_change_repeated_under_its_key_is_made_once() {
     assert_eq!((&first.1["replayed"], &again.1["replayed"]), (&json!(false), &json!(true)));
     assert_eq!(server.http.get("/api/v1/banks/B").1["contents"], json!(1));
     let old = "01890a5d-ac96-774b-bcce-b302099a8057"; // born in 2023
-    let (status, answer) = server.http.post_with("/api/v1/banks/B/contents", &body, &[("idempotency-key", old)]);
+    let (status, answer) =
+        server.http.post_with("/api/v1/banks/B/contents", &body, &[("idempotency-key", old)]);
     assert_eq!(status, 410, "{answer}");
     assert!(answer["message"].as_str().unwrap().contains("unknown"), "{answer}");
 }

@@ -91,7 +91,11 @@ fn every_acknowledged_hit_is_in_the_queue_exactly_once_after_kill_9() {
     }
     assert!(routed.values().all(|times| *times == 1), "a hit was routed twice");
     assert_eq!(routed.len(), hits.len(), "every hit of the log is in a queue");
-    println!("{} acknowledged over 6 kills, {} of them unknown at first; all once", acknowledged.len(), unknown.len());
+    println!(
+        "{} acknowledged over 6 kills, {} of them unknown at first; all once",
+        acknowledged.len(),
+        unknown.len()
+    );
 }
 
 #[test]

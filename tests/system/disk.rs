@@ -19,7 +19,8 @@ impl Small {
     fn mount(test: &str, megabytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let size = format!("size={megabytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
         if mounted.is_ok_and(|mounted| mounted.status.success()) {
             return Some(Self(folder));
         }
@@ -84,7 +85,9 @@ fn a_full_disk_refuses_writes_answers_lookups_and_recovers_by_itself() {
             assert!(Instant::now() < until, "the disk is never full");
         };
         match &error {
-            ClientError::Unknown { last, .. } => assert!(last.contains("full") && last.contains("free space"), "{last}"),
+            ClientError::Unknown { last, .. } => {
+                assert!(last.contains("full") && last.contains("free space"), "{last}")
+            }
             ClientError::Refused(refusal) => assert_eq!(refusal.code, ErrorCode::disk_full),
         }
         let body = json!({ "signals": { "pdq": hex(&hashes[1]) } });
@@ -101,7 +104,11 @@ fn a_full_disk_refuses_writes_answers_lookups_and_recovers_by_itself() {
         let mut patient = server.client();
         patient.submit(refused_request, Query::pdq(vec![hashes[0]; 32]), vec![]).unwrap();
         acknowledged.push(refused_request);
-        println!("reserve {reserve}: {} acknowledged, writing again after {:?}", acknowledged.len(), freed.elapsed());
+        println!(
+            "reserve {reserve}: {} acknowledged, writing again after {:?}",
+            acknowledged.len(),
+            freed.elapsed()
+        );
         drop(server.kill());
 
         let server = Setup::default().data(&data).flag("--disk-reserve-bytes", reserve).start();
@@ -139,9 +146,11 @@ int fsync(int fd) {
 fn a_failing_sync_stops_the_server_before_anything_false_is_said() {
     let test = "a_failing_sync_stops_the_server_before_anything_false_is_said";
     let folder = tempfile::tempdir().unwrap();
-    let (source, shim, trigger) = (folder.path().join("s.c"), folder.path().join("s.so"), folder.path().join("now"));
+    let (source, shim, trigger) =
+        (folder.path().join("s.c"), folder.path().join("s.so"), folder.path().join("now"));
     fs::write(&source, SHIM).unwrap();
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(&source).arg("-ldl").status();
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(&source).arg("-ldl").status();
     if !built.is_ok_and(|status| status.success()) {
         return skipped(test, "no C compiler");
     }
@@ -163,7 +172,11 @@ fn a_failing_sync_stops_the_server_before_anything_false_is_said() {
     let outcome = client.submit(lost, Query::pdq(vec![hash]), vec![]);
     assert!(outcome.is_err(), "acknowledged although the sync failed");
     assert_eq!(server.wait().code(), Some(74), "{}", server.log());
-    assert!(server.log().contains("check the disk") && !server.log().contains("panicked"), "{}", server.log());
+    assert!(
+        server.log().contains("check the disk") && !server.log().contains("panicked"),
+        "{}",
+        server.log()
+    );
 
     fs::remove_file(&trigger).unwrap();
     let server = Setup::default().data(&data).start();

@@ -18,7 +18,17 @@ fn a_seeded_bank_is_found_as_the_generator_knows_it() {
     assert!(seed("20000").status.success());
     let run = |args: &[&str]| {
         let output = Command::new(program("hashward-loadtest"))
-            .args(["run", "--addr", &server.listen.to_string(), "--bank-seed", "3", "--duration", "1", "--json", "-"])
+            .args([
+                "run",
+                "--addr",
+                &server.listen.to_string(),
+                "--bank-seed",
+                "3",
+                "--duration",
+                "1",
+                "--json",
+                "-",
+            ])
             .args(["--warmup", "0.2", "--admin", &admin])
             .args(args)
             .output()

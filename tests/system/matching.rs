@@ -22,7 +22,11 @@ fn a_lookup_finds_what_is_within_31_bits_and_nothing_else() {
             assert!(answer.hits.is_empty(), "at {bits} bits: {:?}", answer.hits.first());
             continue;
         }
-        let found: Vec<_> = answer.hits.iter().map(|hit| (hit.matches[0].content.0, hit.matches[0].distance.bits())).collect();
+        let found: Vec<_> = answer
+            .hits
+            .iter()
+            .map(|hit| (hit.matches[0].content.0, hit.matches[0].distance.bits()))
+            .collect();
         let expected: Vec<_> = ids.iter().map(|id| (*id, bits as u16)).collect();
         assert_eq!(found, expected, "at {bits} bits");
     }
@@ -38,7 +42,8 @@ fn video_md5_matches_exactly() {
     let body = json!({ "signals": { "video_md5": md5.to_uppercase() } });
     assert_eq!(server.http.post("/api/v1/banks/V/contents", &body).0, 201);
     let Ok(Signal::VideoMd5(hash)) = Signal::parse(SignalType::VideoMd5, md5) else { panic!("it is one") };
-    let query = Query { hashes: Hashes::Md5(vec![Hash128([0; 16]), hash]), threshold: None, upload_ids: vec![] };
+    let query =
+        Query { hashes: Hashes::Md5(vec![Hash128([0; 16]), hash]), threshold: None, upload_ids: vec![] };
     let answer = server.client().lookup(query).unwrap();
     assert_eq!((answer.hits.len(), answer.hits[0].hash), (1, 1));
 }
@@ -51,7 +56,8 @@ fn a_submit_logs_its_hits_once_however_often_it_is_sent() {
     server.add_pdq("B", &hashes[0]);
     let mut client = server.client();
     let request = RequestId::fresh();
-    let context = UploadContext { item_id: Some("i-1".into()), item_type: Some("photo".into()), ..Default::default() };
+    let context =
+        UploadContext { item_id: Some("i-1".into()), item_type: Some("photo".into()), ..Default::default() };
     let query = Query { upload_ids: vec![71, 72, 73], ..Query::pdq(hashes.clone()) };
     let (answer, receipt) = client.submit(request, query.clone(), vec![(0, context)]).unwrap();
     assert_eq!((answer.hits.len(), receipt.durability, receipt.replayed), (1, Some(Durability::Sync), false));
@@ -61,7 +67,10 @@ fn a_submit_logs_its_hits_once_however_often_it_is_sent() {
     for _ in 0..3 {
         let (again, replay) = client.submit(request, query.clone(), vec![]).unwrap();
         // Hits make the ledger look the id up, so the first answer comes even without the retry mark.
-        assert_eq!((again, replay.first_position, replay.replayed), (answer.clone(), receipt.first_position, true));
+        assert_eq!(
+            (again, replay.first_position, replay.replayed),
+            (answer.clone(), receipt.first_position, true)
+        );
     }
     let hits = server.pages("/api/v1/hits");
     assert_eq!(hits.len(), 1);

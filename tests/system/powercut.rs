@@ -65,7 +65,8 @@ fn cut(durability: &str) -> Option<(usize, usize)> {
                 scope.spawn(move || {
                     let patience = Duration::from_millis(300);
                     let timeout = Duration::from_millis(500);
-                    let mut client = Client::new(address, ClientOptions { patience, timeout, ..Default::default() });
+                    let mut client =
+                        Client::new(address, ClientOptions { patience, timeout, ..Default::default() });
                     let mut acknowledged = Vec::new();
                     for at in 0.. {
                         let request = RequestId::fresh();
@@ -95,7 +96,8 @@ fn cut(durability: &str) -> Option<(usize, usize)> {
     let mounted = Mounted::new(&copy, &after)?;
     let server = Setup::default().data(&after.join("data")).start();
     let hits = server.pages("/api/v1/hits");
-    let there: BTreeSet<String> = hits.iter().map(|hit| hit["request"].as_str().unwrap().to_string()).collect();
+    let there: BTreeSet<String> =
+        hits.iter().map(|hit| hit["request"].as_str().unwrap().to_string()).collect();
     let missing = acknowledged.iter().filter(|request| !there.contains(&request.to_string())).count();
     let routed = server.routed().iter().map(|(_, entries)| entries.len()).sum::<usize>();
     assert_eq!(routed, hits.len(), "every hit that is there is routed once");

@@ -31,7 +31,10 @@ fn a_port_in_use_is_named() {
 fn a_data_directory_has_one_owner() {
     let server = Server::start();
     let words = refused(Setup::default().data(server.data()));
-    assert!(words.contains("locked by another process") && words.contains(&server.pid().to_string()), "{words}");
+    assert!(
+        words.contains("locked by another process") && words.contains(&server.pid().to_string()),
+        "{words}"
+    );
 }
 
 #[test]
@@ -39,7 +42,10 @@ fn a_newer_or_foreign_data_directory_is_refused() {
     let stopped = Server::start().stop();
     fs::write(stopped.data().join("FORMAT"), format!("{}\n", DATA_FORMAT + 1)).unwrap();
     let words = refused(Setup::default().data(stopped.data()));
-    assert!(words.contains(&format!("has format {}", DATA_FORMAT + 1)) && words.contains("newer hashward"), "{words}");
+    assert!(
+        words.contains(&format!("has format {}", DATA_FORMAT + 1)) && words.contains("newer hashward"),
+        "{words}"
+    );
 
     let foreign = tempfile::tempdir().unwrap();
     fs::write(foreign.path().join("thesis.doc"), "mine").unwrap();
@@ -85,7 +91,10 @@ fn one_flipped_bit_in_the_log_is_refused_not_swallowed() {
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 4], at).unwrap();
     let words = refused(Setup::default().data(stopped.data()));
-    assert!(words.contains("restore") && (words.contains("damaged") || words.contains("lost acknowledged")), "{words}");
+    assert!(
+        words.contains("restore") && (words.contains("damaged") || words.contains("lost acknowledged")),
+        "{words}"
+    );
 }
 
 #[test]
@@ -96,8 +105,8 @@ fn every_kernel_gives_the_same_answers() {
         let server = Setup::default().env("HASHWARD_KERNEL", kernel.name()).start();
         server.create_bank("B");
         for hash in &hashes {
-        server.add_pdq("B", hash);
-    }
+            server.add_pdq("B", hash);
+        }
         let mut client = server.client();
         assert_eq!(client.welcome().unwrap().kernel, kernel.name());
         let queries = hashes.iter().map(|hash| tests::flipped(hash, 31, 3)).collect();
@@ -116,6 +125,9 @@ fn the_configuration_is_shown_with_secrets_masked() {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("cores = 3") && text.contains("hashes_max = 77") && text.contains("token = \"***\""), "{text}");
+    assert!(
+        text.contains("cores = 3") && text.contains("hashes_max = 77") && text.contains("token = \"***\""),
+        "{text}"
+    );
     assert!(!text.contains(secret));
 }

@@ -42,13 +42,17 @@ impl Refusal {
 
     /// A thread or task of ours ended before it answered.
     pub fn interrupted() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down; the outcome is unknown, send it again")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server is shutting down; the outcome is unknown, send it again",
+        )
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(serde_json::json!({ "message": self.message }))).into_response();
+        let mut response =
+            (self.status, Json(serde_json::json!({ "message": self.message }))).into_response();
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

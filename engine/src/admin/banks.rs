@@ -114,7 +114,10 @@ pub async fn remove_content(
     headers: HeaderMap,
     Path((bank, content)): Path<(String, String)>,
 ) -> Result<Json<BankAnswer>, Refusal> {
-    let content = content.parse().map(ContentId).map_err(|_| Refusal::bad(format!("'{content}' is not a content id")))?;
+    let content = content
+        .parse()
+        .map(ContentId)
+        .map_err(|_| Refusal::bad(format!("'{content}' is not a content id")))?;
     change(&admin, &headers, BankChange::Remove { bank, content }).await
 }
 

@@ -79,8 +79,12 @@ fn read_hits(store: &dyn Store, query: &PageQuery) -> Result<Json<Page<Hit>>, Re
 }
 
 /// `GET /api/v1/hits/{position}`
-pub async fn hit(State(admin): State<Arc<Admin>>, Path(position): Path<String>) -> Result<Json<Hit>, Refusal> {
-    let position: u64 = position.parse().map_err(|_| Refusal::bad(format!("'{position}' is not a position")))?;
+pub async fn hit(
+    State(admin): State<Arc<Admin>>,
+    Path(position): Path<String>,
+) -> Result<Json<Hit>, Refusal> {
+    let position: u64 =
+        position.parse().map_err(|_| Refusal::bad(format!("'{position}' is not a position")))?;
     let store = admin.loaded()?.cases.clone();
     blocking(move || {
         let row = store.get(Keyspace::Hits, &hit_key(Position(position)))?;

@@ -18,7 +18,12 @@ use super::{Admin, Refusal};
 /// The middleware around every route.
 pub async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let known = admin.config.admin_host.as_deref();
-    match refuse(request.headers(), request.uri(), known, admin.config.token.as_ref().map(|token| token.reveal())) {
+    match refuse(
+        request.headers(),
+        request.uri(),
+        known,
+        admin.config.token.as_ref().map(|token| token.reveal()),
+    ) {
         Some(refusal) => refusal.into_response(),
         None => next.run(request).await,
     }
@@ -36,7 +41,10 @@ fn refuse(headers: &HeaderMap, uri: &Uri, known: Option<&str>, token: Option<&st
     if let Some(origin) = text(header::ORIGIN) {
         let from = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         if !from.is_some_and(|from| may_name_us(from, known)) {
-            return Some(Refusal::new(StatusCode::FORBIDDEN, "a page of another origin may not call the admin port"));
+            return Some(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "a page of another origin may not call the admin port",
+            ));
         }
     }
     if let Some(token) = token
@@ -79,7 +87,9 @@ mod tests {
 
     #[test]
     fn only_names_that_cannot_be_rebound_are_ours() {
-        for host in ["localhost:7480", "127.0.0.1", "[::1]:7480", "10.0.0.7:7480", "match.example", "MATCH.example:1"] {
+        for host in
+            ["localhost:7480", "127.0.0.1", "[::1]:7480", "10.0.0.7:7480", "match.example", "MATCH.example:1"]
+        {
             assert_eq!(refusal(&[("host", host)], "/metrics", None), None, "{host}");
         }
         for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:7480", ""] {
@@ -102,7 +112,10 @@ mod tests {
         let (host, token) = (("host", "localhost"), Some("0123456789abcdef0123456789abcdef"));
         assert_eq!(refusal(&[host], "/metrics", token), Some(401));
         assert_eq!(refusal(&[host], "/healthz", token), None);
-        assert_eq!(refusal(&[host, ("authorization", "Bearer 0123456789abcdef")], "/metrics", token), Some(401));
+        assert_eq!(
+            refusal(&[host, ("authorization", "Bearer 0123456789abcdef")], "/metrics", token),
+            Some(401)
+        );
         let right = ("authorization", "Bearer 0123456789abcdef0123456789abcdef");
         assert_eq!(refusal(&[host, right], "/metrics", token), None);
     }

@@ -20,7 +20,10 @@ pub async fn alive() -> &'static str {
 pub async fn ready(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refusal> {
     let loaded = admin.loaded()?;
     if !admin.accepting.load(Ordering::Acquire) {
-        return Err(Refusal::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, "the shards do not take traffic"));
+        return Err(Refusal::new(
+            axum::http::StatusCode::SERVICE_UNAVAILABLE,
+            "the shards do not take traffic",
+        ));
     }
     Ok(Json(json!({
         "ready": true,

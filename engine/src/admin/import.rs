@@ -102,7 +102,8 @@ fn read(loaded: &Loaded, job: Job, body: ChannelReader) -> Result<ImportAnswer, 
     loop {
         match records.next() {
             Some(Ok(record)) => {
-                batch.push(NewContent { signals: vec![record.signal], note: record.note.unwrap_or_default() });
+                batch
+                    .push(NewContent { signals: vec![record.signal], note: record.note.unwrap_or_default() });
                 if batch.len() == BATCH {
                     number += 1;
                     write(loaded, &job, number, std::mem::take(&mut batch), &mut answer)?;
@@ -115,7 +116,10 @@ fn read(loaded: &Loaded, job: Job, body: ChannelReader) -> Result<ImportAnswer, 
                 }
             }
             Some(Err(error)) => {
-                return Err(Refusal::bad(format!("{error}; {} contents before it are imported", answer.imported)));
+                return Err(Refusal::bad(format!(
+                    "{error}; {} contents before it are imported",
+                    answer.imported
+                )));
             }
             None => break,
         }
@@ -136,7 +140,8 @@ fn write(
         std::thread::sleep(Duration::from_millis(2)); // lookups stay fast: the merge sets the pace
     }
     let change = BankChange::Add { bank: job.bank.clone(), contents };
-    let done = loaded.curator.change_blocking(BankRequest { id: job.id.map(|id| id.part(number)), change })?;
+    let done =
+        loaded.curator.change_blocking(BankRequest { id: job.id.map(|id| id.part(number)), change })?;
     answer.imported += done.contents;
     answer.generation = done.generation.0;
     Ok(())

@@ -55,25 +55,47 @@ pub async fn lookup(
     let bad = |error: index::SignalError| Refusal::bad(error.to_string());
     let kind = SignalType::from_name(&body.signal_type).map_err(bad)?;
     if body.signals.len() > SIGNALS_MAX {
-        return Err(Refusal::bad(format!("{} signals in one request, {SIGNALS_MAX} at most", body.signals.len())));
+        return Err(Refusal::bad(format!(
+            "{} signals in one request, {SIGNALS_MAX} at most",
+            body.signals.len()
+        )));
     }
     let threshold = threshold(kind, body.threshold)?;
-    let signals = body.signals.iter().map(|text| Signal::parse(kind, text)).collect::<Result<Vec<_>, _>>().map_err(bad)?;
+    let signals = body
+        .signals
+        .iter()
+        .map(|text| Signal::parse(kind, text))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(bad)?;
     blocking(move || {
         let mut found: Vec<Found> = Vec::new();
         let mut scratch = Scratch::default();
         match kind {
             SignalType::Pdq => {
-                let hashes: Vec<_> = signals.iter().filter_map(|signal| match signal { Signal::Pdq(hash) => Some(*hash), _ => None }).collect();
+                let hashes: Vec<_> = signals
+                    .iter()
+                    .filter_map(|signal| match signal {
+                        Signal::Pdq(hash) => Some(*hash),
+                        _ => None,
+                    })
+                    .collect();
                 state.pdq.search(&hashes, threshold, &mut scratch, &mut found);
             }
             SignalType::VideoMd5 => {
-                let hashes: Vec<_> = signals.iter().filter_map(|signal| match signal { Signal::VideoMd5(hash) => Some(*hash), _ => None }).collect();
+                let hashes: Vec<_> = signals
+                    .iter()
+                    .filter_map(|signal| match signal {
+                        Signal::VideoMd5(hash) => Some(*hash),
+                        _ => None,
+                    })
+                    .collect();
                 state.md5.search(&hashes, threshold, &mut scratch, &mut found);
             }
         }
-        let mut results: Vec<LookupResult> =
-            signals.iter().map(|signal| LookupResult { signal: signal.to_string(), matches: Vec::new() }).collect();
+        let mut results: Vec<LookupResult> = signals
+            .iter()
+            .map(|signal| LookupResult { signal: signal.to_string(), matches: Vec::new() })
+            .collect();
         for hit in found {
             results[hit.query as usize].matches.push(MatchShown {
                 bank: state.directory.get(hit.bank).map_or_else(String::new, |bank| bank.name.to_string()),
@@ -88,7 +110,7 @@ pub async fn lookup(
 
 fn threshold(kind: SignalType, asked: Option<u16>) -> Result<Distance, Refusal> {
     let Some(bits) = asked else { return Ok(kind.threshold()) };
-    Distance::new(bits).filter(|distance| *distance <= kind.threshold_max()).ok_or_else(|| {
-        Refusal::bad(format!("threshold {bits}: {kind} takes 0 to {}", kind.threshold_max()))
-    })
+    Distance::new(bits)
+        .filter(|distance| *distance <= kind.threshold_max())
+        .ok_or_else(|| Refusal::bad(format!("threshold {bits}: {kind} takes 0 to {}", kind.threshold_max())))
 }

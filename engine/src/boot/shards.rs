@@ -70,7 +70,9 @@ pub fn start(admin: &Admin, banks: &Arc<Banks>, rules: &Arc<RuleTable>, ledger: 
         listen = binding
             .recv()
             .with_context(|| format!("shard {number} ended before it listened"))?
-            .with_context(|| format!("cannot listen on --listen {listen}: stop what uses the port, or give another"))?;
+            .with_context(|| {
+                format!("cannot listen on --listen {listen}: stop what uses the port, or give another")
+            })?;
     }
     Ok(Shards { listen, threads, stop })
 }

@@ -50,20 +50,29 @@ pub fn run(args: Demo) -> Result<ExitCode> {
 
     step(2, "start the server on an empty data directory");
     let server = Child::start(&data, &rules)?;
-    say(&format!("ready in {:.2} s; binary port {}, admin http://{}", server.seconds, server.listen, server.admin));
+    say(&format!(
+        "ready in {:.2} s; binary port {}, admin http://{}",
+        server.seconds, server.listen, server.admin
+    ));
     let api = Api::new(&format!("http://{}", server.admin));
 
     step(3, "seed a bank, durably");
     let count = args.hashes.to_string();
     let admin = format!("http://{}", server.admin);
-    say(&tool(&loadtest, &["seed", "--admin", &admin, "--bank", "DEMO_HASHES", "--count", &count, "--seed", "1"])?);
+    say(&tool(
+        &loadtest,
+        &["seed", "--admin", &admin, "--bank", "DEMO_HASHES", "--count", &count, "--seed", "1"],
+    )?);
 
     step(4, "hash pictures and bank them");
     api.post("/api/v1/banks", &json!({ "name": "DEMO_PICTURES" }))?;
     for (name, bytes) in BANKED {
         let picture = hash_picture(bytes, &Limits::default()).with_context(|| name.to_string())?;
         let pdq = Signal::Pdq(picture.hash).to_string();
-        api.post("/api/v1/banks/DEMO_PICTURES/contents", &json!({ "signals": { "pdq": pdq }, "note": name }))?;
+        api.post(
+            "/api/v1/banks/DEMO_PICTURES/contents",
+            &json!({ "signals": { "pdq": pdq }, "note": name }),
+        )?;
         say(&format!("{name:<20} quality {:>3}  {pdq}", picture.quality));
     }
 
@@ -72,7 +81,8 @@ pub fn run(args: Demo) -> Result<ExitCode> {
     show_load(&lookup);
 
     step(6, "submit a stream: every hit durable before its answer");
-    let submit = load(&loadtest, &server, args.hashes, &["--mode", "submit", "--rate", "20000", "--duration", "3"])?;
+    let submit =
+        load(&loadtest, &server, args.hashes, &["--mode", "submit", "--rate", "20000", "--duration", "3"])?;
     show_load(&submit);
 
     step(7, "upload edited pictures");
@@ -90,7 +100,10 @@ pub fn run(args: Demo) -> Result<ExitCode> {
     let after = settled(&api)?;
     say(&format!("killed {address}; ready again in {:.2} s", server.seconds));
     ensure!(before == after, "before the kill {before:?}, after it {after:?}");
-    say(&format!("{} contents, {} hits, {} queue entries: all there, none twice", after.contents, after.hits, after.entries));
+    say(&format!(
+        "{} contents, {} hits, {} queue entries: all there, none twice",
+        after.contents, after.hits, after.entries
+    ));
     let again = upload(server.client(), request)?;
     ensure!(position == again, "a replayed upload was logged at {again}, first at {position}");
     say("the same upload sent again gave its first answer, and logged nothing");
@@ -115,15 +128,28 @@ fn say(words: &str) {
 /// A program built beside this one.
 fn sibling(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
-    ensure!(path.is_file(), "{} is not there: build it with `cargo build --release -p loadtest`", path.display());
+    ensure!(
+        path.is_file(),
+        "{} is not there: build it with `cargo build --release -p loadtest`",
+        path.display()
+    );
     Ok(path)
 }
 
 fn tool(program: &Path, args: &[&str]) -> Result<String> {
-    let output = Command::new(program).args(args).output().with_context(|| format!("cannot run {}", program.display()))?;
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        bail!("{} {} ended with {}:\n{text}{}", program.display(), args.join(" "), output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{} {} ended with {}:\n{text}{}",
+            program.display(),
+            args.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(text.trim_end().to_string())
 }
@@ -225,7 +251,9 @@ fn show_queues(api: &Api) -> Result<()> {
     for queue in api.get("/api/v1/queues")?.as_array().into_iter().flatten() {
         say(&format!("queue {:<12} {} entries", queue["name"].as_str().unwrap_or(""), queue["entries"]));
         let path = format!("/api/v1/queues/{}?limit=1", queue["name"].as_str().unwrap_or(""));
-        if let Some(first) = api.get(&path)?["entries"].as_array().and_then(|entries| entries.first().cloned()) {
+        if let Some(first) =
+            api.get(&path)?["entries"].as_array().and_then(|entries| entries.first().cloned())
+        {
             say(&format!("   first: {first}"));
         }
     }

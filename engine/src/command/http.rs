@@ -59,7 +59,11 @@ impl Api {
 
     /// Sends JSON.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        self.send(path, "application/json", SendBody::from_owned_reader(std::io::Cursor::new(body.to_string())))
+        self.send(
+            path,
+            "application/json",
+            SendBody::from_owned_reader(std::io::Cursor::new(body.to_string())),
+        )
     }
 
     /// Sends a stream of any length.

@@ -10,7 +10,8 @@ use crate::cli::Lookup;
 
 /// Asks the server; one JSON line per signal, in order.
 pub fn run(args: Lookup) -> Result<ExitCode> {
-    let body = json!({ "signal_type": args.signal_type, "signals": args.signals, "threshold": args.threshold });
+    let body =
+        json!({ "signal_type": args.signal_type, "signals": args.signals, "threshold": args.threshold });
     let answer = Api::new(&args.server.admin).post("/api/v1/lookup", &body)?;
     for result in answer["results"].as_array().context("the server's answer has no results")? {
         println!("{result}");

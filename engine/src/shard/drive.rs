@@ -67,13 +67,21 @@ where
     shard.borrow_mut().close(id);
 }
 
-async fn read<R>(shard: &RefCell<Shard>, id: ConnectionId, mut input: R, bells: &Bells, drained: &Receiver<()>)
-where
+async fn read<R>(
+    shard: &RefCell<Shard>,
+    id: ConnectionId,
+    mut input: R,
+    bells: &Bells,
+    drained: &Receiver<()>,
+) where
     R: AsyncRead + Unpin,
 {
-    let mut buffer = Vec::new();
+    let mut buffer = vec![0; shard.borrow().read_bytes(id)];
     loop {
-        buffer.resize(shard.borrow().read_bytes(id), 0); // grows once, after Hello
+        let wanted = shard.borrow().read_bytes(id);
+        if buffer.len() < wanted {
+            buffer.resize(wanted, 0); // once, after Hello
+        }
         match input.read(&mut buffer).await {
             Ok(0) => shard.borrow_mut().end_of_input(id),
             Ok(count) => shard.borrow_mut().receive(id, &buffer[..count], Instant::now()),
@@ -97,8 +105,13 @@ where
     }
 }
 
-async fn write<W>(shard: &RefCell<Shard>, id: ConnectionId, mut output: W, bells: &Bells, has_output: &Receiver<()>)
-where
+async fn write<W>(
+    shard: &RefCell<Shard>,
+    id: ConnectionId,
+    mut output: W,
+    bells: &Bells,
+    has_output: &Receiver<()>,
+) where
     W: AsyncWrite + Unpin,
 {
     let mut bytes = Vec::new();

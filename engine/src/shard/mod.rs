@@ -117,7 +117,9 @@ impl Shard {
 
     /// Whether the peer lets its answers pile up, so that nothing more is read from it.
     pub fn is_backed_up(&self, id: ConnectionId) -> bool {
-        self.connections.get(&id).is_some_and(|connection| connection.owed_bytes() > self.limits.output_bytes_max)
+        self.connections
+            .get(&id)
+            .is_some_and(|connection| connection.owed_bytes() > self.limits.output_bytes_max)
     }
 
     /// Whether the connection is to end, and all its answers are out.

@@ -9,11 +9,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use index::bank::{BankState, Banks};
-use index::{BankId, Distance, Found, Hash128, Hash256, Hit, HitMatch, Position, Scratch, Signal, SignalType};
+use index::{
+    BankId, Distance, Found, Hash128, Hash256, Hit, HitMatch, Position, Scratch, Signal, SignalType,
+};
 use ingest::wire::frame::{PREFIX, Split, split};
 use ingest::wire::{
-    ErrorCode, HitRef, Match, QueryView, Receipt as WireReceipt, Replies, RequestView, Rows, SubmitView, VERSION,
-    Welcome, WireError, parse,
+    ErrorCode, HitRef, Match, QueryView, Receipt as WireReceipt, Replies, RequestView, Rows, SubmitView,
+    VERSION, Welcome, WireError, parse,
 };
 use reporter::{HitFacts, MatchFact, RuleTable, Verdict};
 use subtle::ConstantTimeEq;
@@ -105,7 +107,9 @@ impl Core {
                 if connection.closing { Step::Close } else { Step::Wait }
             }
             Split::TooLarge { length } => {
-                let message = format!("a frame of {length} bytes was announced, {frame_max} are allowed here: split it");
+                let message = format!(
+                    "a frame of {length} bytes was announced, {frame_max} are allowed here: split it"
+                );
                 self.refuse(connection, fault(0, ErrorCode::frame_too_large, "", message));
                 connection.part();
                 Step::Close
@@ -150,9 +154,15 @@ impl Core {
     fn greet(&mut self, connection: &mut Connection, correlation: u64, version: u16, token: &str) {
         let parts = &self.parts;
         let refusal = if version != VERSION {
-            let message = format!("protocol version {version} is not spoken here, {VERSION} is: use a client of this server's version");
+            let message = format!(
+                "protocol version {version} is not spoken here, {VERSION} is: use a client of this server's version"
+            );
             Some(fault(correlation, ErrorCode::bad_version, "version", message))
-        } else if parts.token.as_ref().is_some_and(|ours| !bool::from(ours.reveal().as_bytes().ct_eq(token.as_bytes()))) {
+        } else if parts
+            .token
+            .as_ref()
+            .is_some_and(|ours| !bool::from(ours.reveal().as_bytes().ct_eq(token.as_bytes())))
+        {
             let message = "the token is missing or wrong: send the server's token in Hello".to_string();
             Some(fault(correlation, ErrorCode::unauthorized, "token", message))
         } else {
@@ -197,7 +207,12 @@ impl Core {
     }
 
     /// Turns `found` into `hits` and `matches`, with a verdict for each hit by the rules.
-    fn judge<'q>(&mut self, state: &BankState, query: &QueryView<'_>, item_type: impl Fn(u32) -> Option<&'q str>) {
+    fn judge<'q>(
+        &mut self,
+        state: &BankState,
+        query: &QueryView<'_>,
+        item_type: impl Fn(u32) -> Option<&'q str>,
+    ) {
         self.hits.clear();
         self.matches.clear();
         for group in self.found.chunk_by(|a, b| a.query == b.query) {
@@ -221,11 +236,18 @@ impl Core {
 
     fn answer_lookup(&mut self, state: &BankState, connection: &mut Connection, correlation: u64) {
         let banks = names(&self.matches, |bank| bank_name(state, bank));
-        let rows = Rows { generation: state.generation, hits: &self.hits, matches: &self.matches, banks: &banks };
+        let rows =
+            Rows { generation: state.generation, hits: &self.hits, matches: &self.matches, banks: &banks };
         self.replies.lookup(correlation, rows, &mut connection.output);
     }
 
-    fn submit(&mut self, id: ConnectionId, connection: &mut Connection, correlation: u64, submit: &SubmitView<'_>) {
+    fn submit(
+        &mut self,
+        id: ConnectionId,
+        connection: &mut Connection,
+        correlation: u64,
+        submit: &SubmitView<'_>,
+    ) {
         if connection.pending >= self.parts.limits.window_frames {
             self.busy(connection, correlation);
             return;
@@ -319,7 +341,8 @@ impl Core {
             first_position: receipt.first_position,
             replayed: receipt.replayed,
         };
-        let rows = Rows { generation: receipt.generation, hits: &self.hits, matches: &self.matches, banks: &banks };
+        let rows =
+            Rows { generation: receipt.generation, hits: &self.hits, matches: &self.matches, banks: &banks };
         self.replies.submit(correlation, rows, said, &mut connection.output);
     }
 

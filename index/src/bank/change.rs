@@ -10,7 +10,8 @@ use crate::hit::RequestId;
 use crate::signal::{BankId, ContentId, Generation, Hash128, Hash256, Signal, SignalType};
 use crate::snapshot::Entry;
 use crate::store::keys::{
-    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, bank_key, content_key, encode_content, encode_u64, json_row,
+    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, bank_key, content_key, encode_content, encode_u64,
+    json_row,
 };
 use crate::store::{Batch, Durability, Keyspace, Seen, StoreError};
 
@@ -85,7 +86,9 @@ pub struct BankAnswer {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BankError {
     /// The name does not fit.
-    #[error("bank name '{name}' is not allowed: use A-Z, 0-9 and _, not starting with a digit, at most 255 characters")]
+    #[error(
+        "bank name '{name}' is not allowed: use A-Z, 0-9 and _, not starting with a digit, at most 255 characters"
+    )]
     Name {
         /// The name, clipped.
         name: String,
@@ -131,7 +134,10 @@ impl Banks {
     pub fn apply(&self, requests: Vec<BankRequest>, now_ms: u64) -> Vec<Result<BankAnswer, BankError>> {
         let mut writer = self.writer();
         let mut group = Group::new(&writer, &self.state.load().directory, self.durability);
-        let outcomes: Vec<_> = requests.into_iter().map(|request| self.stage(&mut writer, &mut group, request, now_ms)).collect();
+        let outcomes: Vec<_> = requests
+            .into_iter()
+            .map(|request| self.stage(&mut writer, &mut group, request, now_ms))
+            .collect();
         if group.batch.is_empty() {
             return outcomes;
         }
@@ -151,7 +157,13 @@ impl Banks {
         }
     }
 
-    fn stage(&self, writer: &mut Writer, group: &mut Group, request: BankRequest, now_ms: u64) -> Result<BankAnswer, BankError> {
+    fn stage(
+        &self,
+        writer: &mut Writer,
+        group: &mut Group,
+        request: BankRequest,
+        now_ms: u64,
+    ) -> Result<BankAnswer, BankError> {
         if let Some(id) = request.id {
             if let Some(answer) = group.answered.get(&id) {
                 return Ok(answer.clone()); // twice in one group: one effect, one fate
@@ -221,7 +233,10 @@ impl Banks {
 
 /// What a commit will do to the tables.
 enum Effect {
-    Add { pdq: Vec<Entry<Hash256>>, md5: Vec<Entry<Hash128>> },
+    Add {
+        pdq: Vec<Entry<Hash256>>,
+        md5: Vec<Entry<Hash128>>,
+    },
     Remove(ContentId, Vec<SignalType>),
     /// With how many signals of each type it has.
     RemoveBank(BankId, [u64; SignalType::ALL.len()]),
@@ -252,7 +267,12 @@ impl Group {
         }
     }
 
-    fn change(&mut self, change: BankChange, store: &dyn crate::store::Store, now_ms: u64) -> Result<BankAnswer, BankError> {
+    fn change(
+        &mut self,
+        change: BankChange,
+        store: &dyn crate::store::Store,
+        now_ms: u64,
+    ) -> Result<BankAnswer, BankError> {
         match change {
             BankChange::Create { name } => self.create(name, now_ms),
             BankChange::Delete { name } => Ok(self.delete(&name)),
@@ -270,7 +290,11 @@ impl Group {
         }
         self.counters.last_bank.0 += 1;
         let id = self.counters.last_bank;
-        self.batch.put(Keyspace::Banks, bank_key(id), json_row(1, &BankRecord { name: name.clone(), created_ms }));
+        self.batch.put(
+            Keyspace::Banks,
+            bank_key(id),
+            json_row(1, &BankRecord { name: name.clone(), created_ms }),
+        );
         self.directory.insert(Bank {
             id,
             name: name.into(),
@@ -313,7 +337,11 @@ impl Group {
         for content in &contents {
             self.counters.last_content.0 += 1;
             let number = self.counters.last_content;
-            self.batch.put(Keyspace::Contents, content_key(id, number), encode_content(&content.signals, &content.note));
+            self.batch.put(
+                Keyspace::Contents,
+                content_key(id, number),
+                encode_content(&content.signals, &content.note),
+            );
             for signal in &content.signals {
                 signals[signal.kind() as usize - 1] += 1;
                 match *signal {
@@ -331,7 +359,12 @@ impl Group {
         Ok(self.answer(id, contents.len() as u64, first))
     }
 
-    fn remove(&mut self, store: &dyn crate::store::Store, name: &str, content: ContentId) -> Result<BankAnswer, BankError> {
+    fn remove(
+        &mut self,
+        store: &dyn crate::store::Store,
+        name: &str,
+        content: ContentId,
+    ) -> Result<BankAnswer, BankError> {
         let Some(id) = self.directory.named(name).map(|bank| bank.id) else {
             return Err(BankError::NotFound { name: clip(name) });
         };

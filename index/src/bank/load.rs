@@ -10,8 +10,8 @@ use super::{Bank, BankRecord, BankState, Banks, Counters, Directory, Writer};
 use crate::signal::{BankId, ContentId, Generation, Hash128, Hash256, Signal, SignalType};
 use crate::snapshot::{Entry, Md5Snapshot, PdqSnapshot};
 use crate::store::keys::{
-    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, decode_content, decode_u64, read_bank_key, read_content_key,
-    read_json_row,
+    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, decode_content, decode_u64, read_bank_key,
+    read_content_key, read_json_row,
 };
 use crate::store::{Durability, Keyspace, Range, RequestWindow, Store, StoreError, WindowLimits};
 

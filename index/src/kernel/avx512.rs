@@ -6,10 +6,10 @@
 #![allow(unsafe_code)] // intrinsics
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi64, _mm512_broadcast_i32x4, _mm512_broadcast_i64x4, _mm512_cmple_epu64_mask,
-    _mm512_loadu_si512, _mm512_maskz_loadu_epi32, _mm512_maskz_xor_epi32, _mm512_permutex_epi64,
-    _mm512_popcnt_epi64, _mm512_set1_epi64, _mm512_shuffle_epi32, _mm512_xor_si512, _mm_loadu_si128,
-    _mm256_loadu_si256,
+    __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_epi64, _mm512_broadcast_i32x4,
+    _mm512_broadcast_i64x4, _mm512_cmple_epu64_mask, _mm512_loadu_si512, _mm512_maskz_loadu_epi32,
+    _mm512_maskz_xor_epi32, _mm512_permutex_epi64, _mm512_popcnt_epi64, _mm512_set1_epi64,
+    _mm512_shuffle_epi32, _mm512_xor_si512,
 };
 
 use super::{AHEAD, Record, Run, Signatures, Survivor, prefetch_run, records_of};

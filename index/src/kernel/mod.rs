@@ -253,7 +253,11 @@ mod tests {
     fn the_edges_of_a_distance_are_exact() {
         let query = Hash256([0; 32]);
         let block: Vec<Hash256> = (0..=256usize)
-            .map(|bits| Hash256(std::array::from_fn(|at| (0..8).filter(|bit| at * 8 + bit < bits).map(|bit| 1 << bit).sum())))
+            .map(|bits| {
+                Hash256(std::array::from_fn(|at| {
+                    (0..8).filter(|bit| at * 8 + bit < bits).map(|bit| 1 << bit).sum()
+                }))
+            })
             .collect();
         for kernel in Kernel::available() {
             for limit in [0, 1, 15, 31, 32, 255, 256] {

@@ -49,7 +49,8 @@ impl Tables {
         if let Some(first) = queries.first() {
             self.fetch_offsets(first, plan);
         }
-        let mut now = queries.first().map_or_else(Gathered::default, |first| self.gather(first, plan, &mut runs));
+        let mut now =
+            queries.first().map_or_else(Gathered::default, |first| self.gather(first, plan, &mut runs));
         if let Some(second) = queries.get(1) {
             self.fetch_offsets(second, plan);
         }
@@ -57,7 +58,8 @@ impl Tables {
             if let Some(later) = queries.get(at + 2) {
                 self.fetch_offsets(later, plan);
             }
-            let next = queries.get(at + 1).map_or_else(Gathered::default, |next| self.gather(next, plan, &mut runs));
+            let next =
+                queries.get(at + 1).map_or_else(Gathered::default, |next| self.gather(next, plan, &mut runs));
             if now.candidates * CANDIDATE_COST + now.runs * PROBE_COST > flat_cost {
                 // Crowded buckets: reading everything once is cheaper.
                 scratch.near.clear();

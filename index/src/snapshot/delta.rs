@@ -45,7 +45,7 @@ impl<H: Searchable> Delta<H> {
     pub(super) fn with(&self, entries: &[Entry<H>]) -> Self {
         let mut chunks = self.chunks.clone();
         let mut rest = entries;
-        if self.len % CHUNK != 0
+        if !self.len.is_multiple_of(CHUNK)
             && let Some(last) = chunks.pop()
         {
             let (fits, after) = rest.split_at(rest.len().min(CHUNK - last.hashes.len()));

@@ -73,8 +73,10 @@ impl<H: Searchable> Snapshot<H> {
     /// With a merge put in. What was added or removed since its plan stays added or removed.
     #[must_use]
     pub fn with_merged(&self, merged: Merged<H>) -> Self {
-        let replaced = |segment: &Arc<Segment<H>>| merged.replaces.iter().any(|old| Arc::ptr_eq(old, segment));
-        let mut segments: Vec<_> = self.segments.iter().filter(|segment| !replaced(segment)).cloned().collect();
+        let replaced =
+            |segment: &Arc<Segment<H>>| merged.replaces.iter().any(|old| Arc::ptr_eq(old, segment));
+        let mut segments: Vec<_> =
+            self.segments.iter().filter(|segment| !replaced(segment)).cloned().collect();
         assert_eq!(
             segments.len() + merged.replaces.len(),
             self.segments.len(),
@@ -102,7 +104,8 @@ impl<H: Searchable> MergeJob<H> {
         let size = self.delta.len() + self.segments.iter().map(|segment| segment.len()).sum::<usize>();
         let mut entries: Vec<Entry<H>> = Vec::with_capacity(size);
         let mut gone = Vec::new();
-        let everything = self.segments.iter().flat_map(|segment| segment.entries()).chain(self.delta.entries());
+        let everything =
+            self.segments.iter().flat_map(|segment| segment.entries()).chain(self.delta.entries());
         for entry in everything {
             let owner = Owner { content: entry.content, bank: entry.bank };
             if self.removed.contains(owner.content) {

@@ -26,12 +26,7 @@ impl Store for MemoryStore {
         Ok(self.spaces().get(&space).and_then(|rows| rows.get(key).cloned()))
     }
 
-    fn scan(
-        &self,
-        space: Keyspace,
-        range: Range<'_>,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
         // Copied, so that `visit` may use the store.
         let end = range.to.map_or(Bound::Unbounded, Bound::Excluded);
         if range.to.is_some_and(|to| to <= range.from) {

@@ -172,12 +172,7 @@ pub trait Store: Send + Sync {
 
     /// Visits the rows with `from <= key < to` (no end: to the last) in key order, or from the last to the
     /// first if `backwards`, over one consistent view, until `visit` breaks.
-    fn scan(
-        &self,
-        space: Keyspace,
-        range: Range<'_>,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), StoreError>;
+    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError>;
 
     /// Makes the batch durable, whole. An error means 'unknown', never 'no': the batch may be there after
     /// a restart, so a caller answers 'unknown' and relies on request ids.

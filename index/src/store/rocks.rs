@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rocksdb::{
-    DEFAULT_COLUMN_FAMILY_NAME,
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    Error, ErrorKind, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    DEFAULT_COLUMN_FAMILY_NAME, Error, ErrorKind, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{Batch, Change, Database, Durability, Keyspace, Range, Store, StoreError, Visit, Watermark};
@@ -82,12 +81,7 @@ impl Store for RocksStore {
         self.db.get_cf(self.family(space), key).map_err(|error| self.fail(&error))
     }
 
-    fn scan(
-        &self,
-        space: Keyspace,
-        range: Range<'_>,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(range.from);
         if let Some(to) = range.to {

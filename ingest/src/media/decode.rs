@@ -76,11 +76,14 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaError> {
     let format = match image::guess_format(bytes) {
         Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => format,
         Ok(other) => {
-            return Err(MediaError::Format { found: other.extensions_str().first().copied().unwrap_or("unknown") });
+            return Err(MediaError::Format {
+                found: other.extensions_str().first().copied().unwrap_or("unknown"),
+            });
         }
         Err(_) => return Err(MediaError::Format { found: "of no known kind" }),
     };
-    let (width, height) = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(fault)?;
+    let (width, height) =
+        ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(fault)?;
     if u64::from(width) * u64::from(height) > limits.pixels_max {
         return Err(MediaError::Pixels { width, height, max: limits.pixels_max });
     }
@@ -93,7 +96,9 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaError> {
 
 fn fault(error: ImageError) -> MediaError {
     match error {
-        ImageError::Limits(error) if matches!(error.kind(), LimitErrorKind::InsufficientMemory) => MediaError::Memory,
+        ImageError::Limits(error) if matches!(error.kind(), LimitErrorKind::InsufficientMemory) => {
+            MediaError::Memory
+        }
         other => MediaError::Damaged { reason: other.to_string() },
     }
 }

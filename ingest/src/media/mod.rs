@@ -1,7 +1,7 @@
 //! From media to signals: decode within limits, then hash.
 
-pub mod digest;
 mod decode;
+pub mod digest;
 pub mod pdq;
 
 pub use decode::{Limits, MediaError, decode};

@@ -89,7 +89,8 @@ fn transform(rgb: &[u8], width: usize, height: usize) -> (Bands, u8) {
 
 fn luma(rgb: &[u8], width: usize, height: usize) -> Vec<f32> {
     let (pixels, _) = rgb.as_chunks::<3>();
-    let luma = |[r, g, b]: &[u8; 3]| (f64::from(*r) * 0.299 + f64::from(*g) * 0.587 + f64::from(*b) * 0.114) as f32;
+    let luma =
+        |[r, g, b]: &[u8; 3]| (f64::from(*r) * 0.299 + f64::from(*g) * 0.587 + f64::from(*b) * 0.114) as f32;
     pixels[..width * height].iter().map(luma).collect()
 }
 
@@ -225,7 +226,8 @@ fn cosines(samples: &Samples) -> Bands {
         let scale = (2.0 / SIDE as f64).sqrt() as f32;
         std::array::from_fn(|i| {
             std::array::from_fn(|j| {
-                (f64::from(scale) * (PI / 2.0 / SIDE as f64 * (i + 1) as f64 * (2 * j + 1) as f64).cos()) as f32
+                (f64::from(scale) * (PI / 2.0 / SIDE as f64 * (i + 1) as f64 * (2 * j + 1) as f64).cos())
+                    as f32
             })
         })
     });

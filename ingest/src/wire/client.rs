@@ -113,7 +113,9 @@ impl Client {
         loop {
             match self.try_once(&request) {
                 Ok(Reply::Error(refusal)) if !refusal.retryable => return Err(refusal.into()),
-                Ok(Reply::Error(refusal)) => self.wait(ConnectionError::Refused(refusal), started, &mut backoff)?,
+                Ok(Reply::Error(refusal)) => {
+                    self.wait(ConnectionError::Refused(refusal), started, &mut backoff)?
+                }
                 Ok(Reply::Busy { retry_after }) => {
                     backoff = backoff.max(retry_after);
                     self.wait(std::io::Error::other("the server is busy").into(), started, &mut backoff)?;
@@ -151,21 +153,28 @@ impl Client {
         match &mut self.connection {
             Some(connection) => Ok(connection),
             empty => {
-                let fresh = Connection::open(self.address, self.options.token.as_deref(), self.options.timeout)?;
+                let fresh =
+                    Connection::open(self.address, self.options.token.as_deref(), self.options.timeout)?;
                 Ok(empty.insert(fresh))
             }
         }
     }
 
     /// Waits before the next try, or gives up.
-    fn wait(&mut self, error: ConnectionError, started: Instant, backoff: &mut Duration) -> Result<(), ClientError> {
+    fn wait(
+        &mut self,
+        error: ConnectionError,
+        started: Instant,
+        backoff: &mut Duration,
+    ) -> Result<(), ClientError> {
         if let ConnectionError::Refused(refusal) = &error
             && !refusal.retryable
         {
             return Err(refusal.clone().into());
         }
         // Half of the wait is random, so that a thousand clients do not come back together.
-        self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.jitter =
+            self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let share = 0.5 + (self.jitter >> 40) as f64 / (1u64 << 25) as f64;
         let pause = backoff.mul_f64(share);
         if started.elapsed() + pause > self.options.patience {
@@ -179,5 +188,9 @@ impl Client {
 }
 
 fn mismatch(address: SocketAddr, reply: &Reply) -> ClientError {
-    ClientError::Unknown { address, waited: Duration::ZERO, last: format!("an answer of another kind: {reply:?}") }
+    ClientError::Unknown {
+        address,
+        waited: Duration::ZERO,
+        last: format!("an answer of another kind: {reply:?}"),
+    }
 }

@@ -36,7 +36,11 @@ pub struct Connection {
 
 impl Connection {
     /// Connects and says Hello. `timeout` bounds the connect and each read and write.
-    pub fn open(address: SocketAddr, token: Option<&str>, timeout: Duration) -> Result<Self, ConnectionError> {
+    pub fn open(
+        address: SocketAddr,
+        token: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Self, ConnectionError> {
         let stream = TcpStream::connect_timeout(&address, timeout)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout))?;

@@ -15,7 +15,9 @@ pub use client::{Client, ClientError, ClientOptions};
 pub use connection::{Connection, ConnectionError, Receiver, Sender};
 pub use generated::hashward::wire::{ErrorCode, HitRef, Match};
 pub use reply::{Answer, Hit, Matched, Receipt, Refusal, Replies, Reply, ReplyError, Rows, Welcome};
-pub use request::{Hashes, Query, QueryView, Request, RequestView, SubmitView, WireError, hello, lookup, parse, submit};
+pub use request::{
+    Hashes, Query, QueryView, Request, RequestView, SubmitView, WireError, hello, lookup, parse, submit,
+};
 
 /// Version of the protocol this build speaks.
 pub const VERSION: u16 = 1;

@@ -110,7 +110,13 @@ impl Replies {
         self.finish(correlation, fb::Body::Busy, body, out);
     }
 
-    fn finish(&mut self, correlation: u64, body_type: fb::Body, body: WIPOffset<UnionWIPOffset>, out: &mut Vec<u8>) {
+    fn finish(
+        &mut self,
+        correlation: u64,
+        body_type: fb::Body,
+        body: WIPOffset<UnionWIPOffset>,
+        out: &mut Vec<u8>,
+    ) {
         let args = fb::MessageArgs { correlation, body_type, body: Some(body) };
         let root = fb::Message::create(&mut self.builder, &args);
         self.builder.finish(root, None);
@@ -244,7 +250,8 @@ impl Reply {
             max_apparent_size: 1 << 30,
             ignore_missing_null_terminator: false,
         };
-        let root = fb::root_as_message_with_opts(&options, message).map_err(|error| ReplyError(error.to_string()))?;
+        let root = fb::root_as_message_with_opts(&options, message)
+            .map_err(|error| ReplyError(error.to_string()))?;
         let reply = if let Some(welcome) = root.body_as_welcome() {
             let text = |text: Option<&str>| text.unwrap_or("").to_string();
             Reply::Welcome(Welcome {
@@ -265,7 +272,10 @@ impl Reply {
                 first_position: Position(answer.first_position()),
                 replayed: answer.replayed(),
             };
-            Reply::Submit(read(answer.generation(), answer.hits(), answer.matches(), answer.banks())?, receipt)
+            Reply::Submit(
+                read(answer.generation(), answer.hits(), answer.matches(), answer.banks())?,
+                receipt,
+            )
         } else if let Some(error) = root.body_as_error() {
             Reply::Error(Refusal {
                 code: error.code(),
@@ -299,7 +309,8 @@ fn read(
     banks: Option<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<fb::BankName<'_>>>>,
 ) -> Result<Answer, ReplyError> {
     let name = |id: u32| {
-        let found = banks.and_then(|banks| banks.iter().find(|bank| bank.id() == id)).and_then(|bank| bank.name());
+        let found =
+            banks.and_then(|banks| banks.iter().find(|bank| bank.id() == id)).and_then(|bank| bank.name());
         found.map(str::to_string).ok_or_else(|| ReplyError(format!("bank {id} has no name")))
     };
     let listed = matches.map_or(0, |matches| matches.len());
@@ -319,7 +330,12 @@ fn read(
                     .ok_or_else(|| ReplyError(format!("distance {} is out of range", row.distance())))?,
             });
         }
-        answer.hits.push(Hit { hash: hit.hash(), verdict: hit.verdict(), total: hit.matches_total(), matches: found });
+        answer.hits.push(Hit {
+            hash: hit.hash(),
+            verdict: hit.verdict(),
+            total: hit.matches_total(),
+            matches: found,
+        });
     }
     Ok(answer)
 }

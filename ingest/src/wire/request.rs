@@ -141,7 +141,8 @@ pub fn parse(message: &[u8], hashes_max: usize) -> Result<(u64, RequestView<'_>)
     let view = if let Some(hello) = root.body_as_hello() {
         Ok(RequestView::Hello { version: hello.version(), token: hello.token().unwrap_or("") })
     } else if let Some(lookup) = root.body_as_lookup() {
-        let fields = (lookup.signal_type(), lookup.threshold(), lookup.pdq(), lookup.md5(), lookup.upload_ids());
+        let fields =
+            (lookup.signal_type(), lookup.threshold(), lookup.pdq(), lookup.md5(), lookup.upload_ids());
         query(fields, hashes_max).map(RequestView::Lookup)
     } else if let Some(submit) = root.body_as_submit() {
         view_submit(submit, hashes_max).map(RequestView::Submit)
@@ -162,7 +163,11 @@ fn query<'a>(fields: QueryFields<'a>, hashes_max: usize) -> Result<QueryView<'a>
     let (number, threshold, pdq, md5, upload_ids) = fields;
     let signal_type = SignalType::from_number(number).ok_or_else(|| {
         let known = "known are 1 (pdq) and 2 (video_md5)";
-        fault(ErrorCode::unknown_signal_type, "signal_type", format!("signal type {number} is unknown: {known}"))
+        fault(
+            ErrorCode::unknown_signal_type,
+            "signal_type",
+            format!("signal type {number} is unknown: {known}"),
+        )
     })?;
     let (bytes, other, field) = match signal_type {
         SignalType::Pdq => (pdq.map(|hashes| hashes.bytes()), md5.is_some(), "pdq"),
@@ -224,7 +229,10 @@ fn view_submit(submit: fb::Submit<'_>, hashes_max: usize) -> Result<SubmitView<'
                 return Err(fault(
                     ErrorCode::bad_field,
                     "contexts",
-                    format!("context of hash {hash}: give one for a hash at most, ascending, below {}", query.len()),
+                    format!(
+                        "context of hash {hash}: give one for a hash at most, ascending, below {}",
+                        query.len()
+                    ),
                 ));
             }
             last = Some(hash);
@@ -385,14 +393,22 @@ struct Vectors<'a> {
 fn vectors<'a>(builder: &mut FlatBufferBuilder<'a>, query: &Query) -> Vectors<'a> {
     let (mut pdq, mut md5) = (None, None);
     match &query.hashes {
-        Hashes::Pdq(hashes) => pdq = Some(builder.create_vector_from_iter(hashes.iter().map(|h| fb::Hash256::new(&h.0)))),
-        Hashes::Md5(hashes) => md5 = Some(builder.create_vector_from_iter(hashes.iter().map(|h| fb::Hash128::new(&h.0)))),
+        Hashes::Pdq(hashes) => {
+            pdq = Some(builder.create_vector_from_iter(hashes.iter().map(|h| fb::Hash256::new(&h.0))))
+        }
+        Hashes::Md5(hashes) => {
+            md5 = Some(builder.create_vector_from_iter(hashes.iter().map(|h| fb::Hash128::new(&h.0))))
+        }
     }
     let upload_ids = (!query.upload_ids.is_empty()).then(|| builder.create_vector(&query.upload_ids));
     Vectors { pdq, md5, upload_ids }
 }
 
-fn context<'a>(builder: &mut FlatBufferBuilder<'a>, hash: u32, told: &UploadContext) -> WIPOffset<fb::Context<'a>> {
+fn context<'a>(
+    builder: &mut FlatBufferBuilder<'a>,
+    hash: u32,
+    told: &UploadContext,
+) -> WIPOffset<fb::Context<'a>> {
     let mut text = |text: &Option<String>| text.as_deref().map(|text| builder.create_string(text));
     let args = fb::ContextArgs {
         hash,
@@ -413,7 +429,8 @@ pub(super) fn finish(
     body: WIPOffset<flatbuffers::UnionWIPOffset>,
     out: &mut Vec<u8>,
 ) {
-    let root = fb::Message::create(&mut builder, &fb::MessageArgs { correlation, body_type, body: Some(body) });
+    let root =
+        fb::Message::create(&mut builder, &fb::MessageArgs { correlation, body_type, body: Some(body) });
     builder.finish(root, None);
     frame::append(builder.finished_data(), out);
 }

@@ -38,9 +38,14 @@ impl Child {
         if let Some(stdout) = process.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let ready: Value = serde_json::from_str(&line).context("the server did not get ready; its words are above")?;
+        let ready: Value =
+            serde_json::from_str(&line).context("the server did not get ready; its words are above")?;
         let address = |name: &str| -> Result<SocketAddr> {
-            ready[name].as_str().unwrap_or("").parse().with_context(|| format!("the ready line has no {name}"))
+            ready[name]
+                .as_str()
+                .unwrap_or("")
+                .parse()
+                .with_context(|| format!("the ready line has no {name}"))
         };
         Ok(Self {
             listen: address("listen")?,
