@@ -8,6 +8,7 @@ mod connection;
 pub mod frame;
 #[rustfmt::skip]
 mod generated;
+pub mod probe;
 mod reply;
 mod request;
 

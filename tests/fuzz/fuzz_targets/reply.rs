@@ -1,0 +1,6 @@
+//! Bytes as a client receives them.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| ingest::wire::probe::replies(bytes));
