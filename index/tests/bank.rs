@@ -1,0 +1,179 @@
+//! Banks against a plain model: random changes in random groups, failing commits, reloads.
+#![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use index::bank::{BankChange, BankError, BankRequest, Banks, LoadProgress, NewContent};
+use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit, WindowLimits};
+use index::{ContentId, Distance, Hash256, RequestId, Scratch, Signal};
+use proptest::prelude::*;
+
+/// A store whose commits can be made to fail.
+#[derive(Default)]
+struct Moody {
+    inner: MemoryStore,
+    failing: AtomicBool,
+}
+
+impl Store for Moody {
+    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.get(space, key)
+    }
+
+    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.inner.scan(space, range, visit)
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        if self.failing.load(Ordering::Relaxed) {
+            return Err(StoreError::DiskFull { path: "here".into() });
+        }
+        self.inner.commit(batch, durability)
+    }
+}
+
+fn load(store: &Arc<Moody>) -> Banks {
+    let store: Arc<dyn Store> = store.clone();
+    Banks::load(store, Durability::Sync, WindowLimits::default(), &LoadProgress::default()).unwrap()
+}
+
+fn content(byte: u8) -> NewContent {
+    NewContent { signals: vec![Signal::Pdq(Hash256([byte; 32]))], note: String::new() }
+}
+
+/// Bank name → content id → byte of its hash.
+type Model = BTreeMap<String, BTreeMap<u64, u8>>;
+
+fn agrees(banks: &Banks, model: &Model) {
+    let state = banks.state();
+    let listed: BTreeMap<String, u64> =
+        state.directory.list().iter().map(|bank| (bank.name.to_string(), bank.contents)).collect();
+    let expected: BTreeMap<String, u64> =
+        model.iter().map(|(name, contents)| (name.clone(), contents.len() as u64)).collect();
+    assert_eq!(listed, expected);
+    for byte in 0..8 {
+        let mut found = Vec::new();
+        let query = [Hash256([byte; 32])];
+        state.pdq.search(&query, Distance::new(0).unwrap(), &mut Scratch::default(), &mut found);
+        let mut found: Vec<(String, u64)> = found
+            .iter()
+            .map(|hit| (state.directory.get(hit.bank).unwrap().name.to_string(), hit.content.0))
+            .collect();
+        found.sort();
+        let expected: Vec<(String, u64)> = model
+            .iter()
+            .flat_map(|(name, contents)| contents.iter().map(move |(id, held)| (name, id, held)))
+            .filter(|(_, _, held)| **held == byte)
+            .map(|(name, id, _)| (name.clone(), *id))
+            .collect();
+        assert_eq!(found, expected, "hash {byte}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Create(u8),
+    Delete(u8),
+    Add(u8, Vec<u8>),
+    Remove(u8, u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (0u8..4).prop_map(Step::Create),
+        1 => (0u8..4).prop_map(Step::Delete),
+        5 => (0u8..4, prop::collection::vec(0u8..8, 0..4)).prop_map(|(bank, bytes)| Step::Add(bank, bytes)),
+        3 => (0u8..4, any::<u8>()).prop_map(|(bank, which)| Step::Remove(bank, which)),
+    ]
+}
+
+fn name(bank: u8) -> String {
+    format!("BANK_{bank}")
+}
+
+proptest! {
+    #[test]
+    fn banks_do_what_a_plain_model_does(
+        groups in prop::collection::vec((prop::collection::vec(step(), 1..6), 0u8..10), 1..20),
+    ) {
+        let store = Arc::new(Moody::default());
+        let mut banks = load(&store);
+        let (mut model, mut last_content, mut generation) = (Model::new(), 0, 0);
+        for (steps, mood) in groups {
+            let (before, ids_before) = (model.clone(), last_content);
+            let failing = mood == 0;
+            store.failing.store(failing, Ordering::Relaxed);
+            let mut requests = Vec::new();
+            let mut expected = Vec::new();
+            for step in steps {
+                let (change, fine) = match step {
+                    Step::Create(bank) => {
+                        let fine = !model.contains_key(&name(bank));
+                        model.entry(name(bank)).or_default();
+                        (BankChange::Create { name: name(bank) }, fine)
+                    }
+                    Step::Delete(bank) => {
+                        model.remove(&name(bank));
+                        (BankChange::Delete { name: name(bank) }, true)
+                    }
+                    Step::Add(bank, bytes) => {
+                        let held = model.get_mut(&name(bank));
+                        let fine = held.is_some();
+                        if let Some(held) = held {
+                            for byte in &bytes {
+                                last_content += 1;
+                                held.insert(last_content, *byte);
+                            }
+                        }
+                        let contents = bytes.into_iter().map(content).collect();
+                        (BankChange::Add { bank: name(bank), contents }, fine)
+                    }
+                    Step::Remove(bank, which) => {
+                        let held = model.get_mut(&name(bank));
+                        let fine = held.is_some();
+                        // Any content there was before this group or in it, or none.
+                        let id = u64::from(which) % (last_content + 2);
+                        if let Some(held) = held {
+                            held.remove(&id);
+                        }
+                        (BankChange::Remove { bank: name(bank), content: ContentId(id) }, fine)
+                    }
+                };
+                requests.push(BankRequest { id: Some(RequestId::fresh()), change });
+                expected.push(fine);
+            }
+            let outcomes = banks.apply(requests.clone(), 1_000_000);
+            if failing && outcomes.iter().any(|outcome| matches!(outcome, Err(BankError::Store(_)))) {
+                model = before;
+                last_content = ids_before;
+            } else {
+                let fine: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
+                prop_assert_eq!(&fine, &expected, "{:?}", requests);
+                for answer in outcomes.iter().flatten() {
+                    prop_assert!(answer.generation.0 >= generation);
+                    generation = answer.generation.0;
+                }
+                // What was done is answered from the window when it comes again, and changes nothing. What was
+                // refused left nothing behind; sent again it is judged anew.
+                let done: Vec<_> = requests.into_iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()).collect();
+                let (requests, outcomes): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+                let again = banks.apply(requests, 1_000_000);
+                for (first, again) in outcomes.into_iter().zip(again) {
+                    let (first, again) = (first.unwrap(), again.unwrap());
+                    prop_assert!(again.replayed);
+                    prop_assert_eq!((first.first_content, first.contents), (again.first_content, again.contents));
+                }
+            }
+            prop_assert_eq!(banks.state().generation.0, generation);
+            store.failing.store(false, Ordering::Relaxed);
+            agrees(&banks, &model);
+            if mood == 1 {
+                banks = load(&store);
+                agrees(&banks, &model);
+            }
+            while banks.merge_step() {}
+        }
+    }
+}
