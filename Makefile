@@ -41,6 +41,7 @@ speed: release ## Lookups a second over loopback at 100 000 and 1 000 000 hashes
 	@bash .ci/speed
 
 .PHONY: fuzz
-fuzz: ## Fuzz the frame decoder for SECONDS (default 60); needs cargo-fuzz and a nightly toolchain
+fuzz: ## Fuzz the frame decoder, FUZZ_SECONDS (default 60) a target; needs a nightly toolchain
+	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
 	@cd tests/fuzz && for target in request reply; do \
-	  cargo +nightly fuzz run $$target corpus/$$target -- -max_total_time=$(or $(SECONDS_MAX),60); done
+	  cargo +nightly fuzz run --fuzz-dir . $$target corpus/$$target -- -max_total_time=$(or $(FUZZ_SECONDS),60); done

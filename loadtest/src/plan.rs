@@ -82,7 +82,7 @@ pub struct Run {
     /// Seed of the queries; another one asks other questions
     #[arg(long, default_value_t = 7)]
     pub query_seed: u64,
-    /// Admin URL, for the server's memory and number of hashes
+    /// Admin URL: the server's memory and number of hashes are read at the end, not at the beginning
     #[arg(long)]
     pub admin: Option<String>,
     /// Write the result as JSON; - is standard output

@@ -56,3 +56,20 @@ fn a_seeded_bank_is_found_as_the_generator_knows_it() {
     let (code, _) = run(&["--bank-count", "20000", "--bank-seed", "4"]);
     assert_ne!(code, Some(0));
 }
+
+#[test]
+fn a_million_hashes_are_searched_without_a_miss_or_a_false_hit() {
+    let server = Server::start();
+    let admin = format!("http://{}", server.admin);
+    let loadtest = |args: &[&str]| Command::new(program("hashward-loadtest")).args(args).output().unwrap();
+    assert!(
+        loadtest(&["seed", "--admin", &admin, "--bank", "MILLION", "--count", "1000000"]).status.success()
+    );
+    let address = server.listen.to_string();
+    let output =
+        loadtest(&["run", "--addr", &address, "--bank-count", "1000000", "--duration", "4", "--json", "-"]);
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{result}");
+    assert!(result["hits_expected"].as_u64() > Some(500), "{result}");
+    println!("{} of {} planted hits among a million", result["hits_found"], result["hits_expected"]);
+}

@@ -3,6 +3,7 @@
 
 mod badinput;
 mod banks;
+mod cli;
 mod crash;
 mod disk;
 mod loadtest;

@@ -24,7 +24,7 @@ use super::connection::Connection;
 use super::{ConnectionId, Step};
 use crate::config::{Limits, Secret};
 use crate::ledger::{Append, AppendError, Ledger, Receipt, Settled, Ticket};
-use crate::metrics::ShardCounts;
+use crate::metrics::{ShardCounts, resident_bytes};
 
 /// When a refused client should come back.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
@@ -142,7 +142,7 @@ impl Core {
                 self.refuse(connection, fault(correlation, ErrorCode::shutting_down, "", message));
             }
             RequestView::Lookup(query) => {
-                let state = self.parts.banks.state_owned();
+                let state = self.parts.banks.state();
                 self.search(&state, &query);
                 self.judge(&state, &query, |_| None);
                 self.answer_lookup(&state, connection, correlation);
@@ -174,6 +174,7 @@ impl Core {
             return;
         }
         connection.greeted = true;
+        let state = parts.banks.state();
         let welcome = Welcome {
             shard: parts.number,
             shards: parts.shards,
@@ -183,6 +184,8 @@ impl Core {
             server: env!("CARGO_PKG_VERSION").to_string(),
             kernel: parts.kernel.to_string(),
             reactor: parts.reactor.to_string(),
+            hashes: (state.pdq.len() + state.md5.len()) as u64,
+            rss_bytes: resident_bytes().unwrap_or(0),
         };
         self.replies.welcome(correlation, &welcome, &mut connection.output);
     }
@@ -252,7 +255,7 @@ impl Core {
             self.busy(connection, correlation);
             return;
         }
-        let state = self.parts.banks.state_owned();
+        let state = self.parts.banks.state();
         self.search(&state, &submit.query);
         self.judge(&state, &submit.query, |hash| submit.item_type(hash));
         if self.hits.is_empty() && !submit.retry {

@@ -1026,6 +1026,8 @@ impl<'a> Welcome<'a> {
   pub const VT_SERVER: ::flatbuffers::VOffsetT = 16;
   pub const VT_KERNEL: ::flatbuffers::VOffsetT = 18;
   pub const VT_REACTOR: ::flatbuffers::VOffsetT = 20;
+  pub const VT_HASHES: ::flatbuffers::VOffsetT = 22;
+  pub const VT_RSS_BYTES: ::flatbuffers::VOffsetT = 24;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1037,6 +1039,8 @@ impl<'a> Welcome<'a> {
     args: &'args WelcomeArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Welcome<'bldr>> {
     let mut builder = WelcomeBuilder::new(_fbb);
+    builder.add_rss_bytes(args.rss_bytes);
+    builder.add_hashes(args.hashes);
     if let Some(x) = args.reactor { builder.add_reactor(x); }
     if let Some(x) = args.kernel { builder.add_kernel(x); }
     if let Some(x) = args.server { builder.add_server(x); }
@@ -1113,6 +1117,20 @@ impl<'a> Welcome<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Welcome::VT_REACTOR, None)}
   }
+  #[inline]
+  pub fn hashes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Welcome::VT_HASHES, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn rss_bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Welcome::VT_RSS_BYTES, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Welcome<'_> {
@@ -1130,6 +1148,8 @@ impl ::flatbuffers::Verifiable for Welcome<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("server", Self::VT_SERVER, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("kernel", Self::VT_KERNEL, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reactor", Self::VT_REACTOR, false)?
+     .visit_field::<u64>("hashes", Self::VT_HASHES, false)?
+     .visit_field::<u64>("rss_bytes", Self::VT_RSS_BYTES, false)?
      .finish();
     Ok(())
   }
@@ -1144,6 +1164,8 @@ pub struct WelcomeArgs<'a> {
     pub server: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub kernel: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub reactor: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub hashes: u64,
+    pub rss_bytes: u64,
 }
 impl<'a> Default for WelcomeArgs<'a> {
   #[inline]
@@ -1158,6 +1180,8 @@ impl<'a> Default for WelcomeArgs<'a> {
       server: None,
       kernel: None,
       reactor: None,
+      hashes: 0,
+      rss_bytes: 0,
     }
   }
 }
@@ -1204,6 +1228,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> WelcomeBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Welcome::VT_REACTOR, reactor);
   }
   #[inline]
+  pub fn add_hashes(&mut self, hashes: u64) {
+    self.fbb_.push_slot::<u64>(Welcome::VT_HASHES, hashes, 0);
+  }
+  #[inline]
+  pub fn add_rss_bytes(&mut self, rss_bytes: u64) {
+    self.fbb_.push_slot::<u64>(Welcome::VT_RSS_BYTES, rss_bytes, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> WelcomeBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     WelcomeBuilder {
@@ -1230,6 +1262,8 @@ impl ::core::fmt::Debug for Welcome<'_> {
       ds.field("server", &self.server());
       ds.field("kernel", &self.kernel());
       ds.field("reactor", &self.reactor());
+      ds.field("hashes", &self.hashes());
+      ds.field("rss_bytes", &self.rss_bytes());
       ds.finish()
   }
 }

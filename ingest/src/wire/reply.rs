@@ -57,6 +57,8 @@ impl Replies {
             server,
             kernel,
             reactor,
+            hashes: welcome.hashes,
+            rss_bytes: welcome.rss_bytes,
         };
         let body = fb::Welcome::create(builder, &args).as_union_value();
         self.finish(correlation, fb::Body::Welcome, body, out);
@@ -167,6 +169,10 @@ pub struct Welcome {
     pub kernel: String,
     /// Reactor in use.
     pub reactor: String,
+    /// Signals that lookups are matched against.
+    pub hashes: u64,
+    /// Resident memory of the server; 0 where it is not known.
+    pub rss_bytes: u64,
 }
 
 /// An answer as the client holds it.
@@ -263,6 +269,8 @@ impl Reply {
                 server: text(welcome.server()),
                 kernel: text(welcome.kernel()),
                 reactor: text(welcome.reactor()),
+                hashes: welcome.hashes(),
+                rss_bytes: welcome.rss_bytes(),
             })
         } else if let Some(answer) = root.body_as_lookup_answer() {
             Reply::Lookup(read(answer.generation(), answer.hits(), answer.matches(), answer.banks())?)
