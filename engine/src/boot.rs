@@ -42,8 +42,8 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let admin_port = bind_admin(config.admin)?;
     refuse_taken_port(config.listen)?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let bank_store = open_store(&data_dir, Database::Bank)?;
-    let case_store = open_store(&data_dir, Database::Case)?;
+    let bank_store = open_store(&config, &data_dir, Database::Bank)?;
+    let case_store = open_store(&config, &data_dir, Database::Case)?;
 
     let admin = Arc::new(Admin {
         loaded: OnceLock::new(),
@@ -136,8 +136,9 @@ fn refuse_taken_port(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-fn open_store(data_dir: &DataDir, database: Database) -> Result<Arc<dyn Store>> {
-    Ok(Arc::new(RocksStore::open(data_dir.path(), database, StoreOptions::default())?))
+fn open_store(config: &Config, data_dir: &DataDir, database: Database) -> Result<Arc<dyn Store>> {
+    let options = StoreOptions { durability: config.durability, ..StoreOptions::default() };
+    Ok(Arc::new(RocksStore::open(data_dir.path(), database, options)?))
 }
 
 /// The line programs wait for, on stdout; and the one for people, in the log.

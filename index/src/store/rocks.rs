@@ -20,11 +20,13 @@ use super::{Batch, Change, Database, Durability, Keyspace, Range, Store, StoreEr
 pub struct StoreOptions {
     /// Memory for blocks read from disk, in bytes.
     pub block_cache_bytes: usize,
+    /// The most any commit is worth: with [`Durability::Wal`] nothing is synced, whoever asks for it.
+    pub durability: Durability,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { block_cache_bytes: 32 << 20 }
+        Self { block_cache_bytes: 32 << 20, durability: Durability::Sync }
     }
 }
 
@@ -32,6 +34,7 @@ impl Default for StoreOptions {
 pub struct RocksStore {
     db: DB,
     path: PathBuf,
+    durability: Durability,
     /// Also orders the commits: the mark must never cover a row that a later sync still has to reach.
     watermark: Mutex<Watermark>,
 }
@@ -63,7 +66,7 @@ impl RocksStore {
                 acknowledged: watermark.reached(),
             });
         }
-        Ok(Self { db, path, watermark: Mutex::new(watermark) })
+        Ok(Self { db, path, durability: options.durability, watermark: Mutex::new(watermark) })
     }
 
     fn family(&self, space: Keyspace) -> &ColumnFamily {
@@ -114,7 +117,7 @@ impl Store for RocksStore {
                 Change::DeleteRange(space, from, to) => rows.delete_range_cf(self.family(space), from, to),
             }
         }
-        let sync = durability >= Durability::Sync;
+        let sync = durability.min(self.durability) >= Durability::Sync;
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         let mut watermark = self.watermark.lock().unwrap_or_else(PoisonError::into_inner);
