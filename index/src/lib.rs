@@ -5,7 +5,7 @@
 //! snapshot that readers load with a single pointer read.
 //!
 //! Reading order: [`signal`] (what is matched) → `kernel` (distance on this CPU) → `mih` (tables) →
-//! [`snapshot`] (what a reader sees) → [`store`] (what survives) → [`bank`] (how a change becomes both).
+//! `snapshot` (what a reader sees) → [`store`] (what survives) → [`bank`] (how a change becomes both).
 
 pub mod bank;
 pub mod hit;

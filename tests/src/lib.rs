@@ -6,11 +6,11 @@
 
 mod http;
 mod server;
-mod shared;
+mod skip;
 
 pub use http::Http;
 pub use server::{Server, Setup, program, refusal};
-pub use shared::{shared_or_skip, skipped};
+pub use skip::skipped;
 
 use index::Hash256;
 use index::store::keys::FORMAT;

@@ -1,8 +1,11 @@
 //! Answers over the binary port.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use index::store::Durability;
 use index::{Hash128, RequestId, Signal, SignalType, UploadContext};
-use ingest::wire::{Hashes, Query};
+use ingest::wire::{self, Connection, Hashes, Query, Reply};
 use serde_json::json;
 use tests::{Server, Setup, flipped, hex};
 
@@ -79,6 +82,35 @@ fn a_submit_logs_its_hits_once_however_often_it_is_sent() {
 
     let (_, miss) = client.submit(RequestId::fresh(), Query::pdq(vec![hashes[2]]), vec![]).unwrap();
     assert_eq!(miss.durability, None, "a miss makes nothing durable and says so");
+}
+
+#[test]
+fn over_the_window_the_answer_is_busy_and_nothing_was_done() {
+    let server = Setup::default().flag("--window-frames", 2).start();
+    server.create_bank("B");
+    let hash = random_hashes(4, 1)[0];
+    server.add_pdq("B", &hash);
+    let mut connection = Connection::open(server.listen, None, Duration::from_secs(10)).unwrap();
+    assert_eq!(connection.welcome.window_frames, 2);
+    let requests: Vec<RequestId> = (0..50).map(|_| RequestId::fresh()).collect();
+    let mut frames = Vec::new();
+    for (at, request) in requests.iter().enumerate() {
+        wire::submit(at as u64, *request, false, &Query::pdq(vec![hash]), &[], &mut frames);
+    }
+    connection.send(&frames).unwrap();
+    let (mut logged, mut busy) = (BTreeSet::new(), 0);
+    for _ in &requests {
+        match connection.receive().unwrap() {
+            (at, Reply::Submit(..)) => drop(logged.insert(requests[at as usize].to_string())),
+            (_, Reply::Busy { retry_after }) if retry_after > Duration::ZERO => busy += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(logged.len() >= 2 && busy > 0, "{} logged, {busy} busy", logged.len());
+    let hits = server.pages("/api/v1/hits");
+    let there: BTreeSet<String> =
+        hits.iter().map(|hit| hit["request"].as_str().unwrap().to_string()).collect();
+    assert_eq!((there, hits.len()), (logged.clone(), logged.len()), "what was Busy left nothing behind");
 }
 
 #[test]

@@ -64,6 +64,12 @@ fn an_open_port_without_a_token_is_refused() {
 }
 
 #[test]
+fn the_documented_rules_are_taken() {
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/rules.toml");
+    drop(Setup::default().flag("--rules", rules).start().stop());
+}
+
+#[test]
 fn wrong_settings_and_rules_are_named() {
     let rules = tempfile::NamedTempFile::new().unwrap();
     fs::write(rules.path(), "[[rule]]\nname = 'x'\nqeue = 'y'\n").unwrap();

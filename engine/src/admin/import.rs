@@ -192,7 +192,6 @@ pub async fn export(
     let Some(id) = loaded.banks.state().directory.named(&name).map(|bank| bank.id) else {
         return Err(no_bank(&name));
     };
-    // Through the case database's sibling: the store the banks live in.
     let store = loaded.banks.store();
     let (sender, receiver) = bounded::<io::Result<Bytes>>(16);
     tokio::task::spawn_blocking(move || write_lines(&*store, id, &sender));

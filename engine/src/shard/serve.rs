@@ -29,6 +29,10 @@ use crate::metrics::{ShardCounts, resident_bytes};
 /// When a refused client should come back.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
 
+/// Matches listed in one answer: past it each hash lists its nearest, and that of every bank. Bounds what a
+/// Submit against a bank full of duplicates can make the ledger hold.
+const FRAME_MATCHES_MAX: usize = 65_536;
+
 /// What a shard is made of.
 pub struct ShardParts {
     /// Which shard this is.
@@ -221,7 +225,8 @@ impl Core {
         for group in self.found.chunk_by(|a, b| a.query == b.query) {
             let hash = group[0].query;
             let first = self.matches.len();
-            list(group, self.parts.limits.matches_max, &mut self.matches);
+            let room = FRAME_MATCHES_MAX.saturating_sub(first).max(1);
+            list(group, self.parts.limits.matches_max.min(room), &mut self.matches);
             let listed = &self.matches[first..];
             let facts = HitFacts {
                 signal_type: query.signal_type,

@@ -1,7 +1,7 @@
 //! The binary protocol: `schema/hashward.fbs` in Rust, for both sides.
 //!
-//! Way of a frame: [`frame`] finds it in the bytes → [`request`] verifies and views it → the engine works →
-//! [`reply`] writes the answer. [`client`] is the other side. Nothing here touches a socket but the client.
+//! Way of a frame: [`frame`] finds it in the bytes → `request` verifies and views it → the engine works →
+//! `reply` writes the answer. `client` is the other side. Nothing here touches a socket but the client.
 
 mod client;
 mod connection;
