@@ -112,7 +112,10 @@ pub fn run(args: Demo) -> Result<ExitCode> {
     println!("Admin: http://{}  (try /api/v1/queues, /api/v1/hits?before=999999999, /metrics)", server.admin);
     if !args.exit {
         println!("Ctrl-C ends it.");
-        server.wait()?;
+        // Waited for here, so that the temporary folder goes as well.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(tokio::signal::ctrl_c())?;
+        drop(server);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -62,12 +62,6 @@ impl Child {
         self.process.wait()?;
         Ok(name)
     }
-
-    /// Waits for its end; Ctrl-C reaches it as well.
-    pub fn wait(mut self) -> Result<()> {
-        self.process.wait()?;
-        Ok(())
-    }
 }
 
 impl Drop for Child {
