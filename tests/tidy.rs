@@ -218,3 +218,36 @@ fn every_dependency_is_used_by_the_crate_that_names_it() {
         }
     }
 }
+
+#[test]
+fn modules_of_a_crate_do_not_import_each_other_in_circles() {
+    let sources = sources();
+    for (name, _) in MAY_IMPORT {
+        let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (path, text) in &sources {
+            let Some(inside) = path.strip_prefix(&format!("{name}/src/")) else { continue };
+            let module = inside.split('/').next().unwrap_or("").trim_end_matches(".rs").to_string();
+            let taken = text.split("crate::").skip(1).map(|rest| {
+                rest.chars()
+                    .take_while(|c| c.is_ascii_lowercase() || *c == '_' || c.is_ascii_digit())
+                    .collect::<String>()
+            });
+            let taken: BTreeSet<String> =
+                taken.filter(|taken| !taken.is_empty() && *taken != module).collect();
+            if !matches!(module.as_str(), "lib" | "main") {
+                imports.entry(module).or_default().extend(taken);
+            }
+        }
+        // What imports nothing that is left can go; what remains when nothing can go is a circle.
+        loop {
+            let left: BTreeSet<String> = imports.keys().cloned().collect();
+            imports.values_mut().for_each(|taken| taken.retain(|module| left.contains(module)));
+            let before = imports.len();
+            imports.retain(|_, taken| !taken.is_empty());
+            if imports.len() == before {
+                break;
+            }
+        }
+        assert!(imports.is_empty(), "{name}: circle among {imports:?}");
+    }
+}

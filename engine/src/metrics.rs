@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use index::bank::BankState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -12,7 +13,6 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::admin::Admin;
 use crate::ledger::LedgerCounts;
 use crate::routing::RouterCounts;
 
@@ -77,10 +77,10 @@ impl Metrics {
         self.reactor.get().copied().unwrap_or("")
     }
 
-    /// All metrics as text.
-    pub fn render(&self, admin: &Admin) -> String {
+    /// All metrics as text; `banks` once they are loaded.
+    pub fn render(&self, disk_full: bool, banks: Option<&BankState>) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape::take(self, admin)));
+        registry.register_collector(Box::new(Scrape::take(self, disk_full, banks)));
         let mut text = String::new();
         // Writing to a String does not fail; an encoder error would be a fault of ours and shows as a gap.
         if let Err(error) = encode(&mut text, &registry) {
@@ -110,7 +110,7 @@ struct Sample {
 struct Scrape(Vec<Sample>);
 
 impl Scrape {
-    fn take(metrics: &Metrics, admin: &Admin) -> Self {
+    fn take(metrics: &Metrics, disk_full: bool, banks: Option<&BankState>) -> Self {
         let mut samples = Vec::new();
         let mut add = |name, help, kind, rows| samples.push(Sample { name, help, kind, rows });
         let read = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
@@ -182,10 +182,9 @@ impl Scrape {
             "hashward_disk_full",
             "1 while nothing is written",
             Kind::Gauge,
-            one(f64::from(u8::from(admin.disk.is_full()))),
+            one(f64::from(u8::from(disk_full))),
         );
-        if let Ok(loaded) = admin.loaded() {
-            let state = loaded.banks.state_owned();
+        if let Some(state) = banks {
             let kind = |name: &str| vec![("signal_type", name.to_string())];
             let hashes =
                 vec![(kind("pdq"), state.pdq.len() as f64), (kind("video_md5"), state.md5.len() as f64)];

@@ -34,7 +34,8 @@ pub async fn ready(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refus
 
 /// `GET /metrics` in Prometheus' text form.
 pub async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, Refusal> {
-    let text = admin.metrics.render(&admin);
+    let banks = admin.loaded().ok().map(|loaded| loaded.banks.state_owned());
+    let text = admin.metrics.render(admin.disk.is_full(), banks.as_deref());
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
 
