@@ -1,5 +1,8 @@
 //! Banks over HTTP, and when a change is seen.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use index::Hash256;
 use ingest::wire::{Client, ClientOptions, Query};
 use rand::{Rng, SeedableRng};
@@ -49,6 +52,54 @@ fn an_acknowledged_change_is_seen_on_every_ordered_pair_of_shards() {
     }
     assert_eq!(seen, 1000);
     println!("visible {seen} of 1000, over {} ordered pairs of {shards} shards", pairs.len());
+}
+
+#[test]
+fn answers_stay_exact_while_banks_grow_shrink_and_merge() {
+    let server = Setup::default().flag("--cores", 2).start();
+    server.create_bank("KEPT");
+    let kept = random_hashes(71, 200);
+    let ids: Vec<u64> = kept.iter().map(|hash| server.add_pdq("KEPT", hash)).collect();
+    let done = AtomicBool::new(false);
+    let lookups = thread::scope(|scope| {
+        let watchers: Vec<_> = (0..2u64)
+            .map(|number| {
+                let (server, kept, ids, done) = (&server, &kept, &ids, &done);
+                scope.spawn(move || {
+                    let (mut client, mut rounds) = (server.client(), 0u64);
+                    while !done.load(Ordering::Relaxed) {
+                        let bits = [31, 32][rounds as usize % 2];
+                        let seed = rounds * 2 + number;
+                        let queries = kept.iter().map(|hash| tests::flipped(hash, bits, seed)).collect();
+                        let answer = client.lookup(Query::pdq(queries)).unwrap();
+                        let found: Vec<u64> =
+                            answer.hits.iter().map(|hit| hit.matches[0].content.0).collect();
+                        let expected = if bits == 31 { ids.clone() } else { vec![] };
+                        assert_eq!(found, expected, "round {rounds} at {bits} bits");
+                        rounds += 1;
+                    }
+                    rounds
+                })
+            })
+            .collect();
+        for round in 0..8 {
+            let name = format!("PASSING_{round}");
+            server.create_bank(&name);
+            let list: String =
+                random_hashes(100 + round, 15_000).iter().map(|hash| hex(hash) + "\n").collect();
+            let path = format!("/api/v1/banks/{name}/import?signal_type=pdq");
+            assert_eq!(server.http.stream(&path, std::io::Cursor::new(list)).0, 200);
+            if round >= 2 {
+                assert_eq!(server.http.delete(&format!("/api/v1/banks/PASSING_{}", round - 2)).0, 200);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        watchers.into_iter().map(|watcher| watcher.join().unwrap()).sum::<u64>()
+    });
+    let (_, tables) = server.http.get("/api/v1/index");
+    assert_eq!(tables["pdq"]["signals"], json!(200 + 2 * 15_000), "{tables}");
+    println!("{lookups} lookups of 200 hashes, all exact; tables at the end: {}", tables["pdq"]["tables"]);
+    assert!(lookups > 20, "only {lookups} lookups");
 }
 
 #[test]
