@@ -156,11 +156,13 @@ pub struct LedgerParts {
 
 /// Reads the end of the log and starts the thread.
 pub fn start(parts: LedgerParts) -> Result<(Ledger, JoinHandle<()>), StoreError> {
-    let mut last = Position(0);
+    let mut newest = None;
     parts.store.scan(Keyspace::Hits, Range::ALL.reversed(), &mut |key, _| {
-        last = Position(decode_u64(Keyspace::Hits, key).unwrap_or(0));
+        newest = Some(decode_u64(Keyspace::Hits, key));
         ControlFlow::Break(())
     })?;
+    // A key that does not read must stop us here: guessing an end would write over hits.
+    let last = Position(newest.transpose()?.unwrap_or(0));
     let requests =
         RequestWindow::open(&*parts.store, Keyspace::CaseRequests, Keyspace::CaseMeta, parts.window)?;
     parts.counts.last_position.store(last.0, Ordering::Release);

@@ -135,6 +135,21 @@ fn a_database_that_vanished_is_not_taken_for_a_new_one() {
 }
 
 #[test]
+fn a_database_without_its_high_water_mark_is_not_trusted() {
+    for spoil in
+        [|path: &Path| fs::remove_file(path).unwrap(), |path: &Path| fs::write(path, [0; 8192]).unwrap()]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path(), 3);
+        spoil(&folder.path().join("case.high-water"));
+        let error = open(folder.path()).map(drop).expect_err("nobody knows what was promised");
+        assert!(error.to_string().contains("case.high-water is missing or blank"), "{error}");
+        // And a second try is as careful as the first.
+        assert!(open(folder.path()).is_err());
+    }
+}
+
+#[test]
 fn a_locked_database_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let _held = open(folder.path()).unwrap();

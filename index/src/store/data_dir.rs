@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::{StoreError, keys::FORMAT};
 
 const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_DRAFT: &str = "FORMAT.new";
 const LOCK_FILE: &str = "LOCK";
 
 /// A data directory that this process owns until the value is dropped (or the process ends, however).
@@ -77,7 +78,7 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
                 .map_err(failed)?
                 .filter_map(Result::ok)
                 .map(|entry| entry.file_name())
-                .find(|name| name != LOCK_FILE && name != "lost+found");
+                .find(|name| name != LOCK_FILE && name != FORMAT_DRAFT && name != "lost+found");
             if let Some(name) = foreign {
                 return Err(StoreError::Failed {
                     path: shown,
@@ -86,9 +87,12 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
                     ),
                 });
             }
-            let mut new = File::create(&file).map_err(failed)?;
+            // Whole or not there: a crash in between must not leave an empty file.
+            let draft = path.join(FORMAT_DRAFT);
+            let mut new = File::create(&draft).map_err(failed)?;
             writeln!(new, "{FORMAT}").map_err(failed)?;
             new.sync_all().map_err(failed)?;
+            fs::rename(&draft, &file).map_err(failed)?;
             File::open(path).and_then(|folder| folder.sync_all()).map_err(failed)
         }
         Err(error) => Err(failed(error)),

@@ -45,7 +45,12 @@ impl RocksStore {
         let path = folder.join(database.name());
         let fail = |error: Error| classify(&path, &error);
         let mark_path = folder.join(format!("{}.high-water", database.name()));
-        let watermark = Watermark::open(&mark_path).map_err(|error| classify_io(&mark_path, &error))?;
+        let mut watermark = Watermark::open(&mark_path).map_err(|error| classify_io(&mark_path, &error))?;
+        if watermark.is_fresh() && path.join("CURRENT").exists() {
+            let reason = format!("its high-water file {} is missing or blank", mark_path.display());
+            return Err(StoreError::Damaged { path: path.display().to_string(), reason });
+        }
+        watermark.establish(&mark_path).map_err(|error| classify_io(&mark_path, &error))?;
         if watermark.reached() > 0 && !path.join("CURRENT").exists() {
             return Err(StoreError::LostWrites {
                 path: path.display().to_string(),

@@ -19,22 +19,27 @@ pub struct Watermark {
     file: File,
     reached: u64,
     next_slot: u64,
+    fresh: bool,
 }
 
 impl Watermark {
-    /// Opens the file, or makes it with mark 0.
+    /// Opens the file, or makes it, still blank.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let mut slots = [None; 2];
+        let (mut slots, mut blank) = ([None; 2], true);
         for (slot, found) in slots.iter_mut().enumerate() {
             let mut block = [0; BLOCK];
             match file.read_exact_at(&mut block, (slot * BLOCK) as u64) {
-                Ok(()) => *found = decode(&block),
+                Ok(()) => {
+                    *found = decode(&block);
+                    blank &= block.iter().all(|byte| *byte == 0);
+                }
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 Err(error) => return Err(error),
             }
         }
-        let fresh = file.metadata()?.len() == 0;
+        // A crash while the file was made may leave it empty or zeroed; damage leaves neither.
+        let fresh = blank && slots == [None; 2];
         let newest = slots.iter().copied().enumerate().filter_map(|(slot, mark)| Some((mark?, slot))).max();
         let (reached, last_slot) = match newest {
             Some(found) => found,
@@ -46,17 +51,28 @@ impl Watermark {
                 ));
             }
         };
-        let mut mark = Self { file, reached, next_slot: 1 - last_slot as u64 };
-        if fresh {
+        let mark = Self { file, reached, next_slot: 1 - last_slot as u64, fresh };
+        Ok(mark)
+    }
+
+    /// Writes the first mark of a fresh file, once the caller is sure that nothing was promised yet.
+    pub fn establish(&mut self, path: &Path) -> io::Result<()> {
+        if self.fresh {
             // Both slots now, so that raising the mark never has to grow the file.
-            mark.raise(0)?;
-            mark.raise(0)?;
-            mark.file.sync_all()?;
+            self.raise(0)?;
+            self.raise(0)?;
+            self.file.sync_all()?;
             if let Some(folder) = path.parent() {
                 File::open(folder)?.sync_all()?;
             }
+            self.fresh = false;
         }
-        Ok(mark)
+        Ok(())
+    }
+
+    /// Whether there is no mark yet. A database that is there must have one.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     /// The newest sequence number known to be acknowledged.
@@ -105,6 +121,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mark");
         let mut mark = Watermark::open(&path).unwrap();
+        assert!(mark.is_fresh());
+        mark.establish(&path).unwrap();
         for sequence in [3, 9, 7] {
             mark.raise(sequence).unwrap();
         }
@@ -119,5 +137,11 @@ mod tests {
 
         file.write_all_at(&[0xff; 8], (1 - newest) * BLOCK as u64 + 8).unwrap();
         assert!(Watermark::open(&path).is_err(), "both slots spoilt must not read as 'nothing was promised'");
+        std::fs::write(&path, [0; BLOCK]).unwrap();
+        assert_eq!(
+            Watermark::open(&path).unwrap().reached(),
+            0,
+            "made, and not yet written when the power went"
+        );
     }
 }
