@@ -45,7 +45,7 @@ settings! {
     /// Binary protocol [default: 127.0.0.1:7400; port 0 picks a free one]
     listen: SocketAddr = "HASHWARD_LISTEN",
     /// Admin HTTP [default: 127.0.0.1:7480; port 0 picks a free one]
-    admin: SocketAddr = "HASHWARD_ADMIN_LISTEN",
+    admin: SocketAddr = "HASHWARD_ADMIN",
     /// Further host name under which the admin port may be called (the Host header is checked)
     admin_host: String = "HASHWARD_ADMIN_HOST",
     /// File with the bearer token that both ports ask for (or set HASHWARD_TOKEN); needed beyond loopback

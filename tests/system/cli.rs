@@ -54,6 +54,14 @@ fn banks_are_kept_from_the_command_line() {
     assert_eq!(imported[0]["imported"], 3);
     assert_eq!(lines(&bank(&["list"])).len(), 1);
     assert_eq!(lines(&bank(&["show", "CLI"]))[0]["contents"], 3);
+    let mut spoilt = tempfile::NamedTempFile::new().unwrap();
+    writeln!(spoilt, "nonsense").unwrap();
+    let spoilt = spoilt.path().display().to_string();
+    let output = bank(&["import", "CLI", "--signal-type", "pdq", &spoilt]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not imported: line 1: "));
+    assert_eq!(lines(&output)[0]["bad"], 1);
+    let output = bank(&["import", "CLI", "--signal-type", "pdq", "--strict", &spoilt]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("line 1: "));
     let exported = lines(&bank(&["export", "CLI"]));
     assert_eq!((exported.len(), exported[0]["note"].as_str()), (3, Some("first")));
     let found =
