@@ -117,6 +117,11 @@ fn a_full_disk_refuses_writes_answers_lookups_and_recovers_by_itself() {
             let logged = hits.iter().filter(|hit| hit["request"] == json!(request.to_string())).count();
             assert_eq!(logged, 32, "of 32 hits of {request}");
         }
+        assert_eq!(hits.len(), 32 * acknowledged.len(), "nothing else came back from a failed write");
+        let positions: Vec<u64> = hits.iter().map(|hit| hit["position"].as_u64().unwrap()).collect();
+        assert!(positions.iter().copied().eq(1..=hits.len() as u64), "the log has no hole");
+        let routed: usize = server.routed().iter().map(|(_, entries)| entries.len()).sum();
+        assert_eq!(routed, hits.len());
     }
 }
 
