@@ -224,6 +224,7 @@ mod tests {
             raw in prop::collection::vec(any::<([u32; 3], u32)>(), 0..200),
             cuts in prop::collection::vec((0usize..200, 0usize..40, 0u32..16), 0..60),
             near in any::<bool>(),
+            start in 0usize..4,
             count in 0usize..60,
             limit in 0u32..97,
         ) {
@@ -233,6 +234,7 @@ mod tests {
                     record.signature = [record.signature[0] & 0xff, 0, 0];
                 }
             }
+            let records = &records[start.min(records.len())..];
             let runs: Vec<Run> = cuts.iter().map(|(first, length, table)| {
                 let first = (*first).min(records.len());
                 Run { first: first as u32, count: (*length).min(records.len() - first) as u32, table: *table }
@@ -240,10 +242,10 @@ mod tests {
             let signatures: Signatures = std::array::from_fn(|table| [table as u32, 0, 0]);
             let count = count.min(runs.len());
             let mut expected = Vec::new();
-            scalar::runs(&signatures, &records, &runs, count, limit, &mut expected);
+            scalar::runs(&signatures, records, &runs, count, limit, &mut expected);
             for kernel in Kernel::available() {
                 let mut found = Vec::new();
-                kernel.runs(&signatures, &records, &runs, count, limit, &mut found);
+                kernel.runs(&signatures, records, &runs, count, limit, &mut found);
                 prop_assert_eq!(&found, &expected, "{}", kernel.name());
             }
         }
