@@ -60,6 +60,8 @@ pub struct Snapshot<H: Searchable> {
     removed: Removed,
     removed_banks: Arc<HashSet<BankId>>,
     live: usize,
+    /// Merges put in so far: a merge goes into a snapshot that has had none since its plan.
+    merges: u64,
 }
 
 impl<H: Searchable> Clone for Snapshot<H> {
@@ -70,6 +72,7 @@ impl<H: Searchable> Clone for Snapshot<H> {
             removed: self.removed.clone(),
             removed_banks: self.removed_banks.clone(),
             live: self.live,
+            merges: self.merges,
         }
     }
 }
@@ -91,6 +94,7 @@ impl<H: Searchable> Snapshot<H> {
             removed: Removed::default(),
             removed_banks: Arc::default(),
             live,
+            merges: 0,
         }
     }
 

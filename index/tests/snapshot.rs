@@ -1,8 +1,11 @@
 //! Search against brute force, over random histories: adds, removals, merges that finish late.
 #![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 
+use std::process::Command;
+
 use index::{
-    BankId, ContentId, Distance, Entry, Found, Hash128, Hash256, Md5Snapshot, MergeJob, PdqSnapshot, Scratch,
+    BankId, ContentId, Distance, Entry, Found, Hash128, Hash256, Kernel, Md5Snapshot, MergeJob, PdqSnapshot,
+    Scratch,
 };
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
@@ -87,7 +90,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn a_search_finds_what_brute_force_finds_in_every_state(
@@ -204,6 +207,21 @@ fn planted_hashes_are_found_up_to_the_threshold_and_not_beyond() {
     }
 }
 
+/// A process has one kernel, so each gets a process: this test program again, with the kernel forced.
+#[test]
+fn every_kernel_searches_as_brute_force_does() {
+    for kernel in Kernel::available() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_search_finds_what_brute_force_finds_in_every_state"])
+            .arg("planted_hashes_are_found_up_to_the_threshold_and_not_beyond")
+            .env("HASHWARD_KERNEL", kernel.name())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("2 passed"), "{}: {said}", kernel.name());
+    }
+}
+
 #[test]
 fn a_bulk_import_keeps_segments_few_and_removals_free_their_room() {
     let mut random = ChaCha8Rng::seed_from_u64(5);
@@ -229,4 +247,21 @@ fn a_bulk_import_keeps_segments_few_and_removals_free_their_room() {
     }
     let stats = snapshot.stats();
     assert_eq!((snapshot.len(), stats.dead), (50 * 2048 - 60_000, 0), "{stats:?}");
+}
+
+#[test]
+#[should_panic(expected = "two merges were planned at once")]
+fn two_merges_at_once_are_refused_even_where_no_segment_is_replaced() {
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let entries: Vec<_> = (1..=5000)
+        .map(|content| Entry {
+            hash: draw(Data::Uniform, &mut random),
+            content: ContentId(content),
+            bank: BankId(1),
+        })
+        .collect();
+    let snapshot = PdqSnapshot::default().with_added(&entries);
+    let (first, second) = (snapshot.plan_merge().unwrap(), snapshot.plan_merge().unwrap());
+    let merged = snapshot.with_merged(first.run());
+    let _ = merged.with_merged(second.run());
 }

@@ -2,7 +2,8 @@
 //!
 //! Size-tiered: the delta is merged with every segment that is not much larger than what is merged already,
 //! so each signal is moved O(log n) times and there are O(log n) segments. When a quarter is dead,
-//! everything is merged. Memory peak: the new segment beside the ones it replaces, plus 48 bytes an entry.
+//! everything is merged. Memory peak: the new tables beside the segments they replace, plus 96 bytes a PDQ
+//! entry (64 for the entry, 32 for the hashes the tables are built from).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub struct MergeJob<H: Searchable> {
     removed_banks: Arc<HashSet<BankId>>,
     /// Everything goes in, so what it leaves out is nowhere any more.
     full: bool,
+    merges: u64,
 }
 
 /// A merge that was done: what came out, and what it replaces.
@@ -39,11 +41,12 @@ pub struct Merged<H: Searchable> {
     gone: Vec<ContentId>,
     /// Removed banks of which nothing is left.
     gone_banks: Arc<HashSet<BankId>>,
+    merges: u64,
 }
 
 impl<H: Searchable> Snapshot<H> {
     /// The merge that is worth doing now, if one is. One at a time: a second plan before the first is put in
-    /// would merge the same entries twice.
+    /// would merge the same entries twice, and [`Snapshot::with_merged`] refuses it.
     pub fn plan_merge(&self) -> Option<MergeJob<H>> {
         let (held, dead) = (self.held(), self.held() - self.live);
         let full = dead >= DEAD_MIN && dead * 4 >= held;
@@ -67,12 +70,15 @@ impl<H: Searchable> Snapshot<H> {
             removed: self.removed.clone(),
             removed_banks: self.removed_banks.clone(),
             full,
+            merges: self.merges,
         })
     }
 
     /// With a merge put in. What was added or removed since its plan stays added or removed.
     #[must_use]
     pub fn with_merged(&self, merged: Merged<H>) -> Self {
+        // The segments alone would not tell: a merge of the delta replaces none.
+        assert_eq!(merged.merges, self.merges, "two merges were planned at once");
         let replaced =
             |segment: &Arc<Segment<H>>| merged.replaces.iter().any(|old| Arc::ptr_eq(old, segment));
         let mut segments: Vec<_> =
@@ -80,7 +86,7 @@ impl<H: Searchable> Snapshot<H> {
         assert_eq!(
             segments.len() + merged.replaces.len(),
             self.segments.len(),
-            "two merges of the same segments were planned at once"
+            "a merge was planned on another snapshot"
         );
         segments.extend(merged.segment);
         let removed_banks = if self.removed_banks.is_disjoint(&merged.gone_banks) {
@@ -94,6 +100,7 @@ impl<H: Searchable> Snapshot<H> {
             removed: self.removed.without(&merged.gone),
             removed_banks,
             live: self.live,
+            merges: self.merges + 1,
         }
     }
 }
@@ -117,6 +124,13 @@ impl<H: Searchable> MergeJob<H> {
         gone.sort_unstable();
         let segment = (!entries.is_empty()).then(|| Arc::new(Segment::build(entries)));
         let gone_banks = if self.full { self.removed_banks } else { Arc::default() };
-        Merged { segment, replaces: self.segments, delta_entries: self.delta.len(), gone, gone_banks }
+        Merged {
+            segment,
+            replaces: self.segments,
+            delta_entries: self.delta.len(),
+            gone,
+            gone_banks,
+            merges: self.merges,
+        }
     }
 }
