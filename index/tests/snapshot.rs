@@ -96,14 +96,18 @@ proptest! {
     fn a_search_finds_what_brute_force_finds_in_every_state(
         steps in steps(),
         data in prop_oneof![Just(Data::Uniform), Just(Data::Clustered), Just(Data::LowEntropy)],
+        loaded in prop_oneof![Just(0u64), Just(14_000)], // so many that merges leave their segment alone
         seed: u64,
     ) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut snapshot = PdqSnapshot::default();
-        let mut entries: Vec<Entry<Hash256>> = Vec::new();
+        let mut banks = vec![BankId(1), BankId(2), BankId(3), BankId(4)];
+        let mut entries: Vec<Entry<Hash256>> = (1..=loaded).map(|content| {
+            let bank = banks[random.random_range(0..banks.len())];
+            Entry { hash: draw(data, &mut random), content: ContentId(content), bank }
+        }).collect();
+        let mut snapshot = PdqSnapshot::from_entries(entries.clone());
         let mut merge: Option<MergeJob<Hash256>> = None;
-        let (mut last_content, mut banks) = (0, vec![BankId(1), BankId(2), BankId(3), BankId(4)]);
-        let mut last_bank = 4;
+        let (mut last_content, mut last_bank) = (loaded, 4);
         for step in steps.into_iter().chain([Step::FinishMerge, Step::Search(31)]) {
             match step {
                 Step::Add(count) => {
@@ -247,6 +251,37 @@ fn a_bulk_import_keeps_segments_few_and_removals_free_their_room() {
     }
     let stats = snapshot.stats();
     assert_eq!((snapshot.len(), stats.dead), (50 * 2048 - 60_000, 0), "{stats:?}");
+}
+
+#[test]
+fn what_was_removed_stays_removed_when_a_merge_leaves_its_segment_alone() {
+    let mut random = ChaCha8Rng::seed_from_u64(9);
+    let all: Vec<_> = (0..45_000u64)
+        .map(|at| Entry {
+            hash: draw(Data::Uniform, &mut random),
+            content: ContentId(at + 1),
+            bank: BankId(1 + u32::from(at % 10 == 3)),
+        })
+        .collect();
+    let (loaded, added) = all.split_at(40_000);
+    // A fifth goes: from a quarter on everything would be merged.
+    let gone: Vec<ContentId> = all.iter().step_by(10).map(|entry| entry.content).collect();
+    let mut left = all.clone();
+    left.retain(|entry| gone.binary_search(&entry.content).is_err());
+    let snapshot = PdqSnapshot::from_entries(loaded.to_vec()).with_added(added).with_removed(&gone);
+    let of_bank = left.iter().filter(|entry| entry.bank == BankId(2)).count();
+    let snapshot = snapshot.with_bank_removed(BankId(2), of_bank);
+    left.retain(|entry| entry.bank != BankId(2));
+
+    let snapshot = snapshot.with_merged(snapshot.plan_merge().unwrap().run());
+
+    let stats = snapshot.stats();
+    assert!(stats.segments[0] == 40_000 && stats.segments.len() == 2, "all was merged: {stats:?}");
+    let queries: Vec<Hash256> = all.iter().rev().step_by(7).map(|entry| entry.hash).collect();
+    let found: Vec<ContentId> = search(&snapshot, &queries, 0).iter().map(|hit| hit.content).collect();
+    let alive = |query: &Hash256| left.iter().find(|entry| entry.hash == *query).map(|entry| entry.content);
+    assert_eq!(found, queries.iter().filter_map(alive).collect::<Vec<_>>());
+    assert_eq!(snapshot.len(), left.len());
 }
 
 #[test]
