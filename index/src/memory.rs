@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)] // memory mapping
 
+use std::alloc::{Layout, handle_alloc_error};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
@@ -48,9 +49,15 @@ impl<T: Pod> Huge<T> {
         Ok(Self { data, len, mapping })
     }
 
+    /// The same where being without that memory would be the end anyway, as for a `Vec`.
+    pub fn of(len: usize) -> Self {
+        Self::zeroed(len)
+            .unwrap_or_else(|_| handle_alloc_error(Layout::array::<T>(len).unwrap_or(Layout::new::<T>())))
+    }
+
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.mapping.map_or(0, |(_, bytes)| bytes)
+        self.len * size_of::<T>()
     }
 }
 

@@ -1,10 +1,13 @@
 //! Immutable sets of signals, and what differs between Hamming and exact types.
 
-use bytemuck::Pod;
+mod exact;
+mod pdq;
 
-use crate::kernel::Kernel;
-use crate::mih::{FLAT_MAX, Plan, Scratch, Tables};
-use crate::signal::{BankId, ContentId, Distance, Hash128, Hash256};
+use bytemuck::{Pod, Zeroable};
+
+use crate::memory::Huge;
+use crate::mih::Scratch;
+use crate::signal::{BankId, ContentId, Distance};
 
 /// A signal on its way into a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +21,29 @@ pub struct Entry<H> {
 }
 
 /// Whose signal it is. Read only when it matched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
 pub struct Owner {
+    content: u64,
+    bank: u32,
+    unused: u32,
+}
+
+impl Owner {
+    /// This content of this bank.
+    pub fn new(content: ContentId, bank: BankId) -> Self {
+        Self { content: content.0, bank: bank.0, unused: 0 }
+    }
+
     /// The content.
-    pub content: ContentId,
+    pub fn content(&self) -> ContentId {
+        ContentId(self.content)
+    }
+
     /// Its bank.
-    pub bank: BankId,
+    pub fn bank(&self) -> BankId {
+        BankId(self.bank)
+    }
 }
 
 /// What a kind of signal knows of searching. The scan of a block must agree with the search of a segment.
@@ -31,8 +51,11 @@ pub trait Searchable: Pod + Ord + Send + Sync {
     /// What a segment keeps beside hashes and owners.
     type Tables: Send + Sync;
 
-    /// Prepares entries (it may reorder them) and builds their tables; `None` where a scan is as good.
-    fn build(entries: &mut Vec<Entry<Self>>) -> Option<Self::Tables>;
+    /// Puts hashes, with their owners, into the order the tables want.
+    fn arrange(hashes: &mut [Self], owners: &mut [Owner]);
+
+    /// Builds tables; `None` where a scan is as good.
+    fn build(hashes: &[Self]) -> Option<Self::Tables>;
 
     /// Bytes the tables hold.
     fn table_bytes(tables: &Self::Tables) -> usize;
@@ -59,17 +82,24 @@ pub trait Searchable: Pod + Ord + Send + Sync {
 
 /// An immutable set of signals.
 pub struct Segment<H: Searchable> {
-    hashes: Vec<H>,
-    owners: Vec<Owner>,
-    tables: Option<H::Tables>,
+    pub(crate) hashes: Huge<H>,
+    pub(crate) owners: Huge<Owner>,
+    pub(crate) tables: Option<H::Tables>,
 }
 
 impl<H: Searchable> Segment<H> {
-    /// A segment of these entries.
-    pub fn build(mut entries: Vec<Entry<H>>) -> Self {
-        let tables = H::build(&mut entries);
-        let owners = entries.iter().map(|entry| Owner { content: entry.content, bank: entry.bank }).collect();
-        let hashes = entries.into_iter().map(|entry| entry.hash).collect();
+    /// A segment of so many entries. Holds no copy of them while it is built. Without memory for tables it is
+    /// read flat: slower, and as right.
+    pub fn build(count: usize, entries: impl Iterator<Item = Entry<H>>) -> Self {
+        let (mut hashes, mut owners) = (Huge::of(count), Huge::of(count));
+        let mut filled = 0;
+        for (at, entry) in entries.take(count).enumerate() {
+            (hashes[at], owners[at]) = (entry.hash, Owner::new(entry.content, entry.bank));
+            filled += 1;
+        }
+        assert_eq!(filled, count, "a segment is made of as many entries as announced");
+        H::arrange(&mut hashes, &mut owners);
+        let tables = H::build(&hashes);
         Self { hashes, owners, tables }
     }
 
@@ -81,15 +111,15 @@ impl<H: Searchable> Segment<H> {
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
         let tables = self.tables.as_ref().map_or(0, H::table_bytes);
-        tables + self.hashes.capacity() * size_of::<H>() + self.owners.capacity() * size_of::<Owner>()
+        tables + self.hashes.bytes() + self.owners.bytes()
     }
 
     /// The entries, in the segment's order.
     pub fn entries(&self) -> impl Iterator<Item = Entry<H>> + '_ {
-        self.hashes.iter().zip(&self.owners).map(|(hash, owner)| Entry {
+        self.hashes.iter().zip(self.owners.iter()).map(|(hash, owner)| Entry {
             hash: *hash,
-            content: owner.content,
-            bank: owner.bank,
+            content: owner.content(),
+            bank: owner.bank(),
         })
     }
 
@@ -107,118 +137,4 @@ impl<H: Searchable> Segment<H> {
             None => H::scan(&self.hashes, queries, threshold, scratch, found),
         }
     }
-}
-
-impl Searchable for Hash256 {
-    type Tables = Tables;
-
-    fn build(entries: &mut Vec<Entry<Self>>) -> Option<Tables> {
-        if entries.len() < FLAT_MAX {
-            return None;
-        }
-        let hashes: Vec<Hash256> = entries.iter().map(|entry| entry.hash).collect();
-        // Without memory for tables the segment is read flat: slower, and as right.
-        Tables::build(&hashes).ok()
-    }
-
-    fn table_bytes(tables: &Tables) -> usize {
-        tables.bytes()
-    }
-
-    fn search(
-        tables: &Tables,
-        hashes: &[Self],
-        queries: &[Self],
-        threshold: Distance,
-        scratch: &mut Scratch,
-        found: impl FnMut(usize, u32, Distance),
-    ) {
-        match Plan::new(threshold) {
-            Some(plan) => tables.search(hashes, queries, threshold, &plan, scratch, found),
-            None => Self::scan(hashes, queries, threshold, scratch, found),
-        }
-    }
-
-    fn scan(
-        block: &[Self],
-        queries: &[Self],
-        threshold: Distance,
-        scratch: &mut Scratch,
-        mut found: impl FnMut(usize, u32, Distance),
-    ) {
-        let kernel = Kernel::current();
-        for (at, query) in queries.iter().enumerate() {
-            scratch.near.clear();
-            kernel.flat(query, block, u32::from(threshold.bits()), &mut scratch.near);
-            scratch.near.iter().for_each(|(place, distance)| found(at, *place, *distance));
-        }
-    }
-}
-
-/// Exact signals are sorted; a digest is uniform, so a bucket of its first bits is nearly the place.
-pub struct Sorted {
-    /// First place of every prefix; `shift` bits of the first eight bytes are not in it.
-    starts: Vec<u32>,
-    shift: u32,
-}
-
-impl Searchable for Hash128 {
-    type Tables = Sorted;
-
-    fn build(entries: &mut Vec<Entry<Self>>) -> Option<Sorted> {
-        if u32::try_from(entries.len()).is_err() {
-            return None;
-        }
-        entries.sort_unstable_by_key(|entry| (entry.hash, entry.content));
-        let bits = entries.len().max(1).ilog2().clamp(1, 28);
-        let shift = 64 - bits;
-        let mut starts = vec![0u32; (1 << bits) + 1];
-        entries.iter().for_each(|entry| starts[(prefix(&entry.hash) >> shift) as usize + 1] += 1);
-        for bucket in 1..starts.len() {
-            starts[bucket] += starts[bucket - 1];
-        }
-        Some(Sorted { starts, shift })
-    }
-
-    fn table_bytes(tables: &Sorted) -> usize {
-        tables.starts.capacity() * size_of::<u32>()
-    }
-
-    fn search(
-        tables: &Sorted,
-        hashes: &[Self],
-        queries: &[Self],
-        _threshold: Distance,
-        _scratch: &mut Scratch,
-        mut found: impl FnMut(usize, u32, Distance),
-    ) {
-        for (at, query) in queries.iter().enumerate() {
-            let bucket = (prefix(query) >> tables.shift) as usize;
-            for place in tables.starts[bucket]..tables.starts[bucket + 1] {
-                if hashes[place as usize] == *query {
-                    found(at, place, Distance::counted(0));
-                }
-            }
-        }
-    }
-
-    fn scan(
-        block: &[Self],
-        queries: &[Self],
-        _threshold: Distance,
-        _scratch: &mut Scratch,
-        mut found: impl FnMut(usize, u32, Distance),
-    ) {
-        for (at, query) in queries.iter().enumerate() {
-            for (place, hash) in block.iter().enumerate() {
-                if hash == query {
-                    found(at, place as u32, Distance::counted(0));
-                }
-            }
-        }
-    }
-}
-
-fn prefix(hash: &Hash128) -> u64 {
-    hash.0.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }

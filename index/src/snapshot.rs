@@ -87,7 +87,8 @@ impl<H: Searchable> Snapshot<H> {
     /// A snapshot of these entries, in one segment.
     pub fn from_entries(entries: Vec<Entry<H>>) -> Self {
         let live = entries.len();
-        let segments = if entries.is_empty() { Vec::new() } else { vec![Arc::new(Segment::build(entries))] };
+        let build = || Arc::new(Segment::build(live, entries.into_iter()));
+        let segments = if live == 0 { Vec::new() } else { vec![build()] };
         Self {
             segments,
             delta: Delta::default(),
@@ -151,7 +152,12 @@ impl<H: Searchable> Snapshot<H> {
         let before = found.len();
         let mut keep = |query: usize, owner: Owner, distance: Distance| {
             if !self.is_removed(owner) {
-                found.push(Found { query: query as u32, content: owner.content, bank: owner.bank, distance });
+                found.push(Found {
+                    query: query as u32,
+                    content: owner.content(),
+                    bank: owner.bank(),
+                    distance,
+                });
             }
         };
         for segment in &self.segments {
@@ -162,8 +168,8 @@ impl<H: Searchable> Snapshot<H> {
     }
 
     fn is_removed(&self, owner: Owner) -> bool {
-        self.removed.contains(owner.content)
-            || (!self.removed_banks.is_empty() && self.removed_banks.contains(&owner.bank))
+        self.removed.contains(owner.content())
+            || (!self.removed_banks.is_empty() && self.removed_banks.contains(&owner.bank()))
     }
 
     /// Entries in memory, removed ones included.

@@ -1,17 +1,19 @@
-//! AVX2 and POPCNT: every x86-64 server since 2013.
+//! AVX2: every x86-64 server since 2013.
 //!
-//! `flat` counts bits by two table look-ups (`vpshufb`, port 5) and one sum (`vpsadbw`) per hash: port 5
-//! bound, about 5 cycles a hash. `runs` uses `popcnt` (one a cycle on Intel, more on AMD) twice a record.
+//! It has no instruction that counts bits, so each count is two table look-ups (`vpshufb`) of nibbles. `flat`
+//! sums them by `vpsadbw`: port 5 bound, about 5 cycles a hash. `probe` adds the two bytes of each signature
+//! (`vpmaddubsw`): about 20 instructions a line.
 
 #![allow(unsafe_code)] // intrinsics
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi8, _mm256_and_si256, _mm256_extract_epi64, _mm256_loadu_si256, _mm256_sad_epu8,
-    _mm256_set1_epi8, _mm256_setr_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
-    _mm256_xor_si256,
+    __m256i, _mm256_add_epi8, _mm256_and_si256, _mm256_cmpgt_epi16, _mm256_extract_epi64, _mm256_load_si256,
+    _mm256_loadu_si256, _mm256_maddubs_epi16, _mm256_movemask_epi8, _mm256_packs_epi16,
+    _mm256_permute4x64_epi64, _mm256_sad_epu8, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setr_epi8,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_xor_si256,
 };
 
-use super::{AHEAD, Record, Run, Signatures, Survivor, prefetch_run, records_of};
+use super::{Line, Probes, Scanned, Spill, Spilled, Survivor, by_width, probe_with, spill_with};
 use crate::signal::{Distance, Hash256};
 
 pub(super) fn flat(query: &Hash256, block: &[Hash256], limit: u32, out: &mut Vec<(u32, Distance)>) {
@@ -19,16 +21,14 @@ pub(super) fn flat(query: &Hash256, block: &[Hash256], limit: u32, out: &mut Vec
     unsafe { flat_avx2(query, block, limit, out) }
 }
 
-pub(super) fn runs(
-    signatures: &Signatures,
-    records: &[Record],
-    runs: &[Run],
-    count: usize,
-    limit: u32,
-    out: &mut Vec<Survivor>,
-) {
+pub(super) fn probe(lines: &[Line], width: usize, probes: &Probes<'_>, out: &mut Scanned) {
     // SAFETY: `Kernel` names this kernel only after it saw AVX2 and POPCNT on this CPU.
-    unsafe { runs_popcnt(signatures, records, runs, count, limit, out) }
+    by_width!(width, W => unsafe { probe_avx2::<W>(lines, width, probes, out) });
+}
+
+pub(super) fn spill(lines: &[Line], spill: &Spill, wanted: u16, met: Spilled, out: &mut Vec<Survivor>) {
+    // SAFETY: `Kernel` names this kernel only after it saw AVX2 and POPCNT on this CPU.
+    unsafe { spill_avx2(lines, spill, wanted, met, out) }
 }
 
 #[target_feature(enable = "avx2,popcnt")]
@@ -49,17 +49,24 @@ fn load(hash: &Hash256) -> __m256i {
     unsafe { _mm256_loadu_si256(std::ptr::from_ref(hash).cast()) }
 }
 
-/// Bits set in 256: nibbles look their count up, `vpsadbw` sums the bytes of each quarter.
+/// Bits set in each byte: nibbles look their count up.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn count(bits: __m256i) -> u32 {
+fn count_bytes(bits: __m256i) -> __m256i {
     let table = _mm256_setr_epi8(
         0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
     );
     let nibble = _mm256_set1_epi8(0x0f);
     let low = _mm256_shuffle_epi8(table, _mm256_and_si256(bits, nibble));
     let high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(bits), nibble));
-    let sums = _mm256_sad_epu8(_mm256_add_epi8(low, high), _mm256_setzero_si256());
+    _mm256_add_epi8(low, high)
+}
+
+/// Bits set in 256: `vpsadbw` sums the bytes of each quarter.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn count(bits: __m256i) -> u32 {
+    let sums = _mm256_sad_epu8(count_bytes(bits), _mm256_setzero_si256());
     let quarters = [
         _mm256_extract_epi64::<0>(sums),
         _mm256_extract_epi64::<1>(sums),
@@ -70,27 +77,40 @@ fn count(bits: __m256i) -> u32 {
 }
 
 #[target_feature(enable = "avx2,popcnt")]
-fn runs_popcnt(
-    signatures: &Signatures,
-    records: &[Record],
-    runs: &[Run],
-    count: usize,
-    limit: u32,
-    out: &mut Vec<Survivor>,
-) {
-    for (at, run) in runs[..count].iter().enumerate() {
-        if let Some(later) = runs.get(at + AHEAD) {
-            prefetch_run(records, later);
-        }
-        let [a, b, c] = signatures[run.table as usize];
-        let (wanted_low, wanted_high) = (u64::from(a) | u64::from(b) << 32, c);
-        for record in records_of(records, run) {
-            let [a, b, c] = record.signature;
-            let low = wanted_low ^ (u64::from(a) | u64::from(b) << 32);
-            let bits = low.count_ones() + (wanted_high ^ c).count_ones();
-            if bits <= limit {
-                out.push(Survivor { slot: record.slot, table: run.table });
-            }
-        }
-    }
+fn probe_avx2<const WIDTH: usize>(lines: &[Line], width: usize, probes: &Probes<'_>, out: &mut Scanned) {
+    let spread = (|wanted: u16| _mm256_set1_epi16(wanted as i16), |limit: u8| over(limit));
+    probe_with::<WIDTH, _, _>(lines, width, probes, out, spread, |line, wanted, over| {
+        near(line, wanted, over)
+    });
+}
+
+#[target_feature(enable = "avx2,popcnt")]
+fn spill_avx2(lines: &[Line], spill: &Spill, wanted: u16, met: Spilled, out: &mut Vec<Survivor>) {
+    let (wanted, over) = (_mm256_set1_epi16(wanted as i16), over(met.limit));
+    spill_with(lines, spill, met, out, |line| near(line, wanted, over));
+}
+
+/// One above the limit: there is a 'greater than', no 'at most'.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn over(limit: u8) -> __m256i {
+    _mm256_set1_epi16(i16::from(limit) + 1)
+}
+
+/// Which lanes are under `over`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn near(line: &Line, wanted: __m256i, over: __m256i) -> u32 {
+    let (low, high) = line.0.split_at(16);
+    // SAFETY: 16 lanes are 32 readable bytes.
+    let low = unsafe { _mm256_load_si256(low.as_ptr().cast()) };
+    // SAFETY: as above; both halves of a line are aligned to 32 bytes.
+    let high = unsafe { _mm256_load_si256(high.as_ptr().cast()) };
+    let under = |lanes: __m256i| {
+        let bytes = count_bytes(_mm256_xor_si256(lanes, wanted));
+        _mm256_cmpgt_epi16(over, _mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1)))
+    };
+    // Packing interleaves the halves' quarters; the permutation puts them in order.
+    let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(under(low), under(high)));
+    _mm256_movemask_epi8(packed) as u32
 }

@@ -1,6 +1,6 @@
 //! Portable distances: short enough to be obviously right, and the oracle of the other kernels.
 
-use super::{AHEAD, Record, Run, Signatures, Survivor, prefetch_run, records_of};
+use super::{Line, Probes, Scanned, Spill, Spilled, Survivor, by_width, probe_with, spill_with};
 use crate::signal::{Distance, Hash256};
 
 pub(super) fn flat(query: &Hash256, block: &[Hash256], limit: u32, out: &mut Vec<(u32, Distance)>) {
@@ -12,24 +12,18 @@ pub(super) fn flat(query: &Hash256, block: &[Hash256], limit: u32, out: &mut Vec
     }
 }
 
-pub(super) fn runs(
-    signatures: &Signatures,
-    records: &[Record],
-    runs: &[Run],
-    count: usize,
-    limit: u32,
-    out: &mut Vec<Survivor>,
-) {
-    for (at, run) in runs[..count].iter().enumerate() {
-        if let Some(later) = runs.get(at + AHEAD) {
-            prefetch_run(records, later);
-        }
-        let signature = &signatures[run.table as usize];
-        for record in records_of(records, run) {
-            let bits: u32 = (0..3).map(|word| (signature[word] ^ record.signature[word]).count_ones()).sum();
-            if bits <= limit {
-                out.push(Survivor { slot: record.slot, table: run.table });
-            }
-        }
-    }
+pub(super) fn probe(lines: &[Line], width: usize, probes: &Probes<'_>, out: &mut Scanned) {
+    let spread = (|wanted| wanted, |limit| limit);
+    by_width!(width, W => probe_with::<W, _, _>(lines, width, probes, out, spread, near));
+}
+
+pub(super) fn spill(lines: &[Line], spill: &Spill, wanted: u16, met: Spilled, out: &mut Vec<Survivor>) {
+    spill_with(lines, spill, met, out, |line| near(line, wanted, met.limit));
+}
+
+fn near(line: &Line, wanted: u16, limit: u8) -> u32 {
+    let lanes = line.0.iter().enumerate();
+    lanes.fold(0, |near, (lane, found)| {
+        near | u32::from((found ^ wanted).count_ones() <= u32::from(limit)) << lane
+    })
 }

@@ -1,127 +1,170 @@
 //! Searching a segment's tables for a batch of queries.
 //!
-//! Three queries are under way at a time, so that memory is asked for before it is needed: the offsets of
-//! one are being fetched, those of the next are read into runs, and the runs of the first are scanned while
-//! records further ahead (into the next query's runs) are fetched.
+//! Every cache line is asked for long before it is needed. The buckets of a block of queries are listed first,
+//! so that while one is scanned those of the next query are on their way; then the slots of all near
+//! signatures are fetched together, then their hashes.
 
-use super::{OFFSETS, Plan, TABLES, Tables, chunks, signatures};
-use crate::kernel::{Kernel, Run, Survivor, prefetch};
+use super::cost::Costs;
+use super::{Plan, Tables, skew};
+use crate::kernel::{AHEAD_MAX, Kernel, Probes, Scanned, ahead, prefetch};
 use crate::signal::{Distance, Hash256};
 
-/// A candidate costs about this many times a hash of a flat scan: records are half as long, but scattered.
-const CANDIDATE_COST: usize = 1;
-/// A probe costs as much as so many hashes of a flat scan.
-const PROBE_COST: usize = 8;
+/// Queries whose buckets are listed together: 16 lists of 272 fit the first-level cache beside the lines.
+const BLOCK: usize = 16;
 
 /// Buffers of a search, reused: a search allocates nothing once they have grown.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    runs: Vec<Run>,
-    survivors: Vec<Survivor>,
+    buckets: Vec<u32>,
+    pub(super) scanned: Scanned,
+    /// Where each query's survivors end.
+    ends: Vec<u32>,
+    /// Slots of the survivors.
+    slots: Vec<u32>,
+    /// Queries of a block that are to be read flat.
+    flat: Vec<usize>,
+    /// Other plans than the even one, with where their survivors end.
+    other: Vec<(usize, Plan)>,
+    plan: Option<(Distance, Plan)>,
     /// Places in a block or segment with their distances.
     pub(crate) near: Vec<(u32, Distance)>,
 }
 
-/// What one query's offsets said.
-#[derive(Clone, Copy, Debug, Default)]
-struct Gathered {
-    runs: usize,
-    candidates: usize,
-}
-
 impl Tables {
-    /// Calls `found` with (query, slot, distance) for every hash within the threshold. The plan must be one
-    /// for this threshold.
+    /// Calls `found` with (query, slot, distance) for every hash within the threshold.
     pub fn search(
         &self,
         hashes: &[Hash256],
         queries: &[Hash256],
         threshold: Distance,
-        plan: &Plan,
         scratch: &mut Scratch,
         mut found: impl FnMut(usize, u32, Distance),
     ) {
-        let kernel = Kernel::current();
-        let limit = u32::from(threshold.bits());
-        let flat_cost = hashes.len();
-        let mut runs = std::mem::take(&mut scratch.runs);
-        runs.clear();
-        if let Some(first) = queries.first() {
-            self.fetch_offsets(first, plan);
-        }
-        let mut now =
-            queries.first().map_or_else(Gathered::default, |first| self.gather(first, plan, &mut runs));
-        if let Some(second) = queries.get(1) {
-            self.fetch_offsets(second, plan);
-        }
-        for (at, query) in queries.iter().enumerate() {
-            if let Some(later) = queries.get(at + 2) {
-                self.fetch_offsets(later, plan);
+        let Some(plan) = self.plan(threshold, scratch) else {
+            return flat(hashes, queries, 0, threshold, scratch, found);
+        };
+        for (block, queries) in queries.chunks(BLOCK).enumerate() {
+            self.scan(queries, &plan, hashes.len(), scratch);
+            self.verify(hashes, queries, &plan, threshold, scratch, |at, slot, distance| {
+                found(block * BLOCK + at, slot, distance);
+            });
+            // A query among crowded buckets: reading everything once is cheaper.
+            let rest = std::mem::take(&mut scratch.flat);
+            for at in &rest {
+                let at = *at;
+                flat(hashes, &queries[at..=at], block * BLOCK + at, threshold, scratch, &mut found);
             }
-            let next =
-                queries.get(at + 1).map_or_else(Gathered::default, |next| self.gather(next, plan, &mut runs));
-            if now.candidates * CANDIDATE_COST + now.runs * PROBE_COST > flat_cost {
-                // Crowded buckets: reading everything once is cheaper.
-                scratch.near.clear();
-                kernel.flat(query, hashes, limit, &mut scratch.near);
-                scratch.near.iter().for_each(|(slot, distance)| found(at, *slot, *distance));
-            } else {
-                scratch.survivors.clear();
-                let signatures = signatures(&chunks(query));
-                kernel.runs(&signatures, &self.records, &runs, now.runs, limit, &mut scratch.survivors);
-                for survivor in &scratch.survivors {
-                    prefetch(hashes, survivor.slot as usize);
+            scratch.flat = rest;
+        }
+        scratch.plan = Some((threshold, plan));
+    }
+
+    /// The even plan where probing is expected to cost less than reading everything.
+    fn plan(&self, threshold: Distance, scratch: &mut Scratch) -> Option<Plan> {
+        let cut = self.shape.cut();
+        let plan = match scratch.plan.take() {
+            Some((planned, plan)) if planned == threshold && plan.cut() == cut => plan,
+            _ => Plan::even(cut, threshold)?,
+        };
+        let (costs, hashes) = (Costs::current(), self.slots.len() / cut.tables());
+        (costs.probing(self.shape, hashes, &plan) < costs.flat(hashes)).then_some(plan)
+    }
+
+    /// Reads the buckets of a block of queries into `scratch`.
+    fn scan(&self, queries: &[Hash256], plan: &Plan, hashes: usize, scratch: &mut Scratch) {
+        let (width, kernel) = (self.shape.width(), Kernel::current());
+        let mut buckets = std::mem::take(&mut scratch.buckets);
+        buckets.clear();
+        queries.iter().for_each(|query| plan.buckets(query, &mut buckets));
+        let total = buckets.len();
+        buckets.resize(total + AHEAD_MAX, buckets.last().copied().unwrap_or(0));
+        for bucket in &buckets[..ahead(width).min(total)] {
+            prefetch(&self.lines, *bucket as usize * width);
+        }
+        scratch.scanned.survivors.clear();
+        scratch.ends.clear();
+        scratch.flat.clear();
+        scratch.other.clear();
+        for (at, query) in queries.iter().enumerate() {
+            let before = scratch.scanned.survivors.len();
+            let signatures = self.shape.cut().signatures(query);
+            scratch.scanned.spilled.clear();
+            let probes = Probes {
+                buckets: &buckets[at * plan.probes()..],
+                groups: plan.groups(),
+                signatures: &signatures,
+            };
+            kernel.probe(&self.lines, width, &probes, &mut scratch.scanned);
+            let mut settled = true;
+            if !scratch.scanned.spilled.is_empty() {
+                match skew::settle(self, hashes, query, &signatures, plan, &mut scratch.scanned, before) {
+                    skew::Settled::Read => {}
+                    skew::Settled::Flat => settled = false,
+                    skew::Settled::Replanned(other) => scratch.other.push((at, other)),
                 }
-                for survivor in &scratch.survivors {
-                    let hash = &hashes[survivor.slot as usize];
-                    let distance = query.distance(hash);
-                    if distance <= threshold && is_first(query, hash, plan, survivor.table as usize) {
-                        found(at, survivor.slot, distance);
+            }
+            // Each is a hash to be fetched: so many, and reading all of them in order is cheaper.
+            if !settled || scratch.scanned.survivors.len() - before > 64 + hashes / 8 {
+                scratch.scanned.survivors.truncate(before);
+                scratch.flat.push(at);
+            }
+            scratch.scanned.survivors[before..]
+                .iter()
+                .for_each(|near| prefetch(&self.slots, near.place as usize));
+            scratch.ends.push(scratch.scanned.survivors.len() as u32);
+        }
+        scratch.buckets = buckets;
+    }
+
+    /// Compares what survived whole.
+    fn verify(
+        &self,
+        hashes: &[Hash256],
+        queries: &[Hash256],
+        plan: &Plan,
+        threshold: Distance,
+        scratch: &mut Scratch,
+        mut found: impl FnMut(usize, u32, Distance),
+    ) {
+        scratch.slots.clear();
+        for near in &scratch.scanned.survivors {
+            let slot = self.slots[near.place as usize];
+            prefetch(hashes, slot as usize);
+            scratch.slots.push(slot);
+        }
+        let mut first = 0;
+        for (at, (query, end)) in queries.iter().zip(&scratch.ends).enumerate() {
+            let end = *end as usize;
+            for place in first..end {
+                let (slot, table) = (scratch.slots[place], scratch.scanned.survivors[place].table);
+                let hash = &hashes[slot as usize];
+                let distance = query.distance(hash);
+                if distance <= threshold {
+                    let other = scratch.other.iter().find(|(of, _)| *of == at);
+                    let plan = other.map_or(plan, |(_, plan)| plan);
+                    if plan.shows_first(usize::from(table), query, hash) {
+                        found(at, slot, distance);
                     }
                 }
             }
-            runs.drain(..now.runs);
-            now = next;
+            first = end;
         }
-        scratch.runs = runs;
-    }
-
-    /// Asks for the offsets a query will read.
-    fn fetch_offsets(&self, query: &Hash256, plan: &Plan) {
-        for (table, chunk) in chunks(query).into_iter().enumerate() {
-            let base = table * OFFSETS;
-            // Keys that differ in the low four bits share a line of sixteen offsets.
-            if plan.radii[table] >= 0 {
-                prefetch(&self.offsets, base + usize::from(chunk));
-            }
-            if plan.radii[table] >= 1 {
-                for bit in 4..16 {
-                    prefetch(&self.offsets, base + usize::from(chunk ^ 1 << bit));
-                }
-            }
-        }
-    }
-
-    /// Appends the runs of a query's buckets.
-    fn gather(&self, query: &Hash256, plan: &Plan, runs: &mut Vec<Run>) -> Gathered {
-        let before = runs.len();
-        let mut candidates = 0;
-        for (table, chunk) in chunks(query).into_iter().enumerate() {
-            let offsets = &self.offsets[table * OFFSETS..(table + 1) * OFFSETS];
-            Plan::keys(plan.radii[table], chunk, |key| {
-                let (first, end) = (offsets[usize::from(key)], offsets[usize::from(key) + 1]);
-                if first < end {
-                    candidates += (end - first) as usize;
-                    runs.push(Run { first, count: end - first, table: table as u32 });
-                }
-            });
-        }
-        Gathered { runs: runs.len() - before, candidates }
     }
 }
 
-/// A hash is reported from the first table that shows it, so that nobody has to remember the others.
-fn is_first(query: &Hash256, hash: &Hash256, plan: &Plan, table: usize) -> bool {
-    let (a, b) = (chunks(query), chunks(hash));
-    (0..TABLES).find(|at| (a[*at] ^ b[*at]).count_ones() as i32 <= i32::from(plan.radii[*at])) == Some(table)
+/// Reads every hash, for queries of which the first has the number `first`.
+pub fn flat(
+    hashes: &[Hash256],
+    queries: &[Hash256],
+    first: usize,
+    threshold: Distance,
+    scratch: &mut Scratch,
+    mut found: impl FnMut(usize, u32, Distance),
+) {
+    let kernel = Kernel::current();
+    for (at, query) in queries.iter().enumerate() {
+        scratch.near.clear();
+        kernel.flat(query, hashes, u32::from(threshold.bits()), &mut scratch.near);
+        scratch.near.iter().for_each(|(slot, distance)| found(first + at, *slot, *distance));
+    }
 }

@@ -67,8 +67,8 @@ impl<H: Searchable> Delta<H> {
         self.chunks.iter().flat_map(|chunk| {
             chunk.hashes.iter().zip(&chunk.owners).map(|(hash, owner)| Entry {
                 hash: *hash,
-                content: owner.content,
-                bank: owner.bank,
+                content: owner.content(),
+                bank: owner.bank(),
             })
         })
     }
@@ -95,7 +95,7 @@ impl<H: Searchable> Chunk<H> {
         hashes.extend(entries.iter().map(|entry| entry.hash));
         let mut owners = Vec::with_capacity(CHUNK);
         owners.extend_from_slice(&self.owners);
-        owners.extend(entries.iter().map(|entry| Owner { content: entry.content, bank: entry.bank }));
+        owners.extend(entries.iter().map(|entry| Owner::new(entry.content, entry.bank)));
         Self { hashes, owners }
     }
 }

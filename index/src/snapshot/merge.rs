@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::delta::Delta;
 use super::removed::Removed;
 use super::{Entry, Searchable, Snapshot};
-use crate::segment::{Owner, Segment};
+use crate::segment::Segment;
 use crate::signal::{BankId, ContentId};
 
 /// Entries of the delta that make a merge worth while: a scan of so many costs a few microseconds.
@@ -108,21 +108,22 @@ impl<H: Searchable> Snapshot<H> {
 impl<H: Searchable> MergeJob<H> {
     /// Does the merge. Long; touches nothing that a reader or writer uses.
     pub fn run(self) -> Merged<H> {
-        let size = self.delta.len() + self.segments.iter().map(|segment| segment.len()).sum::<usize>();
-        let mut entries: Vec<Entry<H>> = Vec::with_capacity(size);
-        let mut gone = Vec::new();
         let everything =
-            self.segments.iter().flat_map(|segment| segment.entries()).chain(self.delta.entries());
-        for entry in everything {
-            let owner = Owner { content: entry.content, bank: entry.bank };
-            if self.removed.contains(owner.content) {
-                gone.push(owner.content);
-            } else if !self.removed_banks.contains(&owner.bank) {
-                entries.push(entry);
+            || self.segments.iter().flat_map(|segment| segment.entries()).chain(self.delta.entries());
+        let mut gone = Vec::new();
+        let mut left = 0;
+        for entry in everything() {
+            if self.removed.contains(entry.content) {
+                gone.push(entry.content);
+            } else if !self.removed_banks.contains(&entry.bank) {
+                left += 1;
             }
         }
+        let stays = |entry: &Entry<H>| {
+            !self.removed.contains(entry.content) && !self.removed_banks.contains(&entry.bank)
+        };
+        let segment = (left > 0).then(|| Arc::new(Segment::build(left, everything().filter(stays))));
         gone.sort_unstable();
-        let segment = (!entries.is_empty()).then(|| Arc::new(Segment::build(entries)));
         let gone_banks = if self.full { self.removed_banks } else { Arc::default() };
         Merged {
             segment,

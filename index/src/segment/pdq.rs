@@ -1,0 +1,41 @@
+//! PDQ hashes: multi-index tables, or a flat scan.
+
+use super::{Owner, Searchable};
+use crate::mih::cost::Costs;
+use crate::mih::{Scratch, Tables, flat};
+use crate::signal::{Distance, Hash256};
+
+impl Searchable for Hash256 {
+    type Tables = Tables;
+
+    fn arrange(_hashes: &mut [Self], _owners: &mut [Owner]) {}
+
+    fn build(hashes: &[Self]) -> Option<Tables> {
+        Tables::build(Costs::current().choose(hashes.len())?, hashes).ok()
+    }
+
+    fn table_bytes(tables: &Tables) -> usize {
+        tables.bytes()
+    }
+
+    fn search(
+        tables: &Tables,
+        hashes: &[Self],
+        queries: &[Self],
+        threshold: Distance,
+        scratch: &mut Scratch,
+        found: impl FnMut(usize, u32, Distance),
+    ) {
+        tables.search(hashes, queries, threshold, scratch, found);
+    }
+
+    fn scan(
+        block: &[Self],
+        queries: &[Self],
+        threshold: Distance,
+        scratch: &mut Scratch,
+        found: impl FnMut(usize, u32, Distance),
+    ) {
+        flat(block, queries, 0, threshold, scratch, found);
+    }
+}
