@@ -15,9 +15,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use index::Kernel;
-use index::bank::{Banks, LoadProgress};
-use index::store::{DataDir, Database, RocksStore, Store, StoreOptions, WindowLimits};
+use index::bank::{BankOptions, Banks, LoadProgress, Storing};
+use index::store::{DataDir, Database, RocksSegments, RocksStore, Store, StoreOptions, WindowLimits};
+use index::{Costs, Kernel};
 use reporter::{Router, RuleTable, Rules};
 
 use crate::admin::{Admin, Loaded};
@@ -56,9 +56,9 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let admin_address = admin_port.local_addr()?;
     let control = control::start(admin.clone(), admin_port)?;
 
-    let banks = Banks::load(bank_store, admin.config.durability, WindowLimits::default(), &admin.progress)?;
-    let banks = Arc::new(banks);
-    let (bell, merging) = merge::start(banks.clone())?;
+    let banks = Arc::new(load_banks(&admin, bank_store, &data_dir)?);
+    let (bell, merging) =
+        merge::start(banks.clone(), admin.disk.clone(), shards::others(admin.config.cores))?;
     bell.ring();
     let (curator, curating) = curator::start(banks.clone(), admin.disk.clone(), bell)?;
     let (router_bell, router_rings) = sync_channel(1);
@@ -89,7 +89,9 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     control.stop()?; // and with it the last sender to the curator
     drop(admin);
     join("curator", curating)?;
+    let [merging, storing] = merging;
     join("merge", merging)?;
+    join("store", storing)?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -139,6 +141,24 @@ fn refuse_taken_port(address: SocketAddr) -> Result<()> {
 fn open_store(config: &Config, data_dir: &DataDir, database: Database) -> Result<Arc<dyn Store>> {
     let options = StoreOptions { durability: config.durability, ..StoreOptions::default() };
     Ok(Arc::new(RocksStore::open(data_dir.path(), database, options)?))
+}
+
+fn load_banks(admin: &Admin, store: Arc<dyn Store>, data_dir: &DataDir) -> Result<Banks> {
+    let costs = Costs::measure();
+    tracing::debug!(?costs, "measured");
+    let (segments, damaged) = RocksSegments::open(data_dir.path())?;
+    let options = BankOptions {
+        storing: Some(Storing::into(Arc::new(segments))),
+        durability: admin.config.durability,
+        window: WindowLimits::default(),
+        memory_max: admin.config.memory_max_bytes,
+    };
+    let (banks, report) = Banks::load(store, options, &admin.progress)?;
+    if let Some(reason) = damaged.or(report.rebuilt) {
+        tracing::warn!(%reason, "stored segments could not be used: the tables were built anew from the contents");
+    }
+    tracing::info!(stored = report.stored, "tables are loaded");
+    Ok(banks)
 }
 
 /// The line programs wait for, on stdout; and the one for people, in the log.

@@ -60,6 +60,8 @@ settings! {
     durability: DurabilityWord = "HASHWARD_DURABILITY",
     /// Free bytes below which nothing more is written [default: 256 MiB or 5 % of the disk, the smaller]
     disk_reserve_bytes: u64 = "HASHWARD_DISK_RESERVE_BYTES",
+    /// Bytes the tables may take, merges included; banks take no more beyond it [default: 80 % of the memory]
+    memory_max_bytes: u64 = "HASHWARD_MEMORY_MAX_BYTES",
     /// Connections a shard accepts [default: 1024]
     connections_max: usize = "HASHWARD_CONNECTIONS_MAX",
     /// Largest frame in bytes [default: 1 MiB]
@@ -144,6 +146,8 @@ pub struct Config {
     pub durability: Durability,
     /// Free bytes below which nothing more is written; `None` is the default share of the disk.
     pub disk_reserve_bytes: Option<u64>,
+    /// Bytes the tables may take, merges included; `None` where nobody says how much memory there is.
+    pub memory_max_bytes: Option<u64>,
     /// Limits of the binary port.
     pub limits: Limits,
     /// Log filter.
@@ -252,6 +256,7 @@ impl Config {
                 Some(DurabilityWord::Sync) | None => Durability::Sync,
             },
             disk_reserve_bytes: settings.disk_reserve_bytes,
+            memory_max_bytes: settings.memory_max_bytes.or_else(|| Some(memory_bytes()? / 5 * 4)),
             limits: Limits {
                 connections_max: settings.connections_max.unwrap_or(1024),
                 frame_bytes_max: settings.frame_bytes_max.unwrap_or(1 << 20),
@@ -316,6 +321,8 @@ impl Config {
             durability: Durability,
             #[serde(skip_serializing_if = "Option::is_none")]
             disk_reserve_bytes: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            memory_max_bytes: Option<u64>,
             connections_max: usize,
             frame_bytes_max: usize,
             hashes_max: usize,
@@ -337,6 +344,7 @@ impl Config {
             dev: self.dev,
             durability: self.durability,
             disk_reserve_bytes: self.disk_reserve_bytes,
+            memory_max_bytes: self.memory_max_bytes,
             connections_max: self.limits.connections_max,
             frame_bytes_max: self.limits.frame_bytes_max,
             hashes_max: self.limits.hashes_max,
@@ -352,6 +360,15 @@ impl Config {
 
 fn default_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cpus| cpus.get().saturating_sub(1).max(1))
+}
+
+/// The memory this process may use: the machine's, or less if its control group says so.
+fn memory_bytes() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = machine.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let total = total.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10;
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    Some(group.and_then(|max| max.trim().parse().ok()).map_or(total, |max: u64| max.min(total)))
 }
 
 fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {

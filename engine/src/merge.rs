@@ -1,11 +1,20 @@
-//! The merge thread: turns the delta and small segments into bigger ones, away from the shards.
+//! Work on the tables away from the shards: one thread merges the delta and young segments into bigger ones,
+//! another stores what has become worth it. Both keep off the shards' CPUs where there are others.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use index::bank::Banks;
+
+use crate::disk::Disk;
+use crate::shutdown;
+
+/// Without a change for so long, small gains are worth a merge, too.
+const IDLE: Duration = Duration::from_secs(2);
+/// How long a full disk is left alone.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Wakes the merge thread; dropping the last one ends it.
 #[derive(Clone, Debug)]
@@ -20,16 +29,70 @@ impl MergeBell {
     }
 }
 
-/// Starts the thread. It looks once a second even without a ring.
-pub fn start(banks: Arc<Banks>) -> std::io::Result<(MergeBell, JoinHandle<()>)> {
+/// Starts both threads; `cpus` are those they may use.
+pub fn start(
+    banks: Arc<Banks>,
+    disk: Arc<Disk>,
+    cpus: Vec<usize>,
+) -> std::io::Result<(MergeBell, [JoinHandle<()>; 2])> {
     let (bell, rings) = sync_channel(1);
-    let thread = thread::Builder::new().name("merge".into()).spawn(move || {
+    let (merged, merges) = sync_channel(1);
+    let (merging, there) = (banks.clone(), cpus.clone());
+    let merger = thread::Builder::new().name("merge".into()).spawn(move || {
+        stay_on(&there);
+        merge(&merging, &rings, &MergeBell(merged));
+    })?;
+    let storer = thread::Builder::new().name("store".into()).spawn(move || {
+        stay_on(&cpus);
+        store(&banks, &disk, &merges);
+    })?;
+    Ok((MergeBell(bell), [merger, storer]))
+}
+
+fn merge(banks: &Banks, rings: &Receiver<()>, merged: &MergeBell) {
+    loop {
+        let idle = match rings.recv_timeout(IDLE) {
+            Ok(()) => false,
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        while banks.merge_step(idle) {
+            merged.ring();
+        }
+    }
+}
+
+fn store(banks: &Banks, disk: &Disk, merges: &Receiver<()>) {
+    let mut wait = Duration::ZERO; // what was built at start may wait to be stored
+    loop {
+        match merges.recv_timeout(wait) {
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        wait = RETRY;
         loop {
-            match rings.recv_timeout(Duration::from_secs(1)) {
-                Ok(()) | Err(RecvTimeoutError::Timeout) => while banks.merge_step() {},
-                Err(RecvTimeoutError::Disconnected) => return,
+            match disk.admit().and_then(|()| banks.store_step()) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    // Nothing is lost: a restart builds from the contents what is not stored.
+                    tracing::warn!(%error, "a segment could not be stored");
+                    disk.observe(Err(&error));
+                    shutdown::stop_unless_curable(&error);
+                    break;
+                }
             }
         }
-    })?;
-    Ok((MergeBell(bell), thread))
+    }
+}
+
+/// Keeps this thread on these CPUs; on all where there are none to choose from.
+fn stay_on(cpus: &[usize]) {
+    let mut set = rustix::thread::CpuSet::new();
+    cpus.iter().for_each(|cpu| set.set(*cpu));
+    if !cpus.is_empty()
+        && let Err(error) = rustix::thread::sched_setaffinity(None, &set)
+    {
+        tracing::debug!(%error, "the thread stays on all CPUs");
+    }
 }

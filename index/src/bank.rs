@@ -6,6 +6,7 @@
 
 mod change;
 mod load;
+mod stored;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,13 @@ use arc_swap::{ArcSwap, Guard};
 use serde::{Deserialize, Serialize};
 
 pub use change::{BankAnswer, BankChange, BankError, BankRequest, NewContent};
-pub use load::LoadProgress;
+pub use load::{LoadProgress, LoadReport};
+pub use stored::Storing;
 
+use crate::segment::Searchable;
 use crate::signal::{BankId, ContentId, Generation, SignalType};
-use crate::snapshot::{Md5Snapshot, PdqSnapshot};
-use crate::store::{Durability, RequestWindow, Store};
+use crate::snapshot::{Md5Snapshot, MergeJob, PdqSnapshot, Snapshot};
+use crate::store::{Durability, RequestWindow, Store, WindowLimits};
 
 /// Longest bank name, as in HMA.
 pub const NAME_MAX: usize = 255;
@@ -89,12 +92,34 @@ impl Directory {
 pub struct BankState {
     /// Counts the changes up to this state.
     pub generation: Generation,
+    /// The youngest content it saw added.
+    pub last_content: ContentId,
     /// The living banks.
     pub directory: Arc<Directory>,
     /// PDQ signals.
     pub pdq: PdqSnapshot,
     /// MD5 signals of videos.
     pub md5: Md5Snapshot,
+}
+
+impl BankState {
+    /// Bytes the tables hold.
+    pub fn bytes(&self) -> usize {
+        self.pdq.bytes() + self.md5.bytes()
+    }
+}
+
+/// How banks are kept.
+#[derive(Clone, Default)]
+pub struct BankOptions {
+    /// Where built segments are stored; without, every start builds them anew.
+    pub storing: Option<Storing>,
+    /// What an acknowledged change is worth.
+    pub durability: Durability,
+    /// How long requests can be replayed.
+    pub window: WindowLimits,
+    /// Bytes the tables may take, merges included; contents beyond it are refused.
+    pub memory_max: Option<u64>,
 }
 
 /// Counters that give out ids. Only moved by commits that succeeded.
@@ -116,12 +141,17 @@ pub struct Banks {
     store: Arc<dyn Store>,
     /// What an acknowledged change is worth.
     durability: Durability,
+    /// Bytes the tables may take, merges included.
+    memory_max: Option<u64>,
     state: ArcSwap<BankState>,
     /// One writer at a time, held over the commit.
     writer: Mutex<Writer>,
     /// Held only to swap the state: by the writer after its commit, by a merge when it is done.
     publish: Mutex<()>,
     merging: Mutex<()>,
+    /// Where segments are stored; nowhere in some tests.
+    storing: Option<Storing>,
+    keeper: Mutex<stored::Keeper>,
 }
 
 impl Banks {
@@ -141,23 +171,34 @@ impl Banks {
     }
 
     /// Does one background merge if one is worth doing; says whether it did. Takes long: call it from a
-    /// thread of its own. Lookups and changes go on meanwhile.
-    pub fn merge_step(&self) -> bool {
+    /// thread of its own. Lookups and changes go on meanwhile. `idle`: nothing has changed for a while, so that
+    /// even small gains are worth it.
+    pub fn merge_step(&self, idle: bool) -> bool {
         let _one_at_a_time = lock(&self.merging);
         let state = self.state_owned();
-        if let Some(job) = state.pdq.plan_merge() {
+        if let Some(job) = self.plan(&state.pdq, idle) {
             drop(state);
             let merged = job.run();
             self.publish(|state| state.pdq = state.pdq.with_merged(merged));
             return true;
         }
-        if let Some(job) = state.md5.plan_merge() {
+        if let Some(job) = self.plan(&state.md5, idle) {
             drop(state);
             let merged = job.run();
             self.publish(|state| state.md5 = state.md5.with_merged(merged));
             return true;
         }
         false
+    }
+
+    fn plan<H: Searchable>(&self, snapshot: &Snapshot<H>, idle: bool) -> Option<MergeJob<H>> {
+        let last = self.state.load().last_content;
+        let idly = || if idle { snapshot.plan_idle_merge() } else { None };
+        let lagging = || match &self.storing {
+            Some(storing) if storing.lags(snapshot, last) => snapshot.plan_storable_merge(),
+            _ => None,
+        };
+        snapshot.plan_merge().or_else(idly).or_else(lagging)
     }
 
     fn publish(&self, change: impl FnOnce(&mut BankState)) -> Generation {

@@ -19,6 +19,7 @@ pub mod store;
 
 pub use hit::{Hit, HitMatch, Position, RequestId, UploadContext};
 pub use kernel::{Kernel, KernelError};
+pub use mih::cost::Costs;
 pub use signal::{
     BankId, ContentId, Distance, Generation, Hash128, Hash256, Signal, SignalError, SignalType,
 };

@@ -3,11 +3,16 @@
 mod exact;
 mod pdq;
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::memory::Huge;
 use crate::mih::Scratch;
 use crate::signal::{BankId, ContentId, Distance};
+use crate::store::StoreError;
+use crate::store::segments::SegmentId;
 
 /// A signal on its way into a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,9 @@ impl Owner {
     }
 }
 
+/// Fills an array with the bytes of the next part of a stored segment.
+pub type ReadPart<'r> = &'r mut dyn FnMut(&mut [u8]) -> Result<(), StoreError>;
+
 /// What a kind of signal knows of searching. The scan of a block must agree with the search of a segment.
 pub trait Searchable: Pod + Ord + Send + Sync {
     /// What a segment keeps beside hashes and owners.
@@ -59,6 +67,17 @@ pub trait Searchable: Pod + Ord + Send + Sync {
 
     /// Bytes the tables hold.
     fn table_bytes(tables: &Self::Tables) -> usize;
+
+    /// What tables are stored as: a few numbers that tell the arrays' lengths, and the arrays' bytes.
+    fn parts(tables: &Self::Tables) -> (Vec<u64>, Vec<&[u8]>);
+
+    /// Tables as they were stored; `read` fills the next array. `None` where these numbers are no tables of
+    /// so many hashes.
+    fn from_parts(
+        count: usize,
+        numbers: &[u64],
+        read: ReadPart<'_>,
+    ) -> Result<Option<Self::Tables>, StoreError>;
 
     /// Calls `found` with (query, place, distance) for every hash of a segment within the threshold.
     fn search(
@@ -82,9 +101,13 @@ pub trait Searchable: Pod + Ord + Send + Sync {
 
 /// An immutable set of signals.
 pub struct Segment<H: Searchable> {
-    pub(crate) hashes: Huge<H>,
-    pub(crate) owners: Huge<Owner>,
-    pub(crate) tables: Option<H::Tables>,
+    hashes: Huge<H>,
+    owners: Huge<Owner>,
+    tables: Option<H::Tables>,
+    /// The least content in it.
+    first: ContentId,
+    /// Where it is stored, once it is.
+    stored: OnceLock<SegmentId>,
 }
 
 impl<H: Searchable> Segment<H> {
@@ -100,7 +123,69 @@ impl<H: Searchable> Segment<H> {
         assert_eq!(filled, count, "a segment is made of as many entries as announced");
         H::arrange(&mut hashes, &mut owners);
         let tables = H::build(&hashes);
-        Self { hashes, owners, tables }
+        Self { first: least(&owners), hashes, owners, tables, stored: OnceLock::new() }
+    }
+
+    /// What it is stored as: numbers, and the bytes of its arrays.
+    pub fn parts(&self) -> (Vec<u64>, Vec<&[u8]>) {
+        let (numbers, tables) = self.tables.as_ref().map_or_else(Default::default, H::parts);
+        let own = [bytemuck::cast_slice(&self.hashes), bytemuck::cast_slice(&self.owners)];
+        (numbers, own.into_iter().chain(tables).collect())
+    }
+
+    /// A segment as it was stored. `None` where the numbers are none of a segment of so many signals.
+    pub fn from_parts(
+        id: SegmentId,
+        count: usize,
+        numbers: &[u64],
+        read: ReadPart<'_>,
+    ) -> Result<Option<Self>, StoreError> {
+        let (Ok(mut hashes), Ok(mut owners)) = (Huge::zeroed(count), Huge::<Owner>::zeroed(count)) else {
+            return Ok(None);
+        };
+        read(bytemuck::cast_slice_mut(&mut hashes))?;
+        read(bytemuck::cast_slice_mut(&mut owners))?;
+        let tables = match numbers {
+            [] => None,
+            _ => match H::from_parts(count, numbers, read)? {
+                Some(tables) => Some(tables),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Self { first: least(&owners), hashes, owners, tables, stored: OnceLock::from(id) }))
+    }
+
+    /// Where it is stored, once it is.
+    pub fn stored(&self) -> Option<SegmentId> {
+        self.stored.get().copied()
+    }
+
+    /// Notes where it is stored.
+    pub fn set_stored(&self, id: SegmentId) {
+        self.stored.get_or_init(|| id);
+    }
+
+    /// The least content in it.
+    pub fn first(&self) -> ContentId {
+        self.first
+    }
+
+    /// The banks of its signals, each once.
+    pub fn banks(&self) -> HashSet<BankId> {
+        let mut banks = HashSet::new();
+        let mut last = None;
+        for owner in self.owners.iter() {
+            if last != Some(owner.bank) {
+                last = Some(owner.bank);
+                banks.insert(owner.bank());
+            }
+        }
+        banks
+    }
+
+    /// The tables, for those who explain them.
+    pub fn tables(&self) -> Option<&H::Tables> {
+        self.tables.as_ref()
     }
 
     /// How many signals.
@@ -137,4 +222,8 @@ impl<H: Searchable> Segment<H> {
             None => H::scan(&self.hashes, queries, threshold, scratch, found),
         }
     }
+}
+
+fn least(owners: &[Owner]) -> ContentId {
+    owners.iter().map(Owner::content).min().unwrap_or_default()
 }

@@ -45,6 +45,11 @@ impl SignalType {
         Self::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 
+    /// Its place in [`SignalType::ALL`], and in whatever is kept by type.
+    pub const fn place(self) -> usize {
+        self as usize - 1
+    }
+
     /// Length of the binary form in bytes.
     pub const fn bytes(self) -> usize {
         match self {

@@ -55,7 +55,9 @@ pub struct Stats {
 
 /// All signals of one type at one moment.
 pub struct Snapshot<H: Searchable> {
+    /// Oldest first.
     segments: Vec<Arc<Segment<H>>>,
+    /// Younger than all of them.
     delta: Delta<H>,
     removed: Removed,
     removed_banks: Arc<HashSet<BankId>>,
@@ -99,6 +101,35 @@ impl<H: Searchable> Snapshot<H> {
         }
     }
 
+    /// A snapshot of segments, oldest first, of which `live` signals are left when these contents and banks
+    /// are taken away.
+    pub(crate) fn from_segments(
+        segments: Vec<Arc<Segment<H>>>,
+        live: usize,
+        removed: &[ContentId],
+        removed_banks: HashSet<BankId>,
+    ) -> Self {
+        let removed = if removed.is_empty() { Removed::default() } else { Removed::default().with(removed) };
+        let removed_banks = Arc::new(removed_banks);
+        Self { segments, delta: Delta::default(), removed, removed_banks, live, merges: 0 }
+    }
+
+    /// The segments, oldest first: every content of one is younger than all those of the one before.
+    pub(crate) fn segments(&self) -> &[Arc<Segment<H>>] {
+        &self.segments
+    }
+
+    /// The oldest content that is in no stored segment; `None` if all are.
+    pub(crate) fn first_unstored(&self) -> Option<ContentId> {
+        let segment = self.segments.iter().find(|segment| segment.stored().is_none());
+        segment.map(|segment| segment.first()).or_else(|| self.delta.first())
+    }
+
+    /// Whether the content was removed and a segment or the delta may still hold it.
+    pub(crate) fn remembers_removal(&self, content: ContentId) -> bool {
+        self.removed.contains(content)
+    }
+
     /// Signals that a search can find.
     pub fn len(&self) -> usize {
         self.live
@@ -114,13 +145,18 @@ impl<H: Searchable> Snapshot<H> {
         self.delta.len()
     }
 
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        self.segments.iter().map(|segment| segment.bytes()).sum::<usize>() + self.delta.bytes()
+    }
+
     /// Shape and size.
     pub fn stats(&self) -> Stats {
         Stats {
             segments: self.segments.iter().map(|segment| segment.len()).collect(),
             delta: self.delta.len(),
             dead: self.held() - self.live,
-            bytes: self.segments.iter().map(|segment| segment.bytes()).sum::<usize>() + self.delta.bytes(),
+            bytes: self.bytes(),
         }
     }
 

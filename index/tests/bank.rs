@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use index::bank::{BankChange, BankError, BankRequest, Banks, LoadProgress, NewContent};
-use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit, WindowLimits};
+use index::bank::{
+    BankChange, BankError, BankOptions, BankRequest, Banks, LoadProgress, LoadReport, NewContent, Storing,
+};
+use index::store::segments::{MemorySegments, SegmentStore};
+use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit};
 use index::{ContentId, Distance, Hash256, RequestId, Scratch, Signal};
 use proptest::prelude::*;
 
@@ -34,9 +37,11 @@ impl Store for Moody {
     }
 }
 
-fn load(store: &Arc<Moody>) -> Banks {
-    let store: Arc<dyn Store> = store.clone();
-    Banks::load(store, Durability::Sync, WindowLimits::default(), &LoadProgress::default()).unwrap()
+fn load(store: &Arc<Moody>, segments: &Arc<MemorySegments>) -> (Banks, LoadReport) {
+    let (store, segments): (Arc<dyn Store>, Arc<dyn SegmentStore>) = (store.clone(), segments.clone());
+    let storing = Storing { store: segments, worth: 3, lag: 12 }; // so few that every way is gone
+    let options = BankOptions { storing: Some(storing), ..BankOptions::default() };
+    Banks::load(store, options, &LoadProgress::default()).unwrap()
 }
 
 fn content(byte: u8) -> NewContent {
@@ -96,12 +101,13 @@ fn name(bank: u8) -> String {
 proptest! {
     #[test]
     fn banks_do_what_a_plain_model_does(
-        groups in prop::collection::vec((prop::collection::vec(step(), 1..6), 0u8..10), 1..20),
+        groups in prop::collection::vec((prop::collection::vec(step(), 1..6), 0u8..10, any::<u16>()), 1..20),
     ) {
         let store = Arc::new(Moody::default());
-        let mut banks = load(&store);
+        let segments = Arc::new(MemorySegments::default());
+        let (mut banks, _) = load(&store, &segments);
         let (mut model, mut last_content, mut generation) = (Model::new(), 0, 0);
-        for (steps, mood) in groups {
+        for (steps, mood, damage) in groups {
             let (before, ids_before) = (model.clone(), last_content);
             let failing = mood == 0;
             store.failing.store(failing, Ordering::Relaxed);
@@ -169,11 +175,30 @@ proptest! {
             prop_assert_eq!(banks.state().generation.0, generation);
             store.failing.store(false, Ordering::Relaxed);
             agrees(&banks, &model);
-            if mood == 1 {
-                banks = load(&store);
+            // Merges, stored segments, reloads and damage come in every order; nothing may show.
+            while banks.merge_step(mood % 2 == 0) {}
+            agrees(&banks, &model);
+            if mood > 2 {
+                while banks.store_step().unwrap() {}
+            }
+            if mood > 5 {
+                let (stored, mut damaged) = (banks.state().stored_signals(), false);
+                if mood > 7 {
+                    segments.change(|chunks| {
+                        let nth = usize::from(damage) % chunks.len().max(1);
+                        if let Some(chunk) = chunks.values_mut().nth(nth) {
+                            let at = usize::from(damage) % chunk.len();
+                            if damage % 3 == 0 { chunk.truncate(at) } else { chunk[at] ^= 1 << (damage % 8) }
+                            damaged = true;
+                        }
+                    });
+                }
+                let report;
+                (banks, report) = load(&store, &segments);
+                prop_assert_eq!(report.rebuilt.is_some(), damaged, "{:?}", report);
+                prop_assert_eq!(report.stored, if damaged { 0 } else { stored });
                 agrees(&banks, &model);
             }
-            while banks.merge_step() {}
         }
     }
 }

@@ -7,8 +7,10 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use index::store::segments::{CHUNK_BYTES, SegmentId, SegmentStore, read_part, write_parts};
 use index::store::{
-    Batch, Database, Durability, Keyspace, MemoryStore, Range, RocksStore, Store, StoreError, StoreOptions,
+    Batch, Database, Durability, Keyspace, MemoryStore, Range, RocksSegments, RocksStore, Store, StoreError,
+    StoreOptions,
 };
 use proptest::prelude::*;
 
@@ -155,4 +157,62 @@ fn a_locked_database_says_so() {
     let _held = open(folder.path()).unwrap();
     let error = open(folder.path()).map(drop).expect_err("it is held");
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+}
+
+fn pattern(length: usize, seed: u8) -> Vec<u8> {
+    (0..length).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed) ^ (at >> 8) as u8).collect()
+}
+
+#[test]
+fn stored_segments_read_back_after_reopening_and_go_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (long, short) = (pattern(CHUNK_BYTES * 2 + 5, 1), pattern(7, 2));
+    {
+        let (store, _) = RocksSegments::open(folder.path()).unwrap();
+        write_parts(&store, SegmentId(1), &[&long, &[], &short]).unwrap();
+        write_parts(&store, SegmentId(2), &[&short]).unwrap();
+    }
+    let (store, damaged) = RocksSegments::open(folder.path()).unwrap();
+    assert_eq!(damaged, None);
+    assert_eq!(store.list().unwrap(), [SegmentId(1), SegmentId(2)]);
+    let mut back = vec![0; long.len()];
+    read_part(&store, SegmentId(1), 0, &mut back).unwrap();
+    assert!(back == long);
+    read_part(&store, SegmentId(1), 2, &mut back[..short.len()]).unwrap();
+    assert_eq!(back[..7], short[..]);
+    assert!(read_part(&store, SegmentId(1), 2, &mut back[..6]).is_err(), "another length than written");
+    assert!(read_part(&store, SegmentId(3), 0, &mut back).is_err(), "never written");
+    store.remove(SegmentId(1)).unwrap();
+    assert_eq!(store.list().unwrap(), [SegmentId(2)]);
+    let bytes: u64 = files(folder.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(bytes < 1 << 20, "a removed segment keeps {bytes} bytes");
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_a_stored_segment_is_noticed() {
+    let data = pattern(300_000, 3);
+    for part in 0..24 {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let (store, _) = RocksSegments::open(folder.path()).unwrap();
+            write_parts(&store, SegmentId(1), &[&data]).unwrap();
+        }
+        let file =
+            files(folder.path()).into_iter().find(|path| path.extension().is_some_and(|it| it == "sst"));
+        let file = file.expect("a segment is a file");
+        let length = fs::metadata(&file).unwrap().len();
+        flip(&file, if part < 12 { length * part / 12 + 1 } else { length - 1 - (part - 12) * 37 });
+        // Either it cannot be opened and is made anew, or what is read is as written, or an error.
+        let (store, _) = RocksSegments::open(folder.path()).unwrap();
+        let mut back = vec![0; data.len()];
+        if read_part(&store, SegmentId(1), 0, &mut back).is_ok() {
+            assert!(back == data, "byte flipped in part {part}");
+        }
+    }
+}
+
+/// The files of the segments' database.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let folder = folder.join("segments");
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
 }

@@ -93,6 +93,7 @@ impl From<BankError> for Refusal {
             BankError::Exists { .. } => StatusCode::CONFLICT,
             BankError::NotFound { .. } => StatusCode::NOT_FOUND,
             BankError::TooOld { .. } => StatusCode::GONE,
+            BankError::Memory { .. } => StatusCode::INSUFFICIENT_STORAGE,
             BankError::Store(error) => return Self::from(Arc::as_ref(error)),
         };
         Self::new(status, error.to_string())

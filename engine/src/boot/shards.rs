@@ -94,7 +94,18 @@ fn choose_reactor(wanted: Reactor) -> Result<()> {
 /// The CPUs to pin shards to: the last of those this process may use, so that the first is left to the
 /// control plane. None when there are more shards than CPUs: then the kernel places them.
 fn place(cores: usize) -> Vec<usize> {
-    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
-    let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    let cpus = allowed();
     if cores > cpus.len() { Vec::new() } else { cpus[cpus.len() - cores..].to_vec() }
+}
+
+/// The CPUs that shards leave to others; none where they need all.
+pub fn others(cores: usize) -> Vec<usize> {
+    let mut cpus = allowed();
+    cpus.truncate(cpus.len().saturating_sub(cores));
+    cpus
+}
+
+fn allowed() -> Vec<usize> {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect()
 }

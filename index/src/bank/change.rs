@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bank, BankRecord, Banks, Counters, Directory, NAME_MAX, Writer};
+use super::{Bank, BankRecord, BankState, Banks, Counters, Directory, NAME_MAX, Writer};
 use crate::hit::RequestId;
 use crate::signal::{BankId, ContentId, Generation, Hash128, Hash256, Signal, SignalType};
 use crate::snapshot::Entry;
 use crate::store::keys::{
-    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, bank_key, content_key, encode_content, encode_u64,
-    json_row,
+    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, RemovedContent, bank_key, content_key, encode_content,
+    encode_removed, encode_u64, json_row, removed_key,
 };
 use crate::store::{Batch, Durability, Keyspace, Seen, StoreError};
 
 const PRUNE_EVERY_MS: u64 = 60_000;
+/// What a further content takes at most: its signal in the delta, then in a segment and in the one merged from it.
+const SIGNAL_BYTES: u64 = 600;
 
 /// One change, with the id that makes it replayable.
 #[derive(Clone, Debug)]
@@ -122,6 +124,17 @@ pub enum BankError {
         /// The id.
         id: RequestId,
     },
+    /// The tables would outgrow the memory they may take.
+    #[error(
+        "no memory for more: with these signals the tables and a merge of them would take {needed} bytes, \
+         {allowed} are allowed: remove contents, or raise --memory-max-bytes on a machine that has more"
+    )]
+    Memory {
+        /// What would be needed.
+        needed: u64,
+        /// What is allowed.
+        allowed: u64,
+    },
     /// The store refused; whether the change was made is unknown until the same id is sent again.
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
@@ -133,7 +146,7 @@ impl Banks {
     /// A change that fails leaves no trace and does not disturb the others. If the commit fails all fail.
     pub fn apply(&self, requests: Vec<BankRequest>, now_ms: u64) -> Vec<Result<BankAnswer, BankError>> {
         let mut writer = self.writer();
-        let mut group = Group::new(&writer, &self.state.load().directory, self.durability);
+        let mut group = Group::new(&writer, &self.state.load(), self.durability, self.memory_max);
         let outcomes: Vec<_> = requests
             .into_iter()
             .map(|request| self.stage(&mut writer, &mut group, request, now_ms))
@@ -201,6 +214,7 @@ impl Banks {
         writer.counters = counters;
         self.publish(|state| {
             state.generation = counters.generation;
+            state.last_content = counters.last_content;
             state.directory = Arc::new(group.directory);
             for effect in group.effects {
                 match effect {
@@ -245,6 +259,9 @@ enum Effect {
 /// Changes on their way to one commit: they see each other, nobody else sees them.
 struct Group {
     durability: Durability,
+    memory_max: Option<u64>,
+    /// What tables and a merge of them all take with this group.
+    memory: u64,
     batch: Batch,
     counters: Counters,
     directory: Directory,
@@ -255,12 +272,14 @@ struct Group {
 }
 
 impl Group {
-    fn new(writer: &Writer, directory: &Directory, durability: Durability) -> Self {
+    fn new(writer: &Writer, state: &BankState, durability: Durability, memory_max: Option<u64>) -> Self {
         Self {
+            memory_max,
+            memory: 2 * state.bytes() as u64,
             durability,
             batch: Batch::default(),
             counters: writer.counters,
-            directory: directory.clone(),
+            directory: Directory::clone(&state.directory),
             effects: Vec::new(),
             answered: HashMap::new(),
             added: HashMap::new(),
@@ -331,6 +350,11 @@ impl Group {
         if contents.is_empty() {
             return Ok(self.still(id));
         }
+        let memory = self.memory + contents.len() as u64 * SIGNAL_BYTES;
+        if let Some(allowed) = self.memory_max.filter(|allowed| memory > *allowed) {
+            return Err(BankError::Memory { needed: memory, allowed });
+        }
+        self.memory = memory;
         let first = ContentId(self.counters.last_content.0 + 1);
         let (mut pdq, mut md5) = (Vec::with_capacity(contents.len()), Vec::new());
         let mut signals = [0; SignalType::ALL.len()];
@@ -343,7 +367,7 @@ impl Group {
                 encode_content(&content.signals, &content.note),
             );
             for signal in &content.signals {
-                signals[signal.kind() as usize - 1] += 1;
+                signals[signal.kind().place()] += 1;
                 match *signal {
                     Signal::Pdq(hash) => pdq.push(Entry { hash, content: number, bank: id }),
                     Signal::VideoMd5(hash) => md5.push(Entry { hash, content: number, bank: id }),
@@ -383,9 +407,12 @@ impl Group {
         };
         self.added.remove(&content);
         self.batch.delete(Keyspace::Contents, content_key(id, content));
+        let generation = Generation(self.counters.generation.0 + 1); // what `answer` will make it
+        let removed = RemovedContent { content, bank: id, generation, kinds: kinds.clone() };
+        self.batch.put(Keyspace::Removed, removed_key(content), encode_removed(&removed));
         if let Some(bank) = self.directory.by_id.get_mut(&id) {
             bank.contents -= 1;
-            kinds.iter().for_each(|kind| bank.signals[*kind as usize - 1] -= 1);
+            kinds.iter().for_each(|kind| bank.signals[kind.place()] -= 1);
         }
         self.effects.push(Effect::Remove(content, kinds));
         Ok(self.answer(id, 1, ContentId(0)))

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
-use super::{Bank, BankRecord, BankState, Banks, Counters, Directory, Writer};
+use super::{Bank, BankOptions, BankRecord, BankState, Banks, Counters, Directory, Storing, Writer, stored};
 use crate::signal::{BankId, ContentId, Generation, Hash128, Hash256, Signal, SignalType};
 use crate::snapshot::{Entry, Md5Snapshot, PdqSnapshot};
 use crate::store::keys::{
     GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, decode_content, decode_u64, read_bank_key,
     read_content_key, read_json_row,
 };
-use crate::store::{Durability, Keyspace, Range, RequestWindow, Store, StoreError, WindowLimits};
+use crate::store::{Keyspace, Range, RequestWindow, Store, StoreError};
 
 /// How far loading is; read by the readiness probe while it runs.
 #[derive(Debug, Default)]
@@ -22,32 +22,72 @@ pub struct LoadProgress {
     pub contents: AtomicU64,
 }
 
+/// How the tables came to be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Why stored segments could not be used, if they could not: all were built anew from the contents.
+    pub rebuilt: Option<String>,
+    /// Signals that came from stored segments.
+    pub stored: usize,
+}
+
+/// What was read.
+#[derive(Default)]
+pub(super) struct Loaded {
+    pub(super) directory: Directory,
+    pub(super) pdq: PdqSnapshot,
+    pub(super) md5: Md5Snapshot,
+}
+
 impl Banks {
-    /// Reads every bank from the store and builds the tables.
+    /// Reads every bank from the store; tables come from stored segments, or are built where there are none.
     pub fn load(
         store: Arc<dyn Store>,
-        durability: Durability,
-        window: WindowLimits,
+        options: BankOptions,
         progress: &LoadProgress,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, LoadReport), StoreError> {
+        let BankOptions { storing, durability, window, memory_max } = options;
         let counters = read_counters(&*store)?;
         let mut directory = read_directory(&*store)?;
-        let (pdq, md5) = read_contents(&*store, &mut directory, progress)?;
+        let mut report = LoadReport::default();
+        let mut stored = None;
+        if let Some(storing) = &storing {
+            match stored::load(&*store, &*storing.store, &directory, progress)? {
+                Ok(loaded) => stored = Some(loaded),
+                Err(reason) => report.rebuilt = reason,
+            }
+        }
+        let (loaded, keeper) = match stored {
+            Some(loaded) => loaded,
+            None => {
+                let (pdq, md5) = read_contents(&*store, &mut directory, progress)?;
+                let (pdq, md5) = (PdqSnapshot::from_entries(pdq), Md5Snapshot::from_entries(md5));
+                let start_over = |storing: &Storing| stored::start_over(&*store, &*storing.store);
+                let keeper = storing.as_ref().map(start_over).transpose()?.unwrap_or_default();
+                (Loaded { directory, pdq, md5 }, keeper)
+            }
+        };
         let requests = RequestWindow::open(&*store, Keyspace::BankRequests, Keyspace::BankMeta, window)?;
         let state = BankState {
             generation: counters.generation,
-            directory: Arc::new(directory),
-            pdq: PdqSnapshot::from_entries(pdq),
-            md5: Md5Snapshot::from_entries(md5),
+            last_content: counters.last_content,
+            directory: Arc::new(loaded.directory),
+            pdq: loaded.pdq,
+            md5: loaded.md5,
         };
-        Ok(Self {
+        report.stored = state.stored_signals();
+        let banks = Self {
             store,
             durability,
+            memory_max,
             state: ArcSwap::from_pointee(state),
             writer: Mutex::new(Writer { counters, requests, pruned_ms: 0 }),
             publish: Mutex::new(()),
             merging: Mutex::new(()),
-        })
+            storing,
+            keeper: Mutex::new(keeper),
+        };
+        Ok((banks, report))
     }
 }
 
@@ -64,7 +104,7 @@ fn read_counters(store: &dyn Store) -> Result<Counters, StoreError> {
 
 fn read_directory(store: &dyn Store) -> Result<Directory, StoreError> {
     let mut directory = Directory::default();
-    visit(store, Keyspace::Banks, |key, row| {
+    visit(store, Keyspace::Banks, Range::ALL, |key, row| {
         let record: BankRecord = read_json_row(Keyspace::Banks, 1, row)?;
         directory.insert(Bank {
             id: read_bank_key(key)?,
@@ -87,7 +127,7 @@ fn read_contents(
 ) -> Result<Entries, StoreError> {
     let (mut pdq, mut md5) = (Vec::new(), Vec::new());
     let mut signals = Vec::new();
-    visit(store, Keyspace::Contents, |key, row| {
+    visit(store, Keyspace::Contents, Range::ALL, |key, row| {
         let (bank, content) = read_content_key(key)?;
         decode_content(row, &mut signals)?;
         // A bank's contents go with it in one batch; one without a bank would be a fault of the store.
@@ -97,7 +137,7 @@ fn read_contents(
         })?;
         owner.contents += 1;
         for signal in &signals {
-            owner.signals[signal.kind() as usize - 1] += 1;
+            owner.signals[signal.kind().place()] += 1;
             match *signal {
                 Signal::Pdq(hash) => pdq.push(Entry { hash, content, bank }),
                 Signal::VideoMd5(hash) => md5.push(Entry { hash, content, bank }),
@@ -109,13 +149,15 @@ fn read_contents(
     Ok((pdq, md5))
 }
 
-fn visit(
+/// Visits rows until one does not read.
+pub(super) fn visit(
     store: &dyn Store,
     space: Keyspace,
+    range: Range<'_>,
     mut row: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut outcome = Ok(());
-    store.scan(space, Range::ALL, &mut |key, value| match row(key, value) {
+    store.scan(space, range, &mut |key, value| match row(key, value) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             outcome = Err(error);

@@ -25,8 +25,6 @@ mod plan;
 mod probe;
 mod skew;
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::kernel::{CHUNKS_MAX, Line, Signatures, Spill};
 use crate::memory::Huge;
 use crate::signal::Hash256;
@@ -119,8 +117,7 @@ impl Cut {
 }
 
 /// What tables are made of, apart from their arrays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Chunks: 16 or 32.
     tables: u32,
@@ -142,21 +139,58 @@ impl Shape {
 
 /// The buckets of all tables, one table after the other.
 pub struct Tables {
-    pub(crate) shape: Shape,
+    shape: Shape,
     /// `tables × buckets × width` lines.
-    pub(crate) lines: Huge<Line>,
+    lines: Huge<Line>,
     /// `tables × n`: which hash a signature is of, in the order of the buckets.
-    pub(crate) slots: Huge<u32>,
+    slots: Huge<u32>,
     /// Buckets that outgrew their lines.
-    pub(crate) spills: Huge<Spill>,
+    spills: Huge<Spill>,
     /// Their signatures.
-    pub(crate) spilled: Huge<Line>,
+    spilled: Huge<Line>,
 }
 
 impl Tables {
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
         self.lines.bytes() + self.slots.bytes() + self.spills.bytes() + self.spilled.bytes()
+    }
+
+    /// What the tables are stored as: numbers that tell the arrays' lengths, and the arrays' bytes.
+    pub fn parts(&self) -> (Vec<u64>, Vec<&[u8]>) {
+        let lengths = [self.spills.len(), self.spilled.len()].map(|length| length as u64);
+        let numbers = [u64::from(self.shape.tables), u64::from(self.shape.width), lengths[0], lengths[1]];
+        let arrays = vec![
+            bytemuck::cast_slice(&self.lines[..]),
+            bytemuck::cast_slice(&self.slots[..]),
+            bytemuck::cast_slice(&self.spills[..]),
+            bytemuck::cast_slice(&self.spilled[..]),
+        ];
+        (numbers.to_vec(), arrays)
+    }
+
+    /// Empty tables of so many hashes with arrays as these numbers tell; `None` where they cannot be.
+    pub fn of_numbers(count: usize, numbers: &[u64]) -> Option<Self> {
+        let &[tables @ (16 | 32), width, spills, spilled] = numbers else { return None };
+        let shape = Shape { tables: tables as u32, width: u32::try_from(width).ok()? };
+        let cut = shape.cut();
+        Some(Self {
+            shape,
+            lines: Huge::zeroed(cut.tables() * cut.buckets() * shape.width()).ok()?,
+            slots: Huge::zeroed(cut.tables() * count).ok()?,
+            spills: Huge::zeroed(usize::try_from(spills).ok()?).ok()?,
+            spilled: Huge::zeroed(usize::try_from(spilled).ok()?).ok()?,
+        })
+    }
+
+    /// The arrays, in the order of [`Tables::parts`].
+    pub fn arrays_mut(&mut self) -> [&mut [u8]; 4] {
+        [
+            bytemuck::cast_slice_mut(&mut self.lines),
+            bytemuck::cast_slice_mut(&mut self.slots),
+            bytemuck::cast_slice_mut(&mut self.spills),
+            bytemuck::cast_slice_mut(&mut self.spilled),
+        ]
     }
 
     /// How they are cut, and how wide a bucket is.

@@ -3,15 +3,16 @@
 //! A digest is uniform, so a bucket of its first bits is nearly the place: one read for the bucket, one for the
 //! digests in it. However many contents share one digest, only whoever asks for it reads them.
 
-use super::{Owner, Searchable};
+use super::{Owner, ReadPart, Searchable};
 use crate::memory::Huge;
 use crate::mih::Scratch;
 use crate::signal::{Distance, Hash128};
+use crate::store::StoreError;
 
 /// Where each prefix begins.
 pub struct Sorted {
     /// First place of every prefix, and one more for the end.
-    pub(crate) starts: Huge<u32>,
+    starts: Huge<u32>,
 }
 
 impl Sorted {
@@ -48,6 +49,17 @@ impl Searchable for Hash128 {
 
     fn table_bytes(tables: &Sorted) -> usize {
         tables.starts.bytes()
+    }
+
+    fn parts(tables: &Sorted) -> (Vec<u64>, Vec<&[u8]>) {
+        (vec![tables.starts.len() as u64], vec![bytemuck::cast_slice(&tables.starts)])
+    }
+
+    fn from_parts(_count: usize, numbers: &[u64], read: ReadPart<'_>) -> Result<Option<Sorted>, StoreError> {
+        let [starts] = numbers else { return Ok(None) };
+        let Ok(mut starts) = Huge::zeroed(*starts as usize) else { return Ok(None) };
+        read(bytemuck::cast_slice_mut(&mut starts))?;
+        Ok(Some(Sorted { starts }))
     }
 
     fn search(

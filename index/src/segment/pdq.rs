@@ -1,9 +1,10 @@
 //! PDQ hashes: multi-index tables, or a flat scan.
 
-use super::{Owner, Searchable};
+use super::{Owner, ReadPart, Searchable};
 use crate::mih::cost::Costs;
 use crate::mih::{Scratch, Tables, flat};
 use crate::signal::{Distance, Hash256};
+use crate::store::StoreError;
 
 impl Searchable for Hash256 {
     type Tables = Tables;
@@ -16,6 +17,16 @@ impl Searchable for Hash256 {
 
     fn table_bytes(tables: &Tables) -> usize {
         tables.bytes()
+    }
+
+    fn parts(tables: &Tables) -> (Vec<u64>, Vec<&[u8]>) {
+        tables.parts()
+    }
+
+    fn from_parts(count: usize, numbers: &[u64], read: ReadPart<'_>) -> Result<Option<Tables>, StoreError> {
+        let Some(mut tables) = Tables::of_numbers(count, numbers) else { return Ok(None) };
+        tables.arrays_mut().into_iter().try_for_each(read)?;
+        Ok(Some(tables))
     }
 
     fn search(

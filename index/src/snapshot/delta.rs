@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::mih::Scratch;
 use crate::segment::{Entry, Owner, Searchable};
-use crate::signal::Distance;
+use crate::signal::{ContentId, Distance};
 
 /// Entries of a chunk: what an addition copies at most (24 KiB of PDQ).
 const CHUNK: usize = 512;
@@ -36,6 +36,11 @@ impl<H> Default for Delta<H> {
 impl<H: Searchable> Delta<H> {
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The content that was added first.
+    pub(super) fn first(&self) -> Option<ContentId> {
+        self.entries().next().map(|entry| entry.content)
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -1,9 +1,12 @@
-//! Turning the delta and small segments into one bigger segment, in the background.
+//! Turning the delta and young segments into one segment, in the background.
 //!
-//! Size-tiered: the delta is merged with every segment that is not much larger than what is merged already,
-//! so each signal is moved O(log n) times and there are O(log n) segments. When a quarter is dead,
-//! everything is merged. Memory peak: the new tables beside the segments they replace, plus 96 bytes a PDQ
-//! entry (64 for the entry, 32 for the hashes the tables are built from).
+//! Segments stand in the order of their age. A merge takes the delta and the youngest segments, up to one that
+//! is too large to be worth it; so order stays, and each signal is moved O(log n) times. A search of a segment
+//! costs nearly the same whatever its size, so segments are kept few: everything small is merged again and
+//! again, and the large one when a sixteenth has gathered. When nothing changes for a while all are merged into
+//! one. When a quarter is dead, everything is merged at once.
+//!
+//! Memory peak: the new segment beside those it replaces, and 5 MiB.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,10 +17,19 @@ use super::{Entry, Searchable, Snapshot};
 use crate::segment::Segment;
 use crate::signal::{BankId, ContentId};
 
-/// Entries of the delta that make a merge worth while: a scan of so many costs a few microseconds.
-const DELTA_MIN: usize = 4096;
-/// A segment joins a merge if it is at most so many times what is merged already.
-const TIER: usize = 3;
+/// Entries of the delta that make a merge worth while: a scan of so many costs as much as a small segment.
+const DELTA_MIN: usize = 512;
+/// Segments up to this size are merged every time: it takes a few milliseconds.
+const YOUNG: usize = 32_768;
+/// A segment joins a merge if it is at most so many times what is merged already,
+const TIER: usize = 16;
+/// or so many times while a bulk load brings a lot at once.
+const TIER_BULK: usize = 3;
+/// A delta that only a bulk load makes.
+const BULK: usize = 65_536;
+/// Idle segments are merged when they are a part in so many of all, or more than [`IDLE_SEGMENTS`].
+const IDLE_SHARE: usize = 128;
+const IDLE_SEGMENTS: usize = 2;
 /// Dead entries that make a full merge worth while, if they are a quarter of all.
 const DEAD_MIN: usize = 4096;
 
@@ -49,29 +61,47 @@ impl<H: Searchable> Snapshot<H> {
     /// would merge the same entries twice, and [`Snapshot::with_merged`] refuses it.
     pub fn plan_merge(&self) -> Option<MergeJob<H>> {
         let (held, dead) = (self.held(), self.held() - self.live);
-        let full = dead >= DEAD_MIN && dead * 4 >= held;
-        if !full && self.delta.len() < DELTA_MIN {
+        if dead >= DEAD_MIN && dead * 4 >= held {
+            return Some(self.merge_from(0));
+        }
+        if self.delta.len() < DELTA_MIN {
             return None;
         }
-        let mut by_size = self.segments.clone();
-        by_size.sort_by_key(|segment| segment.len());
-        let mut total = self.delta.len();
-        let joins = by_size.iter().take_while(|segment| {
-            let joins = full || segment.len() <= TIER * total;
+        let tier = if self.delta.len() < BULK { TIER } else { TIER_BULK };
+        let (mut from, mut total) = (self.segments.len(), self.delta.len());
+        for segment in self.segments.iter().rev() {
+            if segment.len() > YOUNG.max(tier * total) {
+                break;
+            }
             total += segment.len();
-            joins
-        });
-        let count = joins.count();
-        by_size.truncate(count);
-        let full = full || by_size.len() == self.segments.len();
-        Some(MergeJob {
-            segments: by_size,
+            from -= 1;
+        }
+        Some(self.merge_from(from))
+    }
+
+    /// The merge that is worth doing while nothing changes: into one segment, which is the fastest to search.
+    pub fn plan_idle_merge(&self) -> Option<MergeJob<H>> {
+        let largest = self.segments.iter().map(|segment| segment.len()).max().unwrap_or(0);
+        let rest = self.held() - largest;
+        let worth = rest > 0 && (rest * IDLE_SHARE >= self.held() || self.segments.len() > IDLE_SEGMENTS);
+        worth.then(|| self.merge_from(0))
+    }
+
+    /// The merge of everything in no stored segment, so that it can be stored.
+    pub(crate) fn plan_storable_merge(&self) -> Option<MergeJob<H>> {
+        let stored = self.segments.iter().take_while(|segment| segment.stored().is_some()).count();
+        (self.delta.len() > 0).then(|| self.merge_from(stored))
+    }
+
+    fn merge_from(&self, from: usize) -> MergeJob<H> {
+        MergeJob {
+            segments: self.segments[from..].to_vec(),
             delta: self.delta.clone(),
             removed: self.removed.clone(),
             removed_banks: self.removed_banks.clone(),
-            full,
+            full: from == 0,
             merges: self.merges,
-        })
+        }
     }
 
     /// With a merge put in. What was added or removed since its plan stays added or removed.

@@ -5,6 +5,7 @@
 //! | `bank_meta`, `case_meta` | ASCII name | u64 (counters, cursors) |
 //! | `banks` | bank u32 | JSON row, version 1: `BankRecord` |
 //! | `contents` | bank u32 ‖ content u64 | content row, version 1 (see [`encode_content`]) |
+//! | `removed` | content u64 | removed row, version 1 (see [`encode_removed`]) |
 //! | `bank_requests`, `case_requests` | request id, 16 bytes | u8 version 1 ‖ answer bytes |
 //! | `hits` | position u64 | JSON row, version 1: `Hit` |
 //! | `queue_entries` | owned by `reporter` | owned by `reporter` |
@@ -18,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Keyspace, StoreError};
 use crate::hit::{Hit, Position};
-use crate::signal::{BankId, ContentId, Signal, SignalType};
+use crate::signal::{BankId, ContentId, Generation, Signal, SignalType};
 
 /// Newest on-disk format this program writes and reads; the data directory's `FORMAT` file holds it.
 pub const FORMAT: u32 = 1;
@@ -26,6 +27,8 @@ pub const FORMAT: u32 = 1;
 pub const GENERATION_KEY: &[u8] = b"generation";
 /// Key of the last bank id given out.
 pub const LAST_BANK_KEY: &[u8] = b"last_bank";
+/// Key of the list of stored segments in `bank_meta`: a JSON row owned by `bank::stored`.
+pub const SEGMENTS_KEY: &[u8] = b"segments";
 /// Key of the last content id given out.
 pub const LAST_CONTENT_KEY: &[u8] = b"last_content";
 
@@ -95,6 +98,52 @@ pub fn decode_content<'a>(row: &'a [u8], signals: &mut Vec<Signal>) -> Result<&'
         rest = after;
     }
     std::str::from_utf8(rest).map_err(|_| bad("the note is not UTF-8"))
+}
+
+/// A content that was removed: what must be subtracted from stored segments and counts older than that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedContent {
+    /// Which.
+    pub content: ContentId,
+    /// The bank it lay in.
+    pub bank: BankId,
+    /// The state that first shows it gone.
+    pub generation: Generation,
+    /// Of which types it had signals.
+    pub kinds: Vec<SignalType>,
+}
+
+/// Key of a removed content.
+pub fn removed_key(content: ContentId) -> [u8; 8] {
+    encode_u64(content.0)
+}
+
+/// Row of a removed content: version u8, bank u32, generation u64, then a u8 for each type it had a signal of.
+pub fn encode_removed(removed: &RemovedContent) -> Vec<u8> {
+    let mut row = vec![ROW_VERSION];
+    row.extend_from_slice(&removed.bank.0.to_be_bytes());
+    row.extend_from_slice(&removed.generation.0.to_be_bytes());
+    row.extend(removed.kinds.iter().map(|kind| *kind as u8));
+    row
+}
+
+/// Reads [`encode_removed`].
+pub fn decode_removed(key: &[u8], row: &[u8]) -> Result<RemovedContent, StoreError> {
+    let bad = |reason: &str| wrong(Keyspace::Removed, reason);
+    let content = ContentId(decode_u64(Keyspace::Removed, key)?);
+    let (&[version], row) = row.split_first_chunk().ok_or_else(|| bad("it is empty"))?;
+    if version != ROW_VERSION {
+        return Err(bad(&format!("version {version} is not {ROW_VERSION}")));
+    }
+    let (bank, row) = row.split_first_chunk().ok_or_else(|| bad("the bank is cut"))?;
+    let (generation, kinds) = row.split_first_chunk().ok_or_else(|| bad("the generation is cut"))?;
+    let kind = |number: &u8| SignalType::from_number(*number).ok_or_else(|| bad("a type is unknown"));
+    Ok(RemovedContent {
+        content,
+        bank: BankId(u32::from_be_bytes(*bank)),
+        generation: Generation(u64::from_be_bytes(*generation)),
+        kinds: kinds.iter().map(kind).collect::<Result<_, _>>()?,
+    })
 }
 
 /// Key of a hit.
@@ -167,6 +216,19 @@ mod tests {
         for cut in 0..row.len() - "from a partner".len() {
             assert!(decode_content(&row[..cut], &mut back).is_err(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_removed_row_reads_back() {
+        let removed = RemovedContent {
+            content: ContentId(5),
+            bank: BankId(6),
+            generation: Generation(7),
+            kinds: vec![SignalType::VideoMd5, SignalType::Pdq],
+        };
+        let row = encode_removed(&removed);
+        assert_eq!(decode_removed(&removed_key(ContentId(5)), &row).unwrap(), removed);
+        (0..13).for_each(|cut| assert!(decode_removed(&removed_key(ContentId(5)), &row[..cut]).is_err()));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod memory;
 mod requests;
 #[cfg(feature = "rocksdb")]
 mod rocks;
+pub mod segments;
 mod watermark;
 
 use std::ops::ControlFlow;
@@ -21,7 +22,7 @@ pub use data_dir::DataDir;
 pub use memory::MemoryStore;
 pub use requests::{RequestWindow, Seen, WindowLimits};
 #[cfg(feature = "rocksdb")]
-pub use rocks::{RocksStore, StoreOptions};
+pub use rocks::{RocksSegments, RocksStore, StoreOptions};
 pub use watermark::Watermark;
 
 /// A database: a folder of its own with its own write-ahead log.
@@ -34,6 +35,9 @@ pub enum Database {
 }
 
 impl Database {
+    /// Folder of the stored segments: a database of its own, since everything in it can be made again.
+    pub const SEGMENTS: &str = "segments";
+
     /// Folder name inside the data directory.
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,6 +61,8 @@ pub enum Keyspace {
     Banks,
     /// Banked contents with their signals, by bank and content id.
     Contents,
+    /// Contents that were removed while stored segments may hold their signals, by content id.
+    Removed,
     /// Answers of replayable bank changes, by request id.
     BankRequests,
     /// `case` database: format version, counters, cursors.
@@ -71,10 +77,11 @@ pub enum Keyspace {
 
 impl Keyspace {
     /// Every keyspace.
-    pub const ALL: [Keyspace; 8] = [
+    pub const ALL: [Keyspace; 9] = [
         Keyspace::BankMeta,
         Keyspace::Banks,
         Keyspace::Contents,
+        Keyspace::Removed,
         Keyspace::BankRequests,
         Keyspace::CaseMeta,
         Keyspace::Hits,
@@ -88,6 +95,7 @@ impl Keyspace {
             Keyspace::BankMeta => "bank_meta",
             Keyspace::Banks => "banks",
             Keyspace::Contents => "contents",
+            Keyspace::Removed => "removed",
             Keyspace::BankRequests => "bank_requests",
             Keyspace::CaseMeta => "case_meta",
             Keyspace::Hits => "hits",
@@ -99,9 +107,11 @@ impl Keyspace {
     /// The database it lies in. A batch never spans two.
     pub const fn database(self) -> Database {
         match self {
-            Keyspace::BankMeta | Keyspace::Banks | Keyspace::Contents | Keyspace::BankRequests => {
-                Database::Bank
-            }
+            Keyspace::BankMeta
+            | Keyspace::Banks
+            | Keyspace::Contents
+            | Keyspace::Removed
+            | Keyspace::BankRequests => Database::Bank,
             Keyspace::CaseMeta | Keyspace::Hits | Keyspace::CaseRequests | Keyspace::QueueEntries => {
                 Database::Case
             }
@@ -110,7 +120,7 @@ impl Keyspace {
 }
 
 /// What an acknowledgement is worth (docs: 'Durability words').
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Durability {
@@ -119,6 +129,7 @@ pub enum Durability {
     /// In the operating system's hands: survives kill -9.
     Wal = 2,
     /// On the disk: survives a power cut.
+    #[default]
     Sync = 3,
 }
 

@@ -1,9 +1,11 @@
-//! The durable backend. The only file that names RocksDB.
+//! The durable backend. Only here and in the folder beside it is RocksDB named.
 //!
 //! Opened so that damage is loud (specs: a power cut may tear the log's end, nothing else may go missing):
 //! WAL recovery mode `kTolerateCorruptedTailRecords`, paranoid checks, WALs tracked in the manifest, and a
 //! [`Watermark`] beside the database that a synced commit raises before it is acknowledged.
 //! `recycle_log_file_num` stays off: it does not go with that recovery mode.
+
+mod segments;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +16,8 @@ use rocksdb::{
 };
 
 use super::{Batch, Change, Database, Durability, Keyspace, Range, Store, StoreError, Visit, Watermark};
+
+pub use segments::RocksSegments;
 
 /// What an operator may tune of one database.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,364 @@
+//! Stored segments: what is kept of the tables so that a restart need not build them again.
+//!
+//! A *list* row names the stored segments and says what they cover: of each type, every signal of the contents
+//! below `covers` that was not removed by then. It also holds the banks' counts at that moment. From a list, what
+//! came after it is found without reading all contents: younger contents by their ids, removals in their own
+//! keyspace, removed banks because they are gone. So an old list is as right as a new one, only slower to start
+//! from; a segment that does not read as written makes the list worthless, and all is built from the contents.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::load::{Loaded, visit};
+use super::{BankState, Banks, Directory, LoadProgress, lock};
+use crate::segment::{Entry, Searchable, Segment};
+use crate::signal::{BankId, ContentId, Generation, Signal, SignalType};
+use crate::snapshot::Snapshot;
+use crate::store::keys::{
+    SEGMENTS_KEY, content_key, decode_content, decode_removed, json_row, read_content_key, read_json_row,
+    removed_key,
+};
+use crate::store::segments::{SegmentId, SegmentStore, read_part, write_parts};
+use crate::store::{Batch, Durability, Keyspace, Range, Store, StoreError};
+
+/// Layout of the arrays. Another one is not read but built anew.
+const LAYOUT: u32 = 1;
+/// A younger delta than this is searched as it is after a restart; more becomes a segment at once.
+const DELTA_MAX: usize = 512;
+
+const LIST_VERSION: u8 = 1;
+
+/// The stored list.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct List {
+    layout: u32,
+    generation: Generation,
+    last_content: ContentId,
+    banks: Vec<Counts>,
+    types: BTreeMap<SignalType, Covered>,
+    /// Segments below it may have been used.
+    next: SegmentId,
+}
+
+/// What a bank held.
+#[derive(Debug, Serialize, Deserialize)]
+struct Counts {
+    bank: BankId,
+    contents: u64,
+    signals: BTreeMap<SignalType, u64>,
+}
+
+/// What is stored of a type.
+#[derive(Debug, Serialize, Deserialize)]
+struct Covered {
+    /// Every signal of the contents up to this one lies in the segments.
+    covers: ContentId,
+    /// Oldest first.
+    segments: Vec<Row>,
+}
+
+/// A stored segment.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Row {
+    id: SegmentId,
+    signals: usize,
+    numbers: Vec<u64>,
+}
+
+impl Banks {
+    /// Stores one segment if one is worth it, or else brings the list up to date; says whether it did
+    /// anything. Takes long: call it from a thread of its own, as [`Banks::merge_step`].
+    pub fn store_step(&self) -> Result<bool, StoreError> {
+        let Some(storing) = &self.storing else { return Ok(false) };
+        let mut keeper = lock(&self.keeper);
+        let state = self.state_owned();
+        let last = state.last_content;
+        if store_next(&state.pdq, storing, &mut keeper.next, last)?
+            || store_next(&state.md5, storing, &mut keeper.next, last)?
+        {
+            return Ok(true);
+        }
+        self.write_list(&mut keeper, &*storing.store)
+    }
+
+    fn write_list(&self, keeper: &mut Keeper, segments: &dyn SegmentStore) -> Result<bool, StoreError> {
+        let state = self.state_owned();
+        let last = state.last_content;
+        let types = BTreeMap::from([
+            (SignalType::Pdq, covered(&state.pdq, last)),
+            (SignalType::VideoMd5, covered(&state.md5, last)),
+        ]);
+        let ids: Vec<SegmentId> =
+            types.values().flat_map(|covered| covered.segments.iter().map(|row| row.id)).collect();
+        if ids == keeper.listed {
+            return Ok(false);
+        }
+        let banks = state.directory.list().into_iter().map(|bank| Counts {
+            bank: bank.id,
+            contents: bank.contents,
+            signals: SignalType::ALL.into_iter().zip(bank.signals).collect(),
+        });
+        let list = List {
+            layout: LAYOUT,
+            generation: state.generation,
+            last_content: last,
+            banks: banks.collect(),
+            types,
+            next: keeper.next,
+        };
+        let mut batch = Batch::default();
+        batch.put(Keyspace::BankMeta, SEGMENTS_KEY, json_row(LIST_VERSION, &list));
+        // Removals that no segment has to be told of any more.
+        visit(&*self.store, Keyspace::Removed, Range::ALL, |key, row| {
+            let removed = decode_removed(key, row)?;
+            let known =
+                state.pdq.remembers_removal(removed.content) || state.md5.remembers_removal(removed.content);
+            if !known && removed.generation <= state.generation {
+                batch.delete(Keyspace::Removed, removed_key(removed.content));
+            }
+            Ok(())
+        })?;
+        self.store.commit(batch, Durability::Sync)?;
+        let kept: HashSet<SegmentId> = ids.iter().copied().collect();
+        for segment in segments.list()?.into_iter().filter(|segment| !kept.contains(segment)) {
+            segments.remove(segment)?;
+        }
+        keeper.listed = ids;
+        Ok(true)
+    }
+}
+
+/// Where segments are stored, and when.
+#[derive(Clone)]
+pub struct Storing {
+    /// Where.
+    pub store: Arc<dyn SegmentStore>,
+    /// Signals that make a segment worth storing: to read the contents of 32 768 again takes some 50 ms.
+    pub worth: usize,
+    /// Contents that came after an unstored signal: by then it is stored however small its segment, since a
+    /// restart reads all contents from the first unstored on.
+    pub lag: u64,
+}
+
+impl Storing {
+    /// In this store, at the usual times.
+    pub fn into(store: Arc<dyn SegmentStore>) -> Self {
+        Self { store, worth: 32_768, lag: 200_000 }
+    }
+
+    /// Whether a signal waits so long to be stored that it should be merged for it.
+    pub(super) fn lags<H: Searchable>(&self, snapshot: &Snapshot<H>, last: ContentId) -> bool {
+        snapshot.first_unstored().is_some_and(|first| first.0 + self.lag < last.0)
+    }
+}
+
+/// What the storing thread remembers.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    /// The next id to use.
+    next: SegmentId,
+    /// The segments the stored list names.
+    listed: Vec<SegmentId>,
+}
+
+/// Stores the oldest segment that is not, if it is worth it; says whether it did.
+fn store_next<H: Searchable>(
+    snapshot: &Snapshot<H>,
+    storing: &Storing,
+    next: &mut SegmentId,
+    last: ContentId,
+) -> Result<bool, StoreError> {
+    let Some(segment) = snapshot.segments().iter().find(|segment| segment.stored().is_none()) else {
+        return Ok(false);
+    };
+    if segment.len() < storing.worth && !storing.lags(snapshot, last) {
+        return Ok(false);
+    }
+    let id = *next;
+    next.0 += 1; // whether or not it is written whole
+    write_parts(&*storing.store, id, &segment.parts().1)?;
+    segment.set_stored(id);
+    Ok(true)
+}
+
+/// What the stored segments of a type cover.
+fn covered<H: Searchable>(snapshot: &Snapshot<H>, last: ContentId) -> Covered {
+    let stored = snapshot.segments().iter().map_while(|segment| {
+        Some(Row { id: segment.stored()?, signals: segment.len(), numbers: segment.parts().0 })
+    });
+    let covers = snapshot.first_unstored().map_or(last, |first| ContentId(first.0 - 1));
+    Covered { covers, segments: stored.collect() }
+}
+
+/// Loads what the list names and what came after it. `Ok(Err(reason))` where that cannot be done.
+pub(super) fn load(
+    store: &dyn Store,
+    segments: &dyn SegmentStore,
+    directory: &Directory,
+    progress: &LoadProgress,
+) -> Result<Result<(Loaded, Keeper), Option<String>>, StoreError> {
+    let Some(row) = store.get(Keyspace::BankMeta, SEGMENTS_KEY)? else { return Ok(Err(None)) };
+    let list: List = match read_json_row(Keyspace::BankMeta, LIST_VERSION, &row) {
+        Ok(list) => list,
+        Err(error) => return Ok(Err(Some(error.to_string()))),
+    };
+    if list.layout != LAYOUT {
+        return Ok(Err(Some(format!("they have layout {}, this program writes {LAYOUT}", list.layout))));
+    }
+    let mut loaded = Loaded { directory: directory.clone(), ..Loaded::default() };
+    for counts in &list.banks {
+        if let Some(bank) = loaded.directory.by_id.get_mut(&counts.bank) {
+            bank.contents = counts.contents;
+            counts.signals.iter().for_each(|(kind, count)| bank.signals[kind.place()] = *count);
+        }
+    }
+    let mut removed: BTreeMap<SignalType, Vec<ContentId>> = BTreeMap::new();
+    visit(store, Keyspace::Removed, Range::ALL, |key, row| {
+        let gone = decode_removed(key, row)?;
+        if gone.generation > list.generation
+            && gone.content <= list.last_content
+            && let Some(bank) = loaded.directory.by_id.get_mut(&gone.bank)
+        {
+            bank.contents -= 1;
+            gone.kinds.iter().for_each(|kind| bank.signals[kind.place()] -= 1);
+        }
+        for kind in gone.kinds {
+            if list.types.get(&kind).is_some_and(|covered| gone.content <= covered.covers) {
+                removed.entry(kind).or_default().push(gone.content);
+            }
+        }
+        Ok(())
+    })?;
+    let younger = read_younger(store, &list, &mut loaded.directory, progress)?;
+    let read = (
+        assemble(segments, &list, SignalType::Pdq, &loaded.directory, &removed, younger.0, progress),
+        assemble(segments, &list, SignalType::VideoMd5, &loaded.directory, &removed, younger.1, progress),
+    );
+    match read {
+        (Ok(pdq), Ok(md5)) => (loaded.pdq, loaded.md5) = (pdq, md5),
+        (Err(reason), _) | (_, Err(reason)) => return Ok(Err(Some(reason))),
+    }
+    let rows = list.types.values().flat_map(|covered| covered.segments.iter().map(|row| row.id));
+    let listed: Vec<SegmentId> = rows.collect();
+    // Written and not listed before the process ended.
+    for segment in segments.list()?.into_iter().filter(|segment| !listed.contains(segment)) {
+        segments.remove(segment)?;
+    }
+    Ok(Ok((loaded, Keeper { next: list.next, listed })))
+}
+
+/// After a list that could not be used: it goes, and what it named; ids go on behind whatever is there.
+pub(super) fn start_over(store: &dyn Store, segments: &dyn SegmentStore) -> Result<Keeper, StoreError> {
+    if store.get(Keyspace::BankMeta, SEGMENTS_KEY)?.is_some() {
+        let mut batch = Batch::default();
+        batch.delete(Keyspace::BankMeta, SEGMENTS_KEY);
+        store.commit(batch, Durability::Sync)?;
+    }
+    let mut next = SegmentId(1);
+    for segment in segments.list()? {
+        next = next.max(SegmentId(segment.0 + 1));
+        segments.remove(segment)?;
+    }
+    Ok(Keeper { next, listed: Vec::new() })
+}
+
+type Younger = (Vec<Entry<crate::signal::Hash256>>, Vec<Entry<crate::signal::Hash128>>);
+
+/// Reads the contents that are younger than what is stored, and counts those younger than the list.
+fn read_younger(
+    store: &dyn Store,
+    list: &List,
+    directory: &mut Directory,
+    progress: &LoadProgress,
+) -> Result<Younger, StoreError> {
+    let covers = |kind| list.types.get(&kind).map_or(ContentId(0), |covered| covered.covers);
+    let least = SignalType::ALL.into_iter().map(covers).min().unwrap_or_default();
+    let (mut younger, mut signals) = (Younger::default(), Vec::new());
+    let mut banks: Vec<BankId> = directory.by_id.keys().copied().collect();
+    banks.sort_unstable();
+    for bank in banks {
+        let (from, to) =
+            (content_key(bank, ContentId(least.0 + 1)), content_key(BankId(bank.0 + 1), ContentId(0)));
+        visit(store, Keyspace::Contents, Range::between(&from, &to), |key, row| {
+            let (bank, content) = read_content_key(key)?;
+            decode_content(row, &mut signals)?;
+            let Some(owner) = directory.by_id.get_mut(&bank) else { return Ok(()) };
+            if content > list.last_content {
+                owner.contents += 1;
+            }
+            for signal in &signals {
+                if content > list.last_content {
+                    owner.signals[signal.kind().place()] += 1;
+                }
+                if content > covers(signal.kind()) {
+                    match *signal {
+                        Signal::Pdq(hash) => younger.0.push(Entry { hash, content, bank }),
+                        Signal::VideoMd5(hash) => younger.1.push(Entry { hash, content, bank }),
+                    }
+                }
+            }
+            progress.contents.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })?;
+    }
+    younger.0.sort_unstable_by_key(|entry| entry.content);
+    younger.1.sort_unstable_by_key(|entry| entry.content);
+    Ok(younger)
+}
+
+/// A type's snapshot: stored segments, what came after them, and what was removed since.
+fn assemble<H: Searchable>(
+    store: &dyn SegmentStore,
+    list: &List,
+    kind: SignalType,
+    directory: &Directory,
+    removed: &BTreeMap<SignalType, Vec<ContentId>>,
+    younger: Vec<Entry<H>>,
+    progress: &LoadProgress,
+) -> Result<Snapshot<H>, String> {
+    let mut segments: Vec<Arc<Segment<H>>> = Vec::new();
+    for row in list.types.get(&kind).map_or(&[][..], |covered| &covered.segments) {
+        segments.push(Arc::new(read_segment(store, row)?));
+        progress.contents.fetch_add(row.signals as u64, Ordering::Relaxed);
+    }
+    let live: u64 = directory.list().iter().map(|bank| bank.signals[kind.place()]).sum();
+    let held: usize = segments.iter().map(|segment| segment.len()).sum::<usize>() + younger.len();
+    if (held as u64) < live {
+        return Err(format!("the banks hold {live} {kind} signals, the segments only {held}"));
+    }
+    let banks: HashSet<BankId> = segments.iter().flat_map(|segment| segment.banks()).collect();
+    let removed_banks = banks.into_iter().filter(|bank| directory.get(*bank).is_none()).collect();
+    let removed = removed.get(&kind).map_or(&[][..], Vec::as_slice);
+    let young = younger.len();
+    if young > DELTA_MAX {
+        segments.push(Arc::new(Segment::build(young, younger.into_iter())));
+        return Ok(Snapshot::from_segments(segments, live as usize, removed, removed_banks));
+    }
+    let without_young = (live as usize).saturating_sub(young);
+    Ok(Snapshot::from_segments(segments, without_young, removed, removed_banks).with_added(&younger))
+}
+
+fn read_segment<H: Searchable>(store: &dyn SegmentStore, row: &Row) -> Result<Segment<H>, String> {
+    let mut part = 0;
+    let mut read = |bytes: &mut [u8]| {
+        part += 1;
+        read_part(store, row.id, part - 1, bytes)
+    };
+    Segment::from_parts(row.id, row.signals, &row.numbers, &mut read)
+        .map_err(|error| error.to_string())?
+        .ok_or_else(|| format!("stored segment {}: its numbers are those of no segment", row.id.0))
+}
+
+impl BankState {
+    /// Signals of all types in segments that are stored.
+    pub fn stored_signals(&self) -> usize {
+        fn stored<H: Searchable>(snapshot: &Snapshot<H>) -> usize {
+            let stored = snapshot.segments().iter().filter(|segment| segment.stored().is_some());
+            stored.map(|segment| segment.len()).sum()
+        }
+        stored(&self.pdq) + stored(&self.md5)
+    }
+}
