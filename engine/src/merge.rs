@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use index::bank::Banks;
 
@@ -13,6 +13,10 @@ use crate::shutdown;
 
 /// Without a change for so long, small gains are worth a merge, too.
 const IDLE: Duration = Duration::from_secs(2);
+/// A segment is stored when no merge came for so long, since one that is merged away at once is not worth it,
+const CALM: Duration = Duration::from_secs(2);
+/// or when the first merge not stored yet is so old.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a full disk is left alone.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -66,7 +70,11 @@ fn store(banks: &Banks, disk: &Disk, merges: &Receiver<()>) {
     let mut wait = Duration::ZERO; // what was built at start may wait to be stored
     loop {
         match merges.recv_timeout(wait) {
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) => {
+                let first = Instant::now();
+                while first.elapsed() < PATIENCE && merges.recv_timeout(CALM).is_ok() {}
+            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         wait = RETRY;

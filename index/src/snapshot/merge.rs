@@ -23,10 +23,10 @@ const DELTA_MIN: usize = 512;
 const YOUNG: usize = 32_768;
 /// A segment joins a merge if it is at most so many times what is merged already,
 const TIER: usize = 16;
-/// or so many times while a bulk load brings a lot at once.
-const TIER_BULK: usize = 3;
+/// or so many times while a bulk load brings a lot at once: then more segments are better than more merging.
+const TIER_BULK: usize = 1;
 /// A delta that only a bulk load makes.
-const BULK: usize = 65_536;
+const BULK: usize = 32_768;
 /// Idle segments are merged when they are a part in so many of all, or more than [`IDLE_SEGMENTS`].
 const IDLE_SHARE: usize = 128;
 const IDLE_SEGMENTS: usize = 2;
