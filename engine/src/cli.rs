@@ -24,6 +24,8 @@ pub enum Verb {
     Bank(BankArgs),
     /// Ask a running server which banked contents match
     Lookup(Lookup),
+    /// How lookups in a running server go about it
+    Index(IndexArgs),
     /// Hash files: one JSON line each
     Hash(Hash),
     /// Show the whole way on this machine, step by step, with figures
@@ -125,6 +127,38 @@ pub struct Lookup {
     /// Signals in hex
     #[arg(required = true)]
     pub signals: Vec<String>,
+}
+
+/// `hashward index`
+#[derive(Debug, Args)]
+pub struct IndexArgs {
+    /// What to show.
+    #[command(subcommand)]
+    pub verb: IndexVerb,
+}
+
+/// What can be shown of the tables.
+#[derive(Debug, Subcommand)]
+pub enum IndexVerb {
+    /// Show the plan of a PDQ lookup, its predicted and its measured cost
+    Explain(Explain),
+}
+
+/// `hashward index explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Which server.
+    #[command(flatten)]
+    pub server: Server,
+    /// Bits that may differ [default: 31]
+    #[arg(long)]
+    pub threshold: Option<u16>,
+    /// Do not search for random hashes to measure the cost
+    #[arg(long)]
+    pub no_measure: bool,
+    /// The whole answer as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hashward hash`

@@ -4,4 +4,5 @@ pub mod bank;
 pub mod demo;
 pub mod hash;
 mod http;
+pub mod index;
 pub mod lookup;

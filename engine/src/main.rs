@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Verb::Serve(serve) => boot::serve(*serve),
         Verb::Bank(bank) => command::bank::run(bank),
         Verb::Lookup(lookup) => command::lookup::run(lookup),
+        Verb::Index(index) => command::index::run(index.verb),
         Verb::Hash(hash) => command::hash::run(hash),
         Verb::Demo(demo) => command::demo::run(demo),
     };

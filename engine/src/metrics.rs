@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use index::bank::BankState;
+use index::{SegmentPlan, SignalType};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -189,6 +190,26 @@ impl Scrape {
             let hashes =
                 vec![(kind("pdq"), state.pdq.len() as f64), (kind("video_md5"), state.md5.len() as f64)];
             add("hashward_index_hashes", "Signals that lookups are matched against", Kind::Gauge, hashes);
+            let plans = state.pdq.explain(SignalType::Pdq.threshold(), false);
+            let of = |plan: &SegmentPlan, at: usize| {
+                vec![("segment", at.to_string()), ("shape", plan.shape.to_string())]
+            };
+            let rows = |value: fn(&SegmentPlan) -> f64| {
+                plans.iter().enumerate().map(|(at, plan)| (of(plan, at), value(plan))).collect()
+            };
+            add(
+                "hashward_segment_hashes",
+                "PDQ signals in a segment, by how it is searched",
+                Kind::Gauge,
+                rows(|plan| plan.signals as f64),
+            );
+            add(
+                "hashward_segment_predicted_seconds",
+                "What a search of the segment is expected to take",
+                Kind::Gauge,
+                rows(|plan| f64::from(plan.predicted_ns) / 1e9),
+            );
+            add("hashward_index_bytes", "Memory of the tables", Kind::Gauge, one(state.bytes() as f64));
             add("hashward_banks", "Banks", Kind::Gauge, one(state.directory.list().len() as f64));
             add(
                 "hashward_generation",

@@ -23,4 +23,7 @@ pub use mih::cost::Costs;
 pub use signal::{
     BankId, ContentId, Distance, Generation, Hash128, Hash256, Signal, SignalError, SignalType,
 };
-pub use snapshot::{Entry, Found, Md5Snapshot, MergeJob, Merged, PdqSnapshot, Scratch, Snapshot, Stats};
+pub use snapshot::{
+    BulkScratch, Entry, Found, Md5Snapshot, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan, ShapeOption,
+    Snapshot, Stats,
+};

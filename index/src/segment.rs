@@ -183,6 +183,16 @@ impl<H: Searchable> Segment<H> {
         banks
     }
 
+    /// The hashes, by slot.
+    pub fn hashes(&self) -> &[H] {
+        &self.hashes
+    }
+
+    /// Whose signal lies in a slot.
+    pub fn owner(&self, slot: u32) -> Owner {
+        self.owners[slot as usize]
+    }
+
     /// The tables, for those who explain them.
     pub fn tables(&self) -> Option<&H::Tables> {
         self.tables.as_ref()

@@ -6,7 +6,9 @@
 //!
 //! Content ids and bank ids are never reused, so 'removed' needs no time attached.
 
+mod bulk;
 mod delta;
+mod explain;
 mod merge;
 mod removed;
 
@@ -15,6 +17,8 @@ use std::sync::Arc;
 
 pub use crate::mih::Scratch;
 pub use crate::segment::{Entry, Searchable};
+pub use bulk::BulkScratch;
+pub use explain::{SegmentPlan, ShapeOption};
 pub use merge::{MergeJob, Merged};
 
 use crate::segment::{Owner, Segment};

@@ -4,8 +4,8 @@
 use std::process::Command;
 
 use index::{
-    BankId, ContentId, Distance, Entry, Found, Hash128, Hash256, Kernel, Md5Snapshot, MergeJob, PdqSnapshot,
-    Scratch,
+    BankId, BulkScratch, ContentId, Distance, Entry, Found, Hash128, Hash256, Kernel, Md5Snapshot, MergeJob,
+    PdqSnapshot, Scratch,
 };
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
@@ -100,7 +100,7 @@ proptest! {
         seed: u64,
     ) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut banks = vec![BankId(1), BankId(2), BankId(3), BankId(4)];
+        let mut banks = Vec::from([1, 2, 3, 4].map(BankId));
         let mut entries: Vec<Entry<Hash256>> = (1..=loaded).map(|content| {
             let bank = banks[random.random_range(0..banks.len())];
             Entry { hash: draw(data, &mut random), content: ContentId(content), bank }
@@ -282,6 +282,37 @@ fn what_was_removed_stays_removed_when_a_merge_leaves_its_segment_alone() {
     let alive = |query: &Hash256| left.iter().find(|entry| entry.hash == *query).map(|entry| entry.content);
     assert_eq!(found, queries.iter().filter_map(alive).collect::<Vec<_>>());
     assert_eq!(snapshot.len(), left.len());
+}
+
+#[test]
+fn a_bulk_search_finds_what_single_searches_find() {
+    for data in [Data::Uniform, Data::Clustered, Data::LowEntropy] {
+        let mut random = ChaCha8Rng::seed_from_u64(21);
+        for count in [300u64, 20_000, 60_000] {
+            let entry = |content, random: &mut ChaCha8Rng| {
+                // Skewed data is a part of a bank, as in life: all of it would be answers without end.
+                let data = if content % 50 == 0 { data } else { Data::Uniform };
+                Entry { hash: draw(data, random), content: ContentId(content), bank: BankId(1) }
+            };
+            let loaded: Vec<_> = (1..=count).map(|content| entry(content, &mut random)).collect();
+            let added: Vec<_> = (count + 1..count + 300).map(|content| entry(content, &mut random)).collect();
+            let gone: Vec<ContentId> = loaded.iter().step_by(9).map(|entry| entry.content).collect();
+            let snapshot = PdqSnapshot::from_entries(loaded.clone()).with_added(&added).with_removed(&gone);
+            let queries: Vec<Hash256> = (0..20_000)
+                .map(|at| match at % 4 {
+                    0 => flip(&loaded[random.random_range(0..loaded.len())].hash, at % 40, &mut random),
+                    1 if at % 20 == 1 => draw(data, &mut random),
+                    _ => draw(Data::Uniform, &mut random),
+                })
+                .collect();
+            for threshold in [0, 15, 31, 40] {
+                let mut bulk = Vec::new();
+                let threshold_bits = Distance::new(threshold).unwrap();
+                snapshot.search_bulk(&queries, threshold_bits, &mut BulkScratch::default(), &mut bulk);
+                assert!(bulk == search(&snapshot, &queries, threshold), "{data:?} {count} at {threshold}");
+            }
+        }
+    }
 }
 
 #[test]

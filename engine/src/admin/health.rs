@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::IntoResponse;
+use index::{Costs, SignalType};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, Refusal};
+use super::cases::blocking;
+use super::{Admin, Refusal, lookup};
 
 /// `GET /healthz`: the process answers. Says nothing about banks.
 pub async fn alive() -> &'static str {
@@ -39,14 +43,56 @@ pub async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoRespons
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
 
-/// `GET /api/v1/index`: shape and size of the tables.
+/// `GET /api/v1/index`: shape and size of the tables, and how they are searched.
 pub async fn index(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refusal> {
     let state = admin.loaded()?.banks.state_owned();
     let (pdq, md5) = (state.pdq.stats(), state.md5.stats());
+    let plans = state.pdq.explain(SignalType::Pdq.threshold(), false);
     Ok(Json(json!({
         "generation": state.generation,
         "kernel": admin.metrics.kernel(),
-        "pdq": { "signals": state.pdq.len(), "tables": pdq },
+        "costs": Costs::current(),
+        "bytes": state.bytes(),
+        "memory_max_bytes": admin.config.memory_max_bytes,
+        "pdq": { "signals": state.pdq.len(), "tables": pdq, "plans": plans },
         "video_md5": { "signals": state.md5.len(), "tables": md5 },
     })))
+}
+
+/// What is to be explained.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explained {
+    threshold: Option<u16>,
+    #[serde(default)]
+    measure: bool,
+}
+
+/// `GET /api/v1/index/explain?threshold=31&measure=true`: how a PDQ lookup at this threshold is done, what it is
+/// expected to cost, and what it costs.
+pub async fn explain(
+    State(admin): State<Arc<Admin>>,
+    query: Result<Query<Explained>, QueryRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Query(query) = query?;
+    let state = admin.loaded()?.banks.state_owned();
+    let threshold = lookup::threshold(SignalType::Pdq, query.threshold)?;
+    blocking(move || {
+        let plans = state.pdq.explain(threshold, query.measure);
+        let unmerged = state.pdq.unmerged();
+        let delta = Costs::current().flat(unmerged);
+        let predicted = plans.iter().map(|plan| plan.predicted_ns).sum::<f32>() + delta;
+        let measured: Option<f32> = plans.iter().map(|plan| plan.measured_ns).sum();
+        Ok(Json(json!({
+            "generation": state.generation,
+            "threshold": threshold,
+            "signals": state.pdq.len(),
+            "unmerged": unmerged,
+            "predicted_ns": predicted,
+            "measured_ns": measured.filter(|_| query.measure),
+            "costs": Costs::current(),
+            "segments": plans,
+        })))
+    })
+    .await
 }

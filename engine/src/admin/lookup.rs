@@ -21,6 +21,9 @@ pub struct LookupBody {
     signals: Vec<String>,
     #[serde(default)]
     threshold: Option<u16>,
+    /// Matches listed per signal, nearest first; the server's limit where none is named.
+    #[serde(default)]
+    limit: Option<usize>,
 }
 
 /// One signal and what matched it.
@@ -28,6 +31,10 @@ pub struct LookupBody {
 pub struct LookupResult {
     signal: String,
     matches: Vec<MatchShown>,
+    /// How many there are, listed or not.
+    matches_total: usize,
+    /// Whether some are not listed.
+    truncated: bool,
 }
 
 /// One banked content within the threshold.
@@ -45,7 +52,7 @@ pub struct LookupAnswer {
     results: Vec<LookupResult>,
 }
 
-/// `POST /api/v1/lookup {"signal_type", "signals": [hex…], "threshold"?}`
+/// `POST /api/v1/lookup {"signal_type", "signals": [hex…], "threshold"?, "limit"?}`
 pub async fn lookup(
     State(admin): State<Arc<Admin>>,
     body: Result<Json<LookupBody>, JsonRejection>,
@@ -61,6 +68,7 @@ pub async fn lookup(
         )));
     }
     let threshold = threshold(kind, body.threshold)?;
+    let limit = body.limit.unwrap_or(usize::MAX).min(admin.config.limits.matches_max);
     let signals = body
         .signals
         .iter()
@@ -94,10 +102,21 @@ pub async fn lookup(
         }
         let mut results: Vec<LookupResult> = signals
             .iter()
-            .map(|signal| LookupResult { signal: signal.to_string(), matches: Vec::new() })
+            .map(|signal| LookupResult {
+                signal: signal.to_string(),
+                matches: Vec::new(),
+                matches_total: 0,
+                truncated: false,
+            })
             .collect();
         for hit in found {
-            results[hit.query as usize].matches.push(MatchShown {
+            let result = &mut results[hit.query as usize];
+            result.matches_total += 1;
+            if result.matches.len() >= limit {
+                result.truncated = true;
+                continue;
+            }
+            result.matches.push(MatchShown {
                 bank: state.directory.get(hit.bank).map_or_else(String::new, |bank| bank.name.to_string()),
                 content: hit.content.0,
                 distance: hit.distance.bits(),
@@ -108,7 +127,8 @@ pub async fn lookup(
     .await
 }
 
-fn threshold(kind: SignalType, asked: Option<u16>) -> Result<Distance, Refusal> {
+/// The threshold asked for, or the type's own.
+pub fn threshold(kind: SignalType, asked: Option<u16>) -> Result<Distance, Refusal> {
     let Some(bits) = asked else { return Ok(kind.threshold()) };
     Distance::new(bits)
         .filter(|distance| *distance <= kind.threshold_max())

@@ -70,6 +70,7 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .route("/api/v1/index", get(health::index))
+        .route("/api/v1/index/explain", get(health::explain))
         .route("/api/v1/banks", get(banks::list).post(banks::create))
         .route("/api/v1/banks/{name}", get(banks::show).delete(banks::remove))
         .route("/api/v1/banks/{name}/contents", post(banks::add))

@@ -1,6 +1,7 @@
 //! Portable distances: short enough to be obviously right, and the oracle of the other kernels.
 
-use super::{Line, Probes, Scanned, Spill, Spilled, Survivor, by_width, probe_with, spill_with};
+use super::scan::{by_width, probe_with, spill_with, sweep_with};
+use super::{Bucket, LANES, Line, Near, Probes, Scanned, Spill, Spilled, Survivor, Sweep};
 use crate::signal::{Distance, Hash256};
 
 pub(super) fn flat(query: &Hash256, block: &[Hash256], limit: u32, out: &mut Vec<(u32, Distance)>) {
@@ -17,6 +18,10 @@ pub(super) fn probe(lines: &[Line], width: usize, probes: &Probes<'_>, out: &mut
     by_width!(width, W => probe_with::<W, _, _>(lines, width, probes, out, spread, near));
 }
 
+pub(super) fn sweep(bucket: &Bucket<'_>, sweeps: &[Sweep], signatures: &[u16], out: &mut Vec<Near>) {
+    sweep_with(bucket, sweeps, signatures, out, (|wanted| wanted, |limit| limit), near, closest);
+}
+
 pub(super) fn spill(lines: &[Line], spill: &Spill, wanted: u16, met: Spilled, out: &mut Vec<Survivor>) {
     spill_with(lines, spill, met, out, |line| near(line, wanted, met.limit));
 }
@@ -26,4 +31,11 @@ fn near(line: &Line, wanted: u16, limit: u8) -> u32 {
     lanes.fold(0, |near, (lane, found)| {
         near | u32::from((found ^ wanted).count_ones() <= u32::from(limit)) << lane
     })
+}
+
+fn closest(queries: &[u16; LANES], twice: &[[u32; 4]], limit: u8) -> u32 {
+    let is_near = |query: &u16| {
+        twice.as_flattened().iter().any(|found| (*found as u16 ^ query).count_ones() <= u32::from(limit))
+    };
+    queries.iter().enumerate().fold(0, |near, (at, query)| near | u32::from(is_near(query)) << at)
 }

@@ -20,6 +20,7 @@
 //! is read only when the signature is near, the hash only then, its owner only when it matched.
 
 mod build;
+pub mod bulk;
 pub mod cost;
 mod plan;
 mod probe;
@@ -102,9 +103,14 @@ impl Cut {
     /// What a table keeps of a hash.
     #[inline(always)]
     fn signature(self, hash: &Hash256, table: usize) -> u16 {
-        let next = self.chunk(hash, self.ring(table, 1));
+        self.signature_of(self.chunk(hash, self.ring(table, 1)), self.chunk(hash, self.ring(table, 2)))
+    }
+
+    /// The signature of the two chunks that follow a table's own.
+    #[inline(always)]
+    const fn signature_of(self, next: u16, next_but_one: u16) -> u16 {
         match self {
-            Cut::Narrow => next | self.chunk(hash, self.ring(table, 2)) << 8,
+            Cut::Narrow => next | next_but_one << 8,
             Cut::Wide => next,
         }
     }
@@ -191,6 +197,11 @@ impl Tables {
             bytemuck::cast_slice_mut(&mut self.spills),
             bytemuck::cast_slice_mut(&mut self.spilled),
         ]
+    }
+
+    /// Buckets that outgrew their lines.
+    pub fn crowded(&self) -> usize {
+        self.spills.len()
     }
 
     /// How they are cut, and how wide a bucket is.

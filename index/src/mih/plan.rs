@@ -78,6 +78,23 @@ impl Plan {
         self.quotas[..self.cut.tables()].iter().map(|quota| *quota as i8 - 1)
     }
 
+    /// What a table's probes flip of the query's bucket, each with its limit.
+    pub fn flips(&self, table: usize) -> Vec<(u16, u8)> {
+        let mut origin = Vec::new();
+        self.buckets(&Hash256([0; 32]), &mut origin);
+        let mut at = 0;
+        let mut flips = Vec::new();
+        for group in &self.groups {
+            let buckets = &origin[at..at + usize::from(group.count)];
+            at += buckets.len();
+            if usize::from(group.table) == table {
+                let within = (self.cut.buckets() - 1) as u32;
+                flips.extend(buckets.iter().map(|bucket| ((bucket & within) as u16, group.limit)));
+            }
+        }
+        flips
+    }
+
     /// Bits a signature may differ in a bucket of `table` that differs by so many.
     fn limit(&self, table: usize, differs: u32) -> u32 {
         let followers = (0..=self.cut.followers()).map(|steps| self.quotas[self.cut.ring(table, steps)]);
