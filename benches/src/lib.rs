@@ -1,1 +1,10 @@
-//! Benchmarks live in `benches/benches/`.
+//! Our side of `make bench-peers`: banks and questions, the right answers, our own figures, the machine's
+//! limit. `benches/peers/` holds the peers' side and the driver; micro-benchmarks are in `benches/benches/`.
+
+pub mod contender;
+pub mod data;
+pub mod ours;
+pub mod pictures;
+pub mod process;
+pub mod roofline;
+pub mod truth;

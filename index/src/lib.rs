@@ -27,3 +27,10 @@ pub use snapshot::{
     BulkScratch, Entry, Found, Md5Snapshot, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan, ShapeOption,
     Snapshot, Stats,
 };
+
+/// Memory and prefetch as the tables use them, so that `make bench-peers` can measure the machine's limit.
+#[cfg(feature = "bench")]
+pub mod bench {
+    pub use crate::kernel::prefetch;
+    pub use crate::memory::Huge;
+}

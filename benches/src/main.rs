@@ -1,0 +1,72 @@
+//! `hashward-peers`: what `benches/peers/run.py` drives. Each measured thing is a process of its own.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use benches::contender::follow;
+use benches::data::{Dataset, make};
+use benches::ours::Ours;
+use benches::roofline::Roofline;
+use clap::Parser;
+use index::Kernel;
+
+/// Our side of `make bench-peers`.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+enum Verb {
+    /// Make a bank with its questions and their right answers, unless they are there
+    Make {
+        /// What the bank is like
+        #[arg(long)]
+        dataset: Dataset,
+        /// Hashes in it
+        #[arg(long)]
+        n: usize,
+        /// Folder to write
+        #[arg(long)]
+        dir: PathBuf,
+        /// Folder with data/pdq of real pictures
+        #[arg(long, env = "HASHWARD_SHARED")]
+        shared: Option<PathBuf>,
+    },
+    /// Build our index of a folder, then answer commands: go S, misses S, check, singles
+    Ours {
+        /// Folder that `make` wrote
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Map 256 MiB, then answer: go S
+    Roofline,
+    /// The kernels this CPU has, best first
+    Kernels,
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Make { dataset, n, dir, shared } => {
+            let meta = make(dataset, n, &dir, shared.as_deref())?;
+            println!("{}", serde_json::to_string(&meta)?);
+        }
+        Verb::Ours { dir } => {
+            let (mut ours, ready) = Ours::load(&dir)?;
+            follow(ready, &mut ours)?;
+        }
+        Verb::Roofline => {
+            let (mut roofline, ready) = Roofline::load()?;
+            follow(ready, &mut roofline)?;
+        }
+        Verb::Kernels => Kernel::available().for_each(|kernel| println!("{}", kernel.name())),
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match run(Verb::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hashward-peers: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Our index, measured through its public face only: build, throughput, single lookups, and every answer
+//! against the truth.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+use index::{BankId, ContentId, Distance, Entry, Found, Hash256, Kernel, PdqSnapshot, Scratch};
+use serde_json::{Value, json};
+
+use crate::contender::Contender;
+use crate::data::{Files, THRESHOLD};
+use crate::process::memory;
+
+/// Hashes asked in one call.
+const BATCH: usize = 64;
+/// The slowest single lookups, asked again: what the machine did to one of them is not ours.
+const SLOWEST: usize = 64;
+/// How often again.
+const AGAIN: usize = 5;
+
+/// Our index with its questions.
+pub struct Ours {
+    snapshot: PdqSnapshot,
+    queries: Vec<Hash256>,
+    misses: Vec<Hash256>,
+    checked: usize,
+    truth: Vec<[u32; 3]>,
+    threshold: Distance,
+    scratch: Scratch,
+    found: Vec<Found>,
+    at: usize,
+    at_miss: usize,
+}
+
+impl Ours {
+    /// Builds the index of this folder; beside it, what the build took.
+    pub fn load(folder: &Path) -> Result<(Self, Value)> {
+        let kernel = Kernel::choose()?;
+        let files = Files::at(folder);
+        let meta = files.meta()?;
+        let Some(threshold) = Distance::new(THRESHOLD as u16) else { bail!("{THRESHOLD} is no threshold") };
+        let before = memory("status", "VmRSS")?;
+        let hashes = files.hashes("hashes.bin")?;
+        ensure!(hashes.len() == meta.n, "{} has {} hashes, not {}", folder.display(), hashes.len(), meta.n);
+        let entries = hashes
+            .into_iter()
+            .zip(1..)
+            .map(|(hash, content)| Entry { hash, content: ContentId(content), bank: BankId(1) })
+            .collect();
+        let begun = Instant::now();
+        let snapshot = PdqSnapshot::from_entries(entries);
+        let build_s = begun.elapsed().as_secs_f64();
+        let ready = json!({
+            "kernel": kernel.name(),
+            "n": meta.n,
+            "build_s": build_s,
+            "bytes": snapshot.stats().bytes,
+            "rss_bytes": memory("status", "VmRSS")?.saturating_sub(before),
+            "rss_bytes_max": memory("status", "VmHWM")?.saturating_sub(before),
+            "huge_page_bytes": memory("smaps_rollup", "AnonHugePages")?,
+        });
+        let ours = Self {
+            snapshot,
+            queries: files.hashes("queries.bin")?,
+            misses: files.hashes("misses.bin")?,
+            checked: meta.checked,
+            truth: files.truth()?,
+            threshold,
+            scratch: Scratch::default(),
+            found: Vec::new(),
+            at: 0,
+            at_miss: 0,
+        };
+        Ok((ours, ready))
+    }
+
+    fn batches(&mut self, seconds: f64, misses: bool) -> Value {
+        let (pool, at) =
+            if misses { (&self.misses, &mut self.at_miss) } else { (&self.queries, &mut self.at) };
+        let (mut asked, mut answered) = (0, 0);
+        let begun = Instant::now();
+        loop {
+            let batch = &pool[*at..(*at + BATCH).min(pool.len())];
+            *at = if *at + BATCH >= pool.len() { 0 } else { *at + BATCH };
+            self.found.clear();
+            self.snapshot.search(batch, self.threshold, &mut self.scratch, &mut self.found);
+            asked += batch.len();
+            answered += self.found.len();
+            let took = begun.elapsed().as_secs_f64();
+            if took >= seconds {
+                return json!({ "queries": asked, "matches": answered, "seconds": took });
+            }
+        }
+    }
+
+    /// Compares every answer with the truth.
+    fn check(&mut self) -> Value {
+        let mut answers = Vec::with_capacity(self.truth.len());
+        for (batch, queries) in self.queries[..self.checked].chunks(BATCH).enumerate() {
+            self.found.clear();
+            self.snapshot.search(queries, self.threshold, &mut self.scratch, &mut self.found);
+            answers.extend(self.found.iter().map(|hit| {
+                let query = (batch * BATCH) as u32 + hit.query;
+                [query, (hit.content.0 - 1) as u32, u32::from(hit.distance.bits())]
+            }));
+        }
+        answers.sort_unstable();
+        let right = answers.iter().filter(|hit| self.truth.binary_search(hit).is_ok()).count();
+        let mut once = answers.clone();
+        once.dedup();
+        let recall = once.iter().filter(|hit| self.truth.binary_search(hit).is_ok()).count();
+        json!({
+            "checked": self.checked,
+            "matches": self.truth.len(),
+            "recall": if self.truth.is_empty() { 1.0 } else { recall as f64 / self.truth.len() as f64 },
+            // Not in the truth, at a wrong distance, or said twice.
+            "false_hits": answers.len() - right + (answers.len() - once.len()),
+        })
+    }
+
+    /// Every question alone; the slowest again, the best of several counting.
+    fn singles(&mut self) -> Value {
+        let mut took: Vec<(f64, usize)> = (0..self.queries.len()).map(|at| (self.single(at), at)).collect();
+        took.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+        let raw_ms = took[0].0;
+        let p50_ms = took[took.len() / 2].0;
+        let worst_ms = took[..SLOWEST.min(took.len())]
+            .iter()
+            .map(|(first, at)| (0..AGAIN).map(|_| self.single(*at)).fold(*first, f64::min))
+            .fold(0.0, f64::max);
+        json!({ "worst_ms": worst_ms, "worst_raw_ms": raw_ms, "p50_ms": p50_ms })
+    }
+
+    fn single(&mut self, at: usize) -> f64 {
+        self.found.clear();
+        let begun = Instant::now();
+        self.snapshot.search(&self.queries[at..=at], self.threshold, &mut self.scratch, &mut self.found);
+        begun.elapsed().as_secs_f64() * 1e3
+    }
+}
+
+impl Contender for Ours {
+    fn go(&mut self, seconds: f64) -> Result<Value> {
+        Ok(self.batches(seconds, false))
+    }
+
+    fn other(&mut self, command: &str, seconds: f64) -> Result<Value> {
+        match command {
+            "misses" => Ok(self.batches(seconds, true)),
+            "check" => Ok(self.check()),
+            "singles" => Ok(self.singles()),
+            other => bail!("{other:?} is no command: go, misses, check, singles"),
+        }
+    }
+}
