@@ -36,6 +36,15 @@ test: setup ## Everything CI runs
 bench: setup ## Micro-benchmarks of kernels and search
 	@cargo bench --locked -p benches
 
+.PHONY: bench-peers
+bench-peers: release ## Our index against FAISS and python-threatexchange, and over the wire; FULL=1: 10 M as well
+	@cargo build --release --locked -p benches
+	@python=$$(bash .ci/bench-venv); status=0; \
+	"$$python" benches/peers/run.py --bin target/release/hashward-peers --out target/bench \
+	  $(if $(FULL),--full) $(BENCH_ARGS) || status=$$?; \
+	"$$python" benches/peers/wire.py --bin target/release --out target/bench $(WIRE_ARGS) || status=$$?; \
+	exit $$status
+
 .PHONY: speed
 speed: release ## Lookups a second over loopback at 100 000 and 1 000 000 hashes, one shard
 	@bash .ci/speed

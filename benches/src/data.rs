@@ -100,7 +100,7 @@ impl Files {
 }
 
 /// Makes the files unless they are there.
-pub fn make(dataset: Dataset, n: usize, folder: &Path, shared: Option<&Path>) -> Result<Meta> {
+pub fn make(dataset: Dataset, n: usize, folder: &Path, shared: &Path) -> Result<Meta> {
     ensure!(n > 0 && u32::try_from(n).is_ok(), "{n} hashes: 1 to 4 294 967 295 can be asked for");
     let files = Files::at(folder);
     if let Ok(meta) = files.meta()
@@ -131,12 +131,7 @@ pub fn make(dataset: Dataset, n: usize, folder: &Path, shared: Option<&Path>) ->
 }
 
 /// The hashes, in random order, and how many real ones they are drawn from.
-fn bank(
-    dataset: Dataset,
-    n: usize,
-    shared: Option<&Path>,
-    random: &mut ChaCha8Rng,
-) -> Result<(Vec<Hash256>, usize)> {
+fn bank(dataset: Dataset, n: usize, shared: &Path, random: &mut ChaCha8Rng) -> Result<(Vec<Hash256>, usize)> {
     let mut bank = Vec::with_capacity(n);
     let mut real = Vec::new();
     match dataset {
@@ -156,7 +151,7 @@ fn bank(
             }
         }
         Dataset::Images => {
-            real = shared.map(pictures::real_hashes).transpose()?.unwrap_or_default();
+            real = pictures::real_hashes(shared)?;
             for _ in 0..if real.is_empty() { 0 } else { n / 10 } {
                 let bits = random.random_range(0..=12);
                 bank.push(flip(&real[random.random_range(0..real.len())], bits, random));

@@ -27,8 +27,8 @@ enum Verb {
         #[arg(long)]
         dir: PathBuf,
         /// Folder with data/pdq of real pictures
-        #[arg(long, env = "HASHWARD_SHARED")]
-        shared: Option<PathBuf>,
+        #[arg(long, env = "HASHWARD_SHARED", default_value = "../shared")]
+        shared: PathBuf,
     },
     /// Build our index of a folder, then answer commands: go S, misses S, check, singles
     Ours {
@@ -45,7 +45,7 @@ enum Verb {
 fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Make { dataset, n, dir, shared } => {
-            let meta = make(dataset, n, &dir, shared.as_deref())?;
+            let meta = make(dataset, n, &dir, &shared)?;
             println!("{}", serde_json::to_string(&meta)?);
         }
         Verb::Ours { dir } => {

@@ -20,7 +20,7 @@ const LINE: usize = 8;
 /// Lines of a run.
 const RUN: usize = 4;
 /// Runs fetched ahead; 0 leaves it to the processor.
-const DEPTHS: [usize; 8] = [0, 2, 4, 8, 12, 16, 24, 32];
+const DEPTHS: [usize; 10] = [0, 4, 8, 16, 24, 32, 48, 64, 96, 128];
 /// Runs between two looks at the clock.
 const STEP: u64 = 20_000;
 
