@@ -55,6 +55,28 @@ fn pdq(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The flat scan alone: a block that lies in the cache, and one that does not.
+fn flat(criterion: &mut Criterion) {
+    for kernel in Kernel::available() {
+        let mut group = criterion.benchmark_group(format!("flat/{}", kernel.name()));
+        for count in [1_000, 1_000_000u64] {
+            let mut random = ChaCha8Rng::seed_from_u64(count);
+            let block: Vec<Hash256> = (0..count).map(|_| hash(&mut random)).collect();
+            let query = hash(&mut random);
+            let mut out = Vec::new();
+            group.throughput(Throughput::Elements(count));
+            group.bench_function(format!("{count}"), |bencher| {
+                bencher.iter(|| {
+                    out.clear();
+                    kernel.flat(black_box(&query), &block, 31, &mut out);
+                    black_box(out.len())
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
 fn md5(criterion: &mut Criterion) {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut digest = || {
@@ -81,5 +103,5 @@ fn md5(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pdq, md5);
+criterion_group!(benches, pdq, flat, md5);
 criterion_main!(benches);

@@ -54,6 +54,8 @@ class Row:
     def __init__(self, args, dataset, n):
         self.args, self.dataset, self.n = args, dataset, n
         self.folder = self.make(dataset, n)
+        with open(os.path.join(self.folder, "meta.json")) as meta:
+            self.real_hashes = json.load(meta)["real"]
         self.contenders, self.notes, self.rates = [], {}, {}
 
     def make(self, dataset, n):
@@ -207,6 +209,7 @@ def entry(row, kernel, ready, checks):
         "single_lookup_p50_ms": checked["p50_ms"],
         "checked_queries": checked["checked"],
         "matches": checked["matches"],
+        "real_hashes": row.real_hashes,
         "rss_bytes_per_hash": built["rss_bytes"] / row.n,
         "rss_bytes_max_per_hash": built["rss_bytes_max"] / row.n,
         "huge_page_bytes": built["huge_page_bytes"],
