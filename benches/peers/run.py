@@ -2,7 +2,7 @@
 
 Every contender is a process that has built its index and sleeps. In each round all are asked in turn, so
 that what disturbs the machine disturbs all; figures are medians of the rounds, with lowest and highest.
-Writes peers.json, peers.svg and prints the table. Ends with 1 if an answer of ours was wrong.
+Writes peers.json, peers.svg and prints the table. Ends with 1 if an answer of ours was wrong or a row of ours is not there.
 """
 
 import argparse
@@ -120,6 +120,17 @@ class Row:
             rate = contender.qps(command, self.args.seconds)
             self.rates.setdefault((contender.name, command), []).append(rate)
 
+    def check(self, contender, ready, checks):
+        """Its answers against the truth: all of ours, of a peer's as many as two seconds allow."""
+        try:
+            check = contender.ask("check", 2.0)
+            if contender.name.startswith("ours"):
+                check |= contender.ask("singles")
+        except Failed as failed:
+            self.notes[contender.name] = f"stopped: {failed}"
+            return
+        ready[contender.name], checks[contender.name] = contender.ready, check
+
     def close(self):
         for contender in self.contenders:
             contender.close()
@@ -157,22 +168,19 @@ def measure(args, dataset, n, kernels):
         for contender in row.contenders:
             if contender.name in ("roofline", "uniform") or contender.name in row.notes:
                 continue
-            ready[contender.name] = contender.ready
-            checks[contender.name] = contender.ask("check", 2.0)
-            if contender.name.startswith("ours"):
-                checks[contender.name].update(contender.ask("singles"))
+            row.check(contender, ready, checks)
         ready["roofline"] = next(c.ready for c in row.contenders if c.name == "roofline")
         row.close()
         for kernel in kernels[len(together) :]:
             ours[kernel] = row.start_ours(kernel)
             if ours[kernel]:
                 row.rounds(commands)
-                name = ours[kernel].name
-                ready[name] = ours[kernel].ready
-                checks[name] = {**ours[kernel].ask("check", 0.0), **ours[kernel].ask("singles")}
+                row.check(ours[kernel], ready, checks)
             row.close()
     finally:
         row.close()
+    for who, note in row.notes.items():
+        say(f"  {who}: {note}")
     return [entry(row, kernel, ready, checks) for kernel in kernels if f"ours_{kernel}" in checks]
 
 
@@ -242,9 +250,11 @@ def main():
     kernels = subprocess.run([args.bin, "kernels"], check=True, capture_output=True, text=True).stdout.split()
     rows = [("uniform", n) for n in sizes]
     rows += [(dataset, args.skewed_n) for dataset in args.datasets.split(",") if dataset]
-    results = []
+    results, absent = [], []
     for dataset, n in rows:
-        results += measure(args, dataset, n, kernels)
+        measured = measure(args, dataset, n, kernels)
+        results += measured
+        absent += [(dataset, n, kernel) for kernel in kernels if kernel not in {r["kernel"] for r in measured}]
         # After every bank, so that a run cut short leaves what it has.
         with open(os.path.join(args.out, "peers.json"), "w") as out:
             json.dump(results, out, indent=1)
@@ -252,7 +262,9 @@ def main():
     wrong = [r for r in results if r["recall"] != 1.0 or r["false_hits"]]
     for r in wrong:
         say(f"WRONG ANSWERS: {r['dataset']} {r['n']} {r['kernel']}: recall {r['recall']}, false hits {r['false_hits']}")
-    sys.exit(1 if wrong else 0)
+    for dataset, n, kernel in absent:
+        say(f"NOT MEASURED: {dataset} {n} {kernel}; the notes above say why")
+    sys.exit(1 if wrong or absent else 0)
 
 
 if __name__ == "__main__":

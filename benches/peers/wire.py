@@ -93,11 +93,18 @@ class Server:
             time.sleep(3)
         raise Failed(f"merges were not through after {MERGED_S_MAX} s")
 
+    def cpu_s(self):
+        """Processor seconds the server has used."""
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def load(self, *flags):
-        """One run of the load generator; its JSON."""
+        """One run of the load generator; its JSON, and how busy either side was: who is near 100 % is the limit."""
         result = os.path.join(self.folder, "result.json")
         if os.path.exists(result):
             os.remove(result)
+        begun, server, children = time.perf_counter(), self.cpu_s(), os.times()
         run = subprocess.run(
             [
                 os.path.join(self.args.bin, "hashward-loadtest"), "run", "--addr", self.listen,
@@ -109,11 +116,15 @@ class Server:
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, {self.args.load_core}),
         )
+        took, after = time.perf_counter() - begun, os.times()
         if not os.path.exists(result):
             raise Failed(f"loadtest gave no result: {run.stderr.strip()[-400:]}")
         with open(result) as text:
             answer = json.load(text)
         answer["exit_status"], answer["said"] = run.returncode, run.stderr.strip()[-400:]
+        answer["server_busy"] = (self.cpu_s() - server) / took
+        loaded = after.children_user + after.children_system - children.children_user - children.children_system
+        answer["generator_busy"] = loaded / took
         return answer
 
     def close(self):
@@ -166,6 +177,8 @@ def batch_rows(args, reactor, inside):
             "closed_lookups_per_s": middle(rates),
             "in_process_lookups_per_s": middle(in_process),
             "share_of_in_process": capacity / statistics.median(in_process),
+            "server_busy": statistics.median(answer["server_busy"] for answer in closed),
+            "generator_busy": statistics.median(answer["generator_busy"] for answer in closed),
             "batch_service_us": service_us,
             "open": {},
             "loads": closed,
@@ -229,7 +242,8 @@ def lines(row):
     out = [
         f"{row['reactor']}: {figure(row['n'])} hashes, batches of {BATCH}, closed: {figure(rate['median'])} lookups/s "
         f"({figure(rate['lowest'])} to {figure(rate['highest'])}), {share:.0%} of in-process "
-        f"{figure(row['in_process_lookups_per_s']['median'])} (at least {SHARE_MIN:.0%}): {verdict(share >= SHARE_MIN)}"
+        f"{figure(row['in_process_lookups_per_s']['median'])} (at least {SHARE_MIN:.0%}): {verdict(share >= SHARE_MIN)}; "
+        f"busy: server {row['server_busy']:.0%}, generator {row['generator_busy']:.0%}"
     ]
     for kind, at in row["open"].items():
         times, limit = at["p99_service_times"], SERVICES_MAX[kind]

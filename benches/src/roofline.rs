@@ -21,6 +21,8 @@ const LINE: usize = 8;
 const RUN: usize = 4;
 /// Runs fetched ahead; 0 leaves it to the processor.
 const DEPTHS: [usize; 10] = [0, 4, 8, 16, 24, 32, 48, 64, 96, 128];
+/// Lines fetched ahead of a stream.
+const STREAM_AHEAD: usize = 128;
 /// Runs between two looks at the clock.
 const STEP: u64 = 20_000;
 
@@ -67,11 +69,14 @@ impl Roofline {
         }
     }
 
-    /// Gigabytes a second, read from first to last.
-    fn stream(&self) -> f64 {
+    /// Gigabytes a second, read from first to last; `ahead` lines are fetched early, 0 leaves it to the processor.
+    fn stream(&self, ahead: usize) -> f64 {
         let begun = Instant::now();
         let mut sums = [0u64; LINE];
-        for line in self.words.as_chunks::<LINE>().0 {
+        for (at, line) in self.words.as_chunks::<LINE>().0.iter().enumerate() {
+            if ahead > 0 {
+                prefetch(&self.words, (at + ahead) * LINE);
+            }
             for (sum, word) in sums.iter_mut().zip(line) {
                 *sum = sum.wrapping_add(*word);
             }
@@ -86,7 +91,7 @@ impl Contender for Roofline {
         let share = seconds / DEPTHS.len() as f64;
         let runs: Vec<Value> =
             DEPTHS.iter().map(|depth| json!({ "depth": depth, "ns": self.runs(*depth, share) })).collect();
-        Ok(json!({ "runs": runs, "stream_gb_s": self.stream() }))
+        Ok(json!({ "runs": runs, "stream_gb_s": self.stream(0).max(self.stream(STREAM_AHEAD)) }))
     }
 
     fn other(&mut self, command: &str, _seconds: f64) -> Result<Value> {
