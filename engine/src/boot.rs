@@ -19,6 +19,7 @@ use index::bank::{BankOptions, Banks, LoadProgress, Storing};
 use index::store::{DataDir, Database, RocksSegments, RocksStore, Store, StoreOptions, WindowLimits};
 use index::{Costs, Kernel};
 use reporter::{Router, RuleTable, Rules};
+use tokio::sync::Semaphore;
 
 use crate::admin::{Admin, Loaded};
 use crate::cli::Serve;
@@ -50,6 +51,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         progress: LoadProgress::default(),
         disk: Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes)),
         metrics: Arc::new(Metrics::new(config.cores, kernel.name())),
+        scans: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         accepting: AtomicBool::new(false),
         config,
     });

@@ -24,6 +24,8 @@ pub enum Verb {
     Bank(BankArgs),
     /// Ask a running server which banked contents match
     Lookup(Lookup),
+    /// Match a file of very many PDQ hashes, resumably
+    Scan(Scan),
     /// How lookups in a running server go about it
     Index(IndexArgs),
     /// Hash files: one JSON line each
@@ -127,6 +129,34 @@ pub struct Lookup {
     /// Signals in hex
     #[arg(required = true)]
     pub signals: Vec<String>,
+}
+
+/// `hashward scan`
+#[derive(Debug, Args)]
+pub struct Scan {
+    /// Which server.
+    #[command(flatten)]
+    pub server: Server,
+    /// One hex PDQ hash a line, CSV with header (signal,…), or NDJSON
+    pub file: PathBuf,
+    /// Where the hits go: NDJSON, a line for each hash that matched, in the file's order
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Bits that may differ [default: 31]
+    #[arg(long)]
+    pub threshold: Option<u16>,
+    /// Matches listed per hash, nearest first; all are counted
+    #[arg(long, default_value_t = 16)]
+    pub limit: usize,
+    /// Requests under way at once [default: CPUs]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Hashes of a request
+    #[arg(long, default_value_t = crate::command::scan::PART)]
+    pub part: usize,
+    /// No progress bar
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// `hashward index`

@@ -6,3 +6,4 @@ pub mod hash;
 mod http;
 pub mod index;
 pub mod lookup;
+pub mod scan;

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Verb::Bank(bank) => command::bank::run(bank),
         Verb::Lookup(lookup) => command::lookup::run(lookup),
         Verb::Index(index) => command::index::run(index.verb),
+        Verb::Scan(scan) => command::scan::run(scan),
         Verb::Hash(hash) => command::hash::run(hash),
         Verb::Demo(demo) => command::demo::run(demo),
     };

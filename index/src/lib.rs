@@ -24,8 +24,8 @@ pub use signal::{
     BankId, ContentId, Distance, Generation, Hash128, Hash256, Signal, SignalError, SignalType,
 };
 pub use snapshot::{
-    BulkScratch, Entry, Found, Md5Snapshot, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan, ShapeOption,
-    Snapshot, Stats,
+    BulkFound, BulkScratch, Entry, Found, Md5Snapshot, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan,
+    ShapeOption, Snapshot, Stats,
 };
 
 /// Memory and prefetch as the tables use them, so that `make bench-peers` can measure the machine's limit.

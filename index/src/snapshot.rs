@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use crate::mih::Scratch;
 pub use crate::segment::{Entry, Searchable};
-pub use bulk::BulkScratch;
+pub use bulk::{BulkFound, BulkScratch};
 pub use explain::{SegmentPlan, ShapeOption};
 pub use merge::{MergeJob, Merged};
 

@@ -4,8 +4,8 @@
 use std::process::Command;
 
 use index::{
-    BankId, BulkScratch, ContentId, Distance, Entry, Found, Hash128, Hash256, Kernel, Md5Snapshot, MergeJob,
-    PdqSnapshot, Scratch,
+    BankId, BulkFound, BulkScratch, ContentId, Distance, Entry, Found, Hash128, Hash256, Kernel, Md5Snapshot,
+    MergeJob, PdqSnapshot, Scratch,
 };
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
@@ -306,10 +306,17 @@ fn a_bulk_search_finds_what_single_searches_find() {
                 })
                 .collect();
             for threshold in [0, 15, 31, 40] {
-                let mut bulk = Vec::new();
-                let threshold_bits = Distance::new(threshold).unwrap();
-                snapshot.search_bulk(&queries, threshold_bits, &mut BulkScratch::default(), &mut bulk);
-                assert!(bulk == search(&snapshot, &queries, threshold), "{data:?} {count} at {threshold}");
+                let mut bulk = BulkFound::default();
+                let (bits, limit) = (Distance::new(threshold).unwrap(), 3);
+                snapshot.search_bulk(&queries, bits, limit, &mut BulkScratch::default(), &mut bulk);
+                let all = search(&snapshot, &queries, threshold);
+                let mut totals = vec![0; queries.len()];
+                let listed = all.into_iter().filter(|hit| {
+                    totals[hit.query as usize] += 1;
+                    totals[hit.query as usize] <= limit as u32
+                });
+                assert!(bulk.found == listed.collect::<Vec<_>>(), "{data:?} {count} at {threshold}");
+                assert!(bulk.totals == totals, "{data:?} {count} at {threshold}");
             }
         }
     }

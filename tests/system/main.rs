@@ -10,3 +10,4 @@ mod loadtest;
 mod matching;
 mod powercut;
 mod startup;
+mod tables;

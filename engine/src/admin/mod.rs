@@ -10,6 +10,7 @@ mod guard;
 mod health;
 mod import;
 mod lookup;
+mod scan;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use index::bank::{Banks, LoadProgress};
 use index::store::Store;
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::curator::Curator;
@@ -49,6 +51,8 @@ pub struct Admin {
     pub disk: Arc<Disk>,
     /// Everything counted.
     pub metrics: Arc<Metrics>,
+    /// As many scans at once as there are CPUs.
+    pub scans: Arc<Semaphore>,
     /// Set when the shards take traffic; cleared when the program drains.
     pub accepting: AtomicBool,
 }
@@ -77,6 +81,7 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/banks/{name}/contents/{content}", delete(banks::remove_content))
         .route("/api/v1/banks/{name}/import", post(import::import))
         .route("/api/v1/banks/{name}/export", get(import::export))
+        .route("/api/v1/scan", post(scan::scan))
         .route("/api/v1/lookup", post(lookup::lookup))
         .route("/api/v1/hits", get(cases::hits))
         .route("/api/v1/hits/{position}", get(cases::hit))

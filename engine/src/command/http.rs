@@ -71,12 +71,25 @@ impl Api {
         self.send(path, "application/octet-stream", SendBody::from_owned_reader(body))
     }
 
+    /// Sends bytes; the answer is the caller's to read.
+    pub fn post_bytes(&self, path: &str, body: Vec<u8>) -> Result<Response<Body>> {
+        self.request(
+            path,
+            "application/octet-stream",
+            SendBody::from_owned_reader(std::io::Cursor::new(body)),
+        )
+    }
+
     fn send(&self, path: &str, kind: &str, body: SendBody<'static>) -> Result<Value> {
+        read(self.request(path, kind, body)?)
+    }
+
+    fn request(&self, path: &str, kind: &str, body: SendBody<'static>) -> Result<Response<Body>> {
         let mut request = self.agent.post(self.url(path)).header("content-type", kind);
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        read(accept(request.send(body).with_context(|| self.unreachable())?)?)
+        accept(request.send(body).with_context(|| self.unreachable())?)
     }
 
     fn url(&self, path: &str) -> String {

@@ -48,7 +48,8 @@ struct Pair {
 impl Tables {
     /// Calls `found` with (query, slot, distance), in no order, for every hash within the threshold of a query,
     /// except for the queries that are marked in `sorted.crowded` afterwards: those are to be searched singly, and
-    /// what was found for them is to be forgotten.
+    /// what was found for them is to be forgotten. When `found` says no the sweep is given up, which is answered
+    /// by `false`; then all queries are to be searched singly.
     pub fn sweep(
         &self,
         hashes: &[Hash256],
@@ -56,8 +57,8 @@ impl Tables {
         threshold: Distance,
         plan: &Plan,
         sorted: &mut Sorted,
-        mut found: impl FnMut(u32, u32, Distance),
-    ) {
+        mut found: impl FnMut(u32, u32, Distance) -> bool,
+    ) -> bool {
         sorted.crowded.clear();
         sorted.crowded.resize(queries.len(), false);
         sorted.cut(plan.cut(), queries);
@@ -67,11 +68,12 @@ impl Tables {
                 continue;
             }
             sorted.sort(plan.cut(), queries.len(), table);
+            let mut goes_on = true;
             let mut verify = |pair: Pair| {
                 let (query, hash) = (&queries[pair.query as usize], &hashes[pair.slot as usize]);
                 let distance = query.distance(hash);
                 if distance <= threshold && plan.shows_first(table, query, hash) {
-                    found(pair.query, pair.slot, distance);
+                    goes_on &= found(pair.query, pair.slot, distance);
                 }
             };
             for bucket in 0..plan.cut().buckets() {
@@ -83,7 +85,11 @@ impl Tables {
             while !(sorted.near.is_empty() && sorted.asked.is_empty() && sorted.pairs.is_empty()) {
                 self.advance(hashes, queries, sorted, &mut verify);
             }
+            if !goes_on {
+                return false;
+            }
         }
+        true
     }
 
     /// Takes what is near a step on: what is new has its slots fetched, what has its slots its hashes, and what
