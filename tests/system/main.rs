@@ -9,5 +9,6 @@ mod disk;
 mod loadtest;
 mod matching;
 mod powercut;
+mod reactor;
 mod startup;
 mod tables;

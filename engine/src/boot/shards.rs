@@ -1,10 +1,12 @@
 //! Starting and draining the shards.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use async_channel::{Sender, bounded, unbounded};
 use index::bank::Banks;
 use reporter::RuleTable;
@@ -12,15 +14,30 @@ use reporter::RuleTable;
 use crate::admin::Admin;
 use crate::config::Reactor;
 use crate::ledger::Ledger;
-use crate::shard::glommio::{MEMLOCK_MIN, Start, spawn};
-use crate::shard::{Shard, ShardParts};
+use crate::shard::reactor::Start;
+use crate::shard::{Shard, ShardParts, epoll, glommio};
 
 /// The running shards.
 pub struct Shards {
     /// The address they share.
     pub listen: SocketAddr,
-    threads: Vec<glommio::ExecutorJoinHandle<()>>,
+    threads: Vec<Thread>,
     stop: Sender<()>,
+}
+
+/// A shard's thread.
+enum Thread {
+    Glommio(::glommio::ExecutorJoinHandle<()>),
+    Epoll(JoinHandle<io::Result<()>>),
+}
+
+impl Thread {
+    fn join(self) -> Result<()> {
+        match self {
+            Thread::Glommio(thread) => thread.join().map_err(|error| anyhow!("{error}")),
+            Thread::Epoll(thread) => Ok(thread.join().map_err(|_| anyhow!("it panicked"))??),
+        }
+    }
 }
 
 impl Shards {
@@ -38,8 +55,8 @@ impl Shards {
 /// Starts one shard per configured core, all on one port.
 pub fn start(admin: &Admin, banks: &Arc<Banks>, rules: &Arc<RuleTable>, ledger: Ledger) -> Result<Shards> {
     let config = &admin.config;
-    choose_reactor(config.reactor)?;
-    admin.metrics.set_reactor("glommio");
+    let reactor = choose_reactor(config.reactor)?;
+    admin.metrics.set_reactor(reactor);
     let cpus = place(config.cores);
     let (stop, stopped) = bounded(1);
     let mut listen = config.listen;
@@ -62,10 +79,12 @@ pub fn start(admin: &Admin, banks: &Arc<Banks>, rules: &Arc<RuleTable>, ledger: 
             reactor: admin.metrics.reactor(),
         };
         let start = Start { listen, cpu: cpus.get(number).copied(), bound, stop: stopped.clone(), inbox };
-        threads.push(
-            spawn(&format!("shard-{number}"), start, move || Shard::new(parts))
-                .with_context(|| format!("shard {number} cannot start"))?,
-        );
+        let (name, make) = (format!("shard-{number}"), move || Shard::new(parts));
+        let thread = match reactor {
+            GLOMMIO => glommio::spawn(&name, start, make).map(Thread::Glommio),
+            _ => epoll::spawn(&name, start, make).map(Thread::Epoll),
+        };
+        threads.push(thread.with_context(|| format!("shard {number} cannot start"))?);
         // The first shard may pick the port; the others join it there.
         listen = binding
             .recv()
@@ -77,18 +96,22 @@ pub fn start(admin: &Admin, banks: &Arc<Banks>, rules: &Arc<RuleTable>, ledger: 
     Ok(Shards { listen, threads, stop })
 }
 
-fn choose_reactor(wanted: Reactor) -> Result<()> {
+const GLOMMIO: &str = "glommio";
+const EPOLL: &str = "epoll";
+
+/// The reactor to use, by name: io_uring where it can be had.
+fn choose_reactor(wanted: Reactor) -> Result<&'static str> {
     if wanted == Reactor::Epoll {
-        bail!("--reactor epoll is not in this version: use auto or glommio");
+        return Ok(EPOLL);
     }
-    let memlock = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
-    if let Some(bytes) = memlock.filter(|bytes| *bytes < MEMLOCK_MIN) {
-        bail!(
-            "only {bytes} bytes may be locked in memory, io_uring needs {MEMLOCK_MIN}: \
-             set `ulimit -l 512`, LimitMEMLOCK=512K (systemd) or --ulimit memlock=524288 (containers)"
-        );
+    match glommio::refused() {
+        None => Ok(GLOMMIO),
+        Some(reason) if wanted == Reactor::Glommio => bail!("--reactor glommio: {reason}"),
+        Some(reason) => {
+            tracing::warn!(%reason, "the shards run on epoll");
+            Ok(EPOLL)
+        }
     }
-    Ok(())
 }
 
 /// The CPUs to pin shards to: the last of those this process may use, so that the first is left to the

@@ -1,42 +1,46 @@
-//! The io_uring reactor: one glommio executor per shard, pinned, with a listener of its own.
+//! The io_uring reactor: one glommio executor per shard, pinned.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use async_channel::Receiver;
-use futures_lite::FutureExt;
 use glommio::net::{TcpListener, TcpStream};
-use glommio::timer::sleep;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, spawn_local};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use super::drive::{Bells, drive};
-use super::{Refused, Shard};
-use crate::ledger::Settled;
+use super::Shard;
+use super::reactor::{Reactor, Start, run};
 
 /// Locked memory below which glommio's rings cannot be made (measured: 512 KiB works, 128 KiB does not).
-pub const MEMLOCK_MIN: u64 = 512 << 10;
+const MEMLOCK_MIN: u64 = 512 << 10;
 
-/// How often limits of time are looked at.
-const SWEEP: Duration = Duration::from_millis(250);
-/// How long a drain may take.
-const DRAIN: Duration = Duration::from_secs(5);
+/// io_uring by glommio.
+pub struct Glommio;
 
-/// What a shard's thread needs to start.
-pub struct Start {
-    /// The address all shards share.
-    pub listen: SocketAddr,
-    /// The CPU to stay on; `None` lets the kernel choose.
-    pub cpu: Option<usize>,
-    /// Told the bound address, or why not.
-    pub bound: SyncSender<io::Result<SocketAddr>>,
-    /// Closed when the shard shall drain.
-    pub stop: Receiver<()>,
-    /// Answers of the ledger.
-    pub inbox: Receiver<Settled>,
+impl Reactor for Glommio {
+    type Listener = TcpListener;
+    type Stream = TcpStream;
+
+    fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+        Ok(TcpListener::bind(address)?)
+    }
+
+    fn address(listener: &TcpListener) -> io::Result<SocketAddr> {
+        Ok(listener.local_addr()?)
+    }
+
+    async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+        let stream = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn sleep(time: Duration) {
+        glommio::timer::sleep(time).await;
+    }
+
+    fn spawn(task: impl Future<Output = ()> + 'static) {
+        glommio::spawn_local(task).detach();
+    }
 }
 
 /// Starts the shard on a thread of its own.
@@ -48,70 +52,24 @@ pub fn spawn(
     let placement = start.cpu.map_or(Placement::Unbound, Placement::Fixed);
     LocalExecutorBuilder::new(placement)
         .name(name)
-        .spawn(move || run(start, make()))
+        .spawn(move || run::<Glommio>(start, make()))
         .map_err(|error| io::Error::other(error.to_string()))
 }
 
-async fn run(start: Start, shard: Shard) {
-    let listener = match TcpListener::bind(start.listen) {
-        Ok(listener) => listener,
-        Err(error) => {
-            let _ = start.bound.send(Err(error.into()));
-            return;
-        }
-    };
-    let _ = start.bound.send(listener.local_addr().map_err(io::Error::from));
-    let shard = Rc::new(RefCell::new(shard));
-    let settling = spawn_local(settle(shard.clone(), start.inbox));
-    let sweeping = spawn_local(sweep(shard.clone()));
-    let stopped = async {
-        let _ = start.stop.recv().await;
-    };
-    accept(&shard, &listener).or(stopped).await;
-    drop(listener);
-    shard.borrow_mut().drain();
-    let until = Instant::now() + DRAIN;
-    while shard.borrow().connections() > 0 && Instant::now() < until {
-        sleep(Duration::from_millis(10)).await;
+/// Why io_uring cannot be had here, with what to do; `None` if it can.
+pub fn refused() -> Option<String> {
+    let memlock = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+    if let Some(bytes) = memlock.filter(|bytes| *bytes < MEMLOCK_MIN) {
+        return Some(format!(
+            "only {bytes} bytes may be locked in memory, io_uring needs {MEMLOCK_MIN}: set `ulimit -l 512`, \
+             LimitMEMLOCK=512K (systemd) or --ulimit memlock=524288 (containers)"
+        ));
     }
-    sweeping.cancel().await;
-    settling.cancel().await;
-}
-
-async fn accept(shard: &Rc<RefCell<Shard>>, listener: &TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok(stream) => welcome(shard, stream),
-            Err(error) => {
-                // Out of descriptors, most likely: those who are connected go on.
-                tracing::warn!(%error, "a connection could not be accepted");
-                sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
-fn welcome(shard: &Rc<RefCell<Shard>>, stream: TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY");
-    }
-    let (bells, waits) = Bells::new();
-    let opened = shard.borrow_mut().open(bells.clone(), Instant::now());
-    match opened {
-        Ok(id) => spawn_local(drive(shard.clone(), id, stream, bells, waits)).detach(),
-        Err(Refused) => return, // dropping the stream closes it; the client backs off and tries again
-    };
-}
-
-async fn settle(shard: Rc<RefCell<Shard>>, inbox: Receiver<Settled>) {
-    while let Ok(settled) = inbox.recv().await {
-        shard.borrow_mut().settle(settled);
-    }
-}
-
-async fn sweep(shard: Rc<RefCell<Shard>>) {
-    loop {
-        sleep(SWEEP).await;
-        shard.borrow_mut().sweep(Instant::now());
-    }
+    // Tried for real: a seccomp filter cannot be asked what it lets pass.
+    let tried = LocalExecutorBuilder::new(Placement::Unbound).name("io-uring-probe").spawn(|| async {});
+    let error = tried.and_then(ExecutorJoinHandle::join).err()?;
+    Some(format!(
+        "the kernel refuses io_uring ({error}): allow io_uring_setup, io_uring_enter and io_uring_register in \
+         the container's seccomp profile, and set the sysctl kernel.io_uring_disabled to 0"
+    ))
 }

@@ -1,12 +1,14 @@
 //! A shard: the connections of one core and the work on them. Knows no reactor and no clock.
 //!
-//! A reactor (`glommio`) feeds it bytes and takes bytes; `drive` is the part all reactors share. The work on
-//! a frame is in `serve`. Everything is bounded: frames, connections, Submits in flight, unread answers, and
+//! A reactor (`glommio`, or `epoll` where io_uring is refused) feeds it bytes and takes bytes; `reactor` and
+//! `drive` are the part both share. The work on a frame is in `serve`. Everything is bounded: frames, connections, Submits in flight, unread answers, and
 //! the time each may take.
 
 mod connection;
 mod drive;
+pub mod epoll;
 pub mod glommio;
+pub mod reactor;
 mod serve;
 
 use std::collections::HashMap;
