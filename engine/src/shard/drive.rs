@@ -13,6 +13,9 @@ use futures_lite::{FutureExt, future};
 
 use super::{ConnectionId, Shard, Step};
 
+/// Hashes a connection has looked up before its neighbours get their turn: some 50 µs of work.
+const TURN: usize = 64;
+
 /// Wakes the two halves of a connection. Each holds one permit: many rings are one.
 #[derive(Clone, Debug)]
 pub struct Bells {
@@ -87,16 +90,30 @@ async fn read<R>(
             Ok(count) => shard.borrow_mut().receive(id, &buffer[..count], Instant::now()),
             Err(_) => return, // the peer is gone; what it submitted is settled all the same
         }
+        let mut served = 0;
         loop {
             let step = shard.borrow_mut().step(id, Instant::now());
-            bells.output();
             match step {
-                // One frame at a time, so that neighbours on this shard get their turn.
-                Step::More => future::yield_now().await,
+                // A turn is one large frame or several small ones, answered together; then neighbours on this
+                // shard, and the writer, get theirs.
+                Step::More { hashes } => {
+                    served += hashes + 1;
+                    if served >= TURN {
+                        served = 0;
+                        bells.output();
+                        future::yield_now().await;
+                    }
+                }
                 Step::Wait => break,
-                Step::Close => future::pending().await, // the writer sends what is owed, then ends it
+                Step::Close => {
+                    bells.output();
+                    future::pending().await // the writer sends what is owed, then ends it
+                }
             }
         }
+        bells.output();
+        // More may have come meanwhile; the others come first.
+        future::yield_now().await;
         while shard.borrow().is_backed_up(id) {
             if drained.recv().await.is_err() {
                 return;

@@ -33,8 +33,11 @@ pub struct Refused;
 /// What is to be done with a connection after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A frame was served; there may be another.
-    More,
+    /// A frame with so many hashes was served; there may be another.
+    More {
+        /// How many.
+        hashes: usize,
+    },
     /// Nothing to do until more bytes come.
     Wait,
     /// No more is read; the connection ends once its answers are out.

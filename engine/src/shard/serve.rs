@@ -71,6 +71,8 @@ pub(super) struct Core {
     found: Vec<Found>,
     hits: Vec<HitRef>,
     matches: Vec<Match>,
+    /// Hashes of the frame being served.
+    looked_up: usize,
 }
 
 impl Core {
@@ -85,6 +87,7 @@ impl Core {
             found: Vec::new(),
             hits: Vec::new(),
             matches: Vec::new(),
+            looked_up: 0,
         }
     }
 
@@ -101,9 +104,10 @@ impl Core {
                 connection.note_frame(false, now);
                 // Taken out for the time of the work, so that the answer can be written beside it.
                 let input = std::mem::take(&mut connection.input);
+                self.looked_up = 0;
                 self.serve(id, connection, &input[start + PREFIX..start + end]);
                 connection.input = input;
-                if connection.parting { Step::Close } else { Step::More }
+                if connection.parting { Step::Close } else { Step::More { hashes: self.looked_up } }
             }
             Split::Incomplete => {
                 connection.compact();
@@ -197,6 +201,7 @@ impl Core {
     /// Fills `found`.
     fn search(&mut self, state: &BankState, query: &QueryView<'_>) {
         let started = Instant::now();
+        self.looked_up = query.len();
         self.found.clear();
         match query.signal_type {
             SignalType::Pdq => {
