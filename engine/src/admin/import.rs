@@ -32,6 +32,9 @@ const BAD_SHOWN: usize = 20;
 /// Unmerged signals an import lets pile up before it waits for the merge.
 const DELTA_MAX: usize = 65_536;
 
+/// Bytes of a refused body that are read all the same.
+const REFUSED_BYTES: usize = 1 << 20;
+
 /// How to read the list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,19 +70,15 @@ pub async fn import(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ImportAnswer>, Refusal> {
-    let Query(query) = query?;
-    let kind = SignalType::from_name(&query.signal_type).map_err(|error| Refusal::bad(error.to_string()))?;
-    let format = query.format.as_deref().map(str::parse::<Format>).transpose();
-    let format = format.map_err(|error| Refusal::bad(error.to_string()))?;
-    let id = request_id(&headers)?;
-    if admin.loaded()?.banks.state().directory.named(&bank).is_none() {
-        return Err(no_bank(&bank));
-    }
+    let job = match job(&admin, bank, query, &headers) {
+        Ok(job) => job,
+        Err(refusal) => return Err(after(body, refusal).await),
+    };
     let (sender, receiver) = bounded(16);
     let feeding = feed(body, sender);
     let reading = blocking(move || {
         let loaded = admin.loaded()?;
-        read(loaded, Job { bank, kind, format, strict: query.strict, id }, ChannelReader::new(receiver))
+        read(loaded, job, ChannelReader::new(receiver))
     });
     let ((), answer) = futures_lite::future::zip(feeding, reading).await;
     answer.map(Json)
@@ -91,6 +90,32 @@ struct Job {
     format: Option<Format>,
     strict: bool,
     id: Option<RequestId>,
+}
+
+fn job(
+    admin: &Admin,
+    bank: String,
+    query: Result<Query<ImportQuery>, QueryRejection>,
+    headers: &HeaderMap,
+) -> Result<Job, Refusal> {
+    let Query(query) = query?;
+    let kind = SignalType::from_name(&query.signal_type).map_err(|error| Refusal::bad(error.to_string()))?;
+    let format = query.format.as_deref().map(str::parse::<Format>).transpose();
+    let format = format.map_err(|error| Refusal::bad(error.to_string()))?;
+    let id = request_id(headers)?;
+    if admin.loaded()?.banks.state().directory.named(&bank).is_none() {
+        return Err(no_bank(&bank));
+    }
+    Ok(Job { bank, kind, format, strict: query.strict, id })
+}
+
+/// A refusal that waits until a body of ordinary size has come: refused while it still writes, a client would
+/// see a broken connection and not the reason.
+pub async fn after(body: Body, refusal: Refusal) -> Refusal {
+    let (sender, receiver) = bounded(1);
+    drop(receiver);
+    feed(body, sender).await;
+    refusal
 }
 
 fn read(loaded: &Loaded, job: Job, body: ChannelReader) -> Result<ImportAnswer, Refusal> {
@@ -147,12 +172,16 @@ fn write(
     Ok(())
 }
 
-/// Passes the body on, chunk by chunk, as fast as it is read.
+/// Passes the body on, chunk by chunk, as fast as it is read; what nobody reads any more is [`after`]'s.
 async fn feed(body: Body, sender: Sender<io::Result<Bytes>>) {
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
+    let mut unread = 0;
+    while unread < REFUSED_BYTES
+        && let Some(chunk) = chunks.next().await
+    {
+        let bytes = chunk.as_ref().map_or(0, Bytes::len);
         if sender.send(chunk.map_err(io::Error::other)).await.is_err() {
-            return; // the reader has given its answer
+            unread += bytes;
         }
     }
 }

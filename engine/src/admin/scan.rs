@@ -18,6 +18,7 @@ use index::{BulkFound, BulkScratch, Distance, Hash256, SignalType};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::import::after;
 use super::{Admin, Refusal, lookup};
 
 /// Hashes of a request.
@@ -41,10 +42,10 @@ pub async fn scan(
     query: Result<Query<ScanQuery>, QueryRejection>,
     body: Body,
 ) -> Result<impl IntoResponse, Refusal> {
-    let Query(query) = query?;
-    let threshold = lookup::threshold(SignalType::Pdq, query.threshold)?;
-    let limit = query.limit.unwrap_or(usize::MAX).clamp(1, admin.config.limits.matches_max);
-    let state = admin.loaded()?.banks.state_owned();
+    let (threshold, limit, state) = match how(&admin, query) {
+        Ok(how) => how,
+        Err(refusal) => return Err(after(body, refusal).await),
+    };
     let body = to_bytes(body, HASHES_MAX * size_of::<Hash256>()).await.map_err(|_| {
         Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -70,6 +71,16 @@ pub async fn scan(
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("no thread for the scan: {error}"))
     })?;
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(receiver)))
+}
+
+fn how(
+    admin: &Admin,
+    query: Result<Query<ScanQuery>, QueryRejection>,
+) -> Result<(Distance, usize, Arc<BankState>), Refusal> {
+    let Query(query) = query?;
+    let threshold = lookup::threshold(SignalType::Pdq, query.threshold)?;
+    let limit = query.limit.unwrap_or(usize::MAX).clamp(1, admin.config.limits.matches_max);
+    Ok((threshold, limit, admin.loaded()?.banks.state_owned()))
 }
 
 fn answer(
