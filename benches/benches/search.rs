@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use index::{
-    BankId, ContentId, Distance, Entry, Hash128, Hash256, Kernel, Md5Snapshot, PdqSnapshot, Scratch,
+    BankId, ContentId, Digest, Distance, Entry, ExactSnapshot, Hash256, Kernel, PdqSnapshot, Scratch,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -82,13 +82,13 @@ fn md5(criterion: &mut Criterion) {
     let mut digest = || {
         let mut bytes = [0; 16];
         random.fill_bytes(&mut bytes);
-        Hash128(bytes)
+        Digest::new(&bytes).expect("a digest")
     };
     let entries: Vec<_> = (1..=1_000_000u64)
         .map(|content| Entry { hash: digest(), content: ContentId(content), bank: BankId(1) })
         .collect();
-    let pool: Vec<Vec<Hash128>> = (0..256).map(|_| (0..BATCH).map(|_| digest()).collect()).collect();
-    let snapshot = Md5Snapshot::from_entries(entries);
+    let pool: Vec<Vec<Digest>> = (0..256).map(|_| (0..BATCH).map(|_| digest()).collect()).collect();
+    let snapshot = ExactSnapshot::from_entries(entries);
     let (mut scratch, mut found, mut at) = (Scratch::default(), Vec::new(), 0);
     let mut group = criterion.benchmark_group("md5");
     group.throughput(Throughput::Elements(BATCH as u64));

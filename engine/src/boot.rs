@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use index::bank::{BankOptions, Banks, LoadProgress, Storing};
 use index::store::{DataDir, Database, RocksSegments, RocksStore, Store, StoreOptions, WindowLimits};
-use index::{Costs, Kernel};
+use index::{Costs, Kernel, SignalType};
 use reporter::{Router, RuleTable, Rules};
 use tokio::sync::Semaphore;
 
@@ -179,8 +179,8 @@ fn announce(
         reactor = admin.metrics.reactor(),
         kernel = admin.metrics.kernel(),
         banks = state.directory.list().len(),
-        pdq = state.pdq.len(),
-        video_md5 = state.md5.len(),
+        pdq = state.tables.pdq.len(),
+        digests = SignalType::EXACT.into_iter().map(|kind| state.tables.len(kind)).sum::<usize>(),
         seconds = started.elapsed().as_secs_f32(),
         "ready"
     );

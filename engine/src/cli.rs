@@ -151,8 +151,8 @@ pub struct Scan {
     /// Requests under way at once [default: CPUs]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Hashes of a request
-    #[arg(long, default_value_t = crate::command::scan::PART)]
+    /// Hashes of a request: what one sweep of the tables serves. More are faster and take 140 bytes each
+    #[arg(long, default_value_t = 1 << 20)]
     pub part: usize,
     /// No progress bar
     #[arg(long)]

@@ -186,11 +186,16 @@ impl Scrape {
             one(f64::from(u8::from(disk_full))),
         );
         if let Some(state) = banks {
-            let kind = |name: &str| vec![("signal_type", name.to_string())];
+            let hashes = SignalType::ALL.into_iter();
             let hashes =
-                vec![(kind("pdq"), state.pdq.len() as f64), (kind("video_md5"), state.md5.len() as f64)];
-            add("hashward_index_hashes", "Signals that lookups are matched against", Kind::Gauge, hashes);
-            let plans = state.pdq.explain(SignalType::Pdq.threshold(), false);
+                hashes.map(|kind| (vec![("signal_type", kind.to_string())], state.tables.len(kind) as f64));
+            add(
+                "hashward_index_hashes",
+                "Signals that lookups are matched against",
+                Kind::Gauge,
+                hashes.collect(),
+            );
+            let plans = state.tables.pdq.explain(SignalType::Pdq.threshold(), false);
             let of = |plan: &SegmentPlan, at: usize| {
                 vec![("segment", at.to_string()), ("shape", plan.shape.to_string())]
             };

@@ -7,6 +7,7 @@
 mod change;
 mod load;
 mod stored;
+mod tables;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +18,11 @@ use serde::{Deserialize, Serialize};
 pub use change::{BankAnswer, BankChange, BankError, BankRequest, NewContent};
 pub use load::{LoadProgress, LoadReport};
 pub use stored::Storing;
+pub use tables::{Entries, Tables};
 
 use crate::segment::Searchable;
 use crate::signal::{BankId, ContentId, Generation, SignalType};
-use crate::snapshot::{Md5Snapshot, MergeJob, PdqSnapshot, Snapshot};
+use crate::snapshot::{MergeJob, Snapshot};
 use crate::store::{Durability, RequestWindow, Store, WindowLimits};
 
 /// Longest bank name, as in HMA.
@@ -96,16 +98,14 @@ pub struct BankState {
     pub last_content: ContentId,
     /// The living banks.
     pub directory: Arc<Directory>,
-    /// PDQ signals.
-    pub pdq: PdqSnapshot,
-    /// MD5 signals of videos.
-    pub md5: Md5Snapshot,
+    /// The signals.
+    pub tables: Tables,
 }
 
 impl BankState {
     /// Bytes the tables hold.
     pub fn bytes(&self) -> usize {
-        self.pdq.bytes() + self.md5.bytes()
+        self.tables.bytes()
     }
 }
 
@@ -176,17 +176,22 @@ impl Banks {
     pub fn merge_step(&self, idle: bool) -> bool {
         let _one_at_a_time = lock(&self.merging);
         let state = self.state_owned();
-        if let Some(job) = self.plan(&state.pdq, idle) {
+        if let Some(job) = self.plan(&state.tables.pdq, idle) {
             drop(state);
             let merged = job.run();
-            self.publish(|state| state.pdq = state.pdq.with_merged(merged));
+            self.publish(|state| state.tables.pdq = state.tables.pdq.with_merged(merged));
             return true;
         }
-        if let Some(job) = self.plan(&state.md5, idle) {
-            drop(state);
-            let merged = job.run();
-            self.publish(|state| state.md5 = state.md5.with_merged(merged));
-            return true;
+        for place in 0..SignalType::EXACT.len() {
+            if let Some(job) = self.plan(&state.tables.exact[place], idle) {
+                drop(state);
+                let merged = job.run();
+                self.publish(|state| {
+                    let exact = &mut state.tables.exact[place];
+                    *exact = exact.with_merged(merged);
+                });
+                return true;
+            }
         }
         false
     }

@@ -20,11 +20,9 @@ pub mod store;
 pub use hit::{Hit, HitMatch, Position, RequestId, UploadContext};
 pub use kernel::{Kernel, KernelError};
 pub use mih::cost::Costs;
-pub use signal::{
-    BankId, ContentId, Distance, Generation, Hash128, Hash256, Signal, SignalError, SignalType,
-};
+pub use signal::{BankId, ContentId, Digest, Distance, Generation, Hash256, Signal, SignalError, SignalType};
 pub use snapshot::{
-    BulkFound, BulkScratch, Entry, Found, Md5Snapshot, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan,
+    BulkFound, BulkScratch, Entry, ExactSnapshot, Found, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan,
     ShapeOption, Snapshot, Stats,
 };
 

@@ -18,17 +18,30 @@ pub enum SignalType {
     Pdq = 1,
     /// MD5 of a video file: 128 bits, exact.
     VideoMd5 = 2,
+    /// MD5 of any file: 128 bits, exact.
+    Md5 = 3,
+    /// SHA-1 of any file: 160 bits, exact.
+    Sha1 = 4,
+    /// SHA-256 of any file: 256 bits, exact.
+    Sha256 = 5,
 }
 
 impl SignalType {
     /// Every signal type, in the order of their numbers.
-    pub const ALL: [SignalType; 2] = [SignalType::Pdq, SignalType::VideoMd5];
+    pub const ALL: [SignalType; 5] =
+        [SignalType::Pdq, SignalType::VideoMd5, SignalType::Md5, SignalType::Sha1, SignalType::Sha256];
+    /// Those that are compared whole.
+    pub const EXACT: [SignalType; 4] =
+        [SignalType::VideoMd5, SignalType::Md5, SignalType::Sha1, SignalType::Sha256];
 
     /// The name operators and APIs use.
     pub const fn name(self) -> &'static str {
         match self {
             SignalType::Pdq => "pdq",
             SignalType::VideoMd5 => "video_md5",
+            SignalType::Md5 => "md5",
+            SignalType::Sha1 => "sha1",
+            SignalType::Sha256 => "sha256",
         }
     }
 
@@ -53,8 +66,9 @@ impl SignalType {
     /// Length of the binary form in bytes.
     pub const fn bytes(self) -> usize {
         match self {
-            SignalType::Pdq => 32,
-            SignalType::VideoMd5 => 16,
+            SignalType::Pdq | SignalType::Sha256 => 32,
+            SignalType::VideoMd5 | SignalType::Md5 => 16,
+            SignalType::Sha1 => 20,
         }
     }
 
@@ -63,7 +77,7 @@ impl SignalType {
     pub const fn threshold(self) -> Distance {
         match self {
             SignalType::Pdq => Distance(31),
-            SignalType::VideoMd5 => Distance(0),
+            _ => Distance(0),
         }
     }
 
@@ -71,7 +85,7 @@ impl SignalType {
     pub const fn threshold_max(self) -> Distance {
         match self {
             SignalType::Pdq => Distance::MAX,
-            SignalType::VideoMd5 => Distance(0),
+            _ => Distance(0),
         }
     }
 }
@@ -86,7 +100,7 @@ impl fmt::Display for SignalType {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignalError {
     /// No such signal type.
-    #[error("unknown signal type '{name}': known are pdq, video_md5")]
+    #[error("unknown signal type '{name}': known are pdq, video_md5, md5, sha1, sha256")]
     UnknownType {
         /// What was asked for, cut to a printable length.
         name: String,
@@ -157,12 +171,26 @@ impl fmt::Debug for Hash256 {
     }
 }
 
-/// 128 bits in the order their text has them.
+/// A digest in the order its text has it; one of less than 32 bytes ends in zeroes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-#[repr(C, align(16))]
-pub struct Hash128(pub [u8; 16]);
+#[repr(C, align(32))]
+pub struct Digest([u8; 32]);
 
-impl fmt::Debug for Hash128 {
+impl Digest {
+    /// The digest of these bytes, at most 32.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let mut digest = [0; 32];
+        digest.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Self(digest))
+    }
+
+    /// All 32 bytes, zeroes included.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Digest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_hex(&self.0, out)
     }
@@ -173,29 +201,28 @@ impl fmt::Debug for Hash128 {
 pub enum Signal {
     /// A PDQ hash.
     Pdq(Hash256),
-    /// The MD5 of a video file.
-    VideoMd5(Hash128),
+    /// A digest of this type, which is one of [`SignalType::EXACT`].
+    Exact(SignalType, Digest),
 }
 
 impl Signal {
     /// Reads the text form as HMA does: PDQ takes 64 lower-case hex digits and nothing around them;
-    /// MD5 is trimmed and lower-cased first.
+    /// digests are trimmed and lower-cased first.
     pub fn parse(kind: SignalType, text: &str) -> Result<Self, SignalError> {
-        match kind {
-            SignalType::Pdq => {
-                read_hex::<32>(kind, text, "lower-case hex digits").map(|b| Self::Pdq(Hash256(b)))
-            }
-            SignalType::VideoMd5 => read_hex::<16>(kind, &text.trim().to_ascii_lowercase(), "hex digits")
-                .map(|b| Self::VideoMd5(Hash128(b))),
-        }
+        let bytes = match kind {
+            SignalType::Pdq => read_hex(kind, text, "lower-case hex digits")?,
+            _ => read_hex(kind, &text.trim().to_ascii_lowercase(), "hex digits")?,
+        };
+        Self::from_bytes(kind, &bytes[..kind.bytes()])
     }
 
     /// Reads the binary form.
     pub fn from_bytes(kind: SignalType, bytes: &[u8]) -> Result<Self, SignalError> {
         let wrong = || SignalError::Bytes { kind, expected: kind.bytes(), found: bytes.len() };
-        match kind {
-            SignalType::Pdq => bytes.try_into().map(|b| Self::Pdq(Hash256(b))).map_err(|_| wrong()),
-            SignalType::VideoMd5 => bytes.try_into().map(|b| Self::VideoMd5(Hash128(b))).map_err(|_| wrong()),
+        match (kind, Digest::new(bytes).filter(|_| bytes.len() == kind.bytes())) {
+            (_, None) => Err(wrong()),
+            (SignalType::Pdq, Some(Digest(bytes))) => Ok(Self::Pdq(Hash256(bytes))),
+            (kind, Some(digest)) => Ok(Self::Exact(kind, digest)),
         }
     }
 
@@ -203,7 +230,7 @@ impl Signal {
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Signal::Pdq(hash) => &hash.0,
-            Signal::VideoMd5(hash) => &hash.0,
+            Signal::Exact(kind, digest) => &digest.0[..kind.bytes()],
         }
     }
 
@@ -211,7 +238,7 @@ impl Signal {
     pub const fn kind(&self) -> SignalType {
         match self {
             Signal::Pdq(_) => SignalType::Pdq,
-            Signal::VideoMd5(_) => SignalType::VideoMd5,
+            Signal::Exact(kind, _) => *kind,
         }
     }
 }
@@ -226,11 +253,8 @@ fn write_hex(bytes: &[u8], out: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
 }
 
-fn read_hex<const N: usize>(
-    kind: SignalType,
-    text: &str,
-    digits: &'static str,
-) -> Result<[u8; N], SignalError> {
+/// Reads as many bytes as the type has; those behind them are zero.
+fn read_hex(kind: SignalType, text: &str, digits: &'static str) -> Result<[u8; 32], SignalError> {
     let nibble = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
@@ -242,10 +266,10 @@ fn read_hex<const N: usize>(
     {
         return Err(SignalError::Digit { kind, digits, at: at + 1, found });
     }
-    if text.len() != 2 * N {
-        return Err(SignalError::Length { kind, expected: 2 * N, found: text.len() });
+    if text.len() != 2 * kind.bytes() {
+        return Err(SignalError::Length { kind, expected: 2 * kind.bytes(), found: text.len() });
     }
-    let mut bytes = [0; N];
+    let mut bytes = [0; 32];
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
         // Both were checked above; 0 stands for a digit that cannot occur.
         *byte = nibble(pair[0]).unwrap_or(0) << 4 | nibble(pair[1]).unwrap_or(0);
@@ -344,6 +368,17 @@ mod tests {
         assert!(
             Signal::parse(SignalType::VideoMd5, "zz").unwrap_err().to_string().contains("character 1 is 'z'")
         );
+    }
+
+    #[test]
+    fn each_digest_has_its_length() {
+        for kind in SignalType::EXACT {
+            let text = "5a".repeat(kind.bytes());
+            let signal = Signal::parse(kind, &text).unwrap();
+            assert_eq!((signal.to_string(), signal.kind()), (text.clone(), kind));
+            assert_eq!(Signal::from_bytes(kind, signal.as_bytes()), Ok(signal));
+            assert!(Signal::parse(kind, &text[2..]).is_err() && Signal::from_bytes(kind, &[0; 33]).is_err());
+        }
     }
 
     #[test]

@@ -22,14 +22,14 @@ pub use explain::{SegmentPlan, ShapeOption};
 pub use merge::{MergeJob, Merged};
 
 use crate::segment::{Owner, Segment};
-use crate::signal::{BankId, ContentId, Distance, Hash128, Hash256};
+use crate::signal::{BankId, ContentId, Digest, Distance, Hash256};
 use delta::Delta;
 use removed::Removed;
 
 /// PDQ signals.
 pub type PdqSnapshot = Snapshot<Hash256>;
-/// MD5 signals of videos.
-pub type Md5Snapshot = Snapshot<Hash128>;
+/// Digests of one type.
+pub type ExactSnapshot = Snapshot<Digest>;
 
 /// A banked signal within the threshold of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

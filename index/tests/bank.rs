@@ -10,7 +10,7 @@ use index::bank::{
 };
 use index::store::segments::{MemorySegments, SegmentStore};
 use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit};
-use index::{ContentId, Distance, Hash256, RequestId, Scratch, Signal};
+use index::{ContentId, Digest, Distance, Hash256, RequestId, Scratch, Signal, SignalType};
 use proptest::prelude::*;
 
 /// A store whose commits can be made to fail.
@@ -45,7 +45,17 @@ fn load(store: &Arc<Moody>, segments: &Arc<MemorySegments>) -> (Banks, LoadRepor
 }
 
 fn content(byte: u8) -> NewContent {
-    NewContent { signals: vec![Signal::Pdq(Hash256([byte; 32]))], note: String::new() }
+    let signals = vec![Signal::Pdq(Hash256([byte; 32])), Signal::Exact(exact(byte), digest(byte))];
+    NewContent { signals, note: String::new() }
+}
+
+/// The exact type of the digest that goes with a byte.
+fn exact(byte: u8) -> SignalType {
+    SignalType::EXACT[usize::from(byte) % SignalType::EXACT.len()]
+}
+
+fn digest(byte: u8) -> Digest {
+    Digest::new(&vec![byte; exact(byte).bytes()]).unwrap()
 }
 
 /// Bank name → content id → byte of its hash.
@@ -61,7 +71,17 @@ fn agrees(banks: &Banks, model: &Model) {
     for byte in 0..8 {
         let mut found = Vec::new();
         let query = [Hash256([byte; 32])];
-        state.pdq.search(&query, Distance::new(0).unwrap(), &mut Scratch::default(), &mut found);
+        let (whole, mut scratch) = (Distance::new(0).unwrap(), Scratch::default());
+        state.tables.pdq.search(&query, whole, &mut scratch, &mut found);
+        for kind in SignalType::EXACT {
+            let mut exactly = Vec::new();
+            state.tables.exact(kind).unwrap().search(&[digest(byte)], whole, &mut scratch, &mut exactly);
+            assert_eq!(
+                exactly,
+                if kind == exact(byte) { found.clone() } else { Vec::new() },
+                "{kind} {byte}"
+            );
+        }
         let mut found: Vec<(String, u64)> = found
             .iter()
             .map(|hit| (state.directory.get(hit.bank).unwrap().name.to_string(), hit.content.0))

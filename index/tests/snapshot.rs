@@ -4,8 +4,8 @@
 use std::process::Command;
 
 use index::{
-    BankId, BulkFound, BulkScratch, ContentId, Distance, Entry, Found, Hash128, Hash256, Kernel, Md5Snapshot,
-    MergeJob, PdqSnapshot, Scratch,
+    BankId, BulkFound, BulkScratch, ContentId, Digest, Distance, Entry, ExactSnapshot, Found, Hash256,
+    Kernel, MergeJob, PdqSnapshot, Scratch,
 };
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
@@ -41,6 +41,10 @@ fn flip(hash: &Hash256, bits: usize, random: &mut ChaCha8Rng) -> Hash256 {
         flipped.0[order[at] / 8] ^= 1 << (order[at] % 8);
     }
     flipped
+}
+
+fn digest(key: u8) -> Digest {
+    Digest::new(&[key; 20]).unwrap()
 }
 
 /// How hashes are spread.
@@ -162,11 +166,11 @@ proptest! {
         merge: bool,
     ) {
         let entry = |(at, key): (usize, &u8)| Entry {
-            hash: Hash128([*key; 16]), content: ContentId(at as u64 + 1), bank: BankId(1),
+            hash: digest(*key), content: ContentId(at as u64 + 1), bank: BankId(1),
         };
         let mut entries: Vec<_> = keys.iter().enumerate().map(entry).collect();
         let half = entries.len() / 2;
-        let mut snapshot = Md5Snapshot::from_entries(entries[..half].to_vec()).with_added(&entries[half..]);
+        let mut snapshot = ExactSnapshot::from_entries(entries[..half].to_vec()).with_added(&entries[half..]);
         let gone: Vec<ContentId> = entries.iter().zip(&removed).filter(|(_, gone)| **gone).map(|(entry, _)| entry.content).collect();
         if !gone.is_empty() {
             snapshot = snapshot.with_removed(&gone);
@@ -177,9 +181,9 @@ proptest! {
         }
         for key in 0..41 {
             let mut found = Vec::new();
-            snapshot.search(&[Hash128([key; 16])], Distance::new(0).unwrap(), &mut Scratch::default(), &mut found);
+            snapshot.search(&[digest(key)], Distance::new(0).unwrap(), &mut Scratch::default(), &mut found);
             let contents: Vec<_> = found.iter().map(|hit| hit.content).collect();
-            let expected: Vec<_> = entries.iter().filter(|entry| entry.hash.0[0] == key).map(|entry| entry.content).collect();
+            let expected: Vec<_> = entries.iter().filter(|entry| entry.hash == digest(key)).map(|entry| entry.content).collect();
             prop_assert_eq!(contents, expected);
         }
     }

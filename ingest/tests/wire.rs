@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use index::store::Durability;
-use index::{BankId, Generation, Hash128, Hash256, Position, RequestId, SignalType, UploadContext};
+use index::{BankId, Digest, Generation, Hash256, Position, RequestId, SignalType, UploadContext};
 use ingest::wire::frame::{PREFIX, Split, split};
 use ingest::wire::{
     Client, ClientError, ClientOptions, ErrorCode, Hashes, HitRef, Match, Query, Receipt, Replies, Reply,
@@ -36,7 +36,11 @@ fn context() -> impl Strategy<Value = UploadContext> {
 fn query() -> impl Strategy<Value = Query> {
     let hashes = prop_oneof![
         prop::collection::vec(any::<[u8; 32]>().prop_map(Hash256), 1..40).prop_map(Hashes::Pdq),
-        prop::collection::vec(any::<[u8; 16]>().prop_map(Hash128), 1..40).prop_map(Hashes::Md5),
+        (prop::sample::select(SignalType::EXACT.to_vec()), prop::collection::vec(any::<[u8; 32]>(), 1..40))
+            .prop_map(|(kind, digests)| {
+                let digest = |bytes: &[u8; 32]| Digest::new(&bytes[..kind.bytes()]).unwrap();
+                Hashes::Exact(kind, digests.iter().map(digest).collect())
+            },),
     ];
     (hashes, any::<bool>(), any::<u64>()).prop_map(|(hashes, numbered, first)| {
         let upload_ids = if numbered {
@@ -92,10 +96,10 @@ proptest! {
                 view.copy_pdq(&mut copy);
                 prop_assert_eq!((view.signal_type, &copy), (SignalType::Pdq, hashes));
             }
-            Hashes::Md5(hashes) => {
+            Hashes::Exact(kind, hashes) => {
                 let mut copy = Vec::new();
-                view.copy_md5(&mut copy);
-                prop_assert_eq!((view.signal_type, &copy), (SignalType::VideoMd5, hashes));
+                view.copy_digests(&mut copy);
+                prop_assert_eq!((view.signal_type, &copy), (*kind, hashes));
             }
         }
         for at in 0..view.len() {
@@ -271,7 +275,7 @@ fn seeds_of_the_corpus() {
         UploadContext { item_id: Some("i".into()), ip: Some("::1".into()), ..UploadContext::default() };
     for (name, request) in [
         ("lookup", Request::Lookup(query.clone())),
-        ("md5", Request::Lookup(Query::md5(vec![Hash128([3; 16])]))),
+        ("md5", Request::Lookup(Query::exact(SignalType::VideoMd5, vec![Digest::new(&[3; 16]).unwrap()]))),
         (
             "submit",
             Request::Submit { request: RequestId::fresh(), retry: true, query, contexts: vec![(1, told)] },

@@ -160,7 +160,8 @@ fn an_unknown_signal_type_a_wrong_version_and_a_wrong_token_are_named() {
     let (welcome, mut socket) = say(Some(token), &|_| ());
     assert!(matches!(welcome, Some((3, Reply::Welcome(_)))));
     let mut bytes = Vec::new();
-    Request::Lookup(Query::md5(vec![index::Hash128([7; 16])])).encode(4, &mut bytes);
+    Request::Lookup(Query::exact(index::SignalType::VideoMd5, vec![index::Digest::new(&[7; 16]).unwrap()]))
+        .encode(4, &mut bytes);
     // signal_type 2 is the only byte 2 that turns into 'unknown signal type' when it is 9.
     let unknown = (PREFIX..bytes.len()).filter(|at| bytes[*at] == 2).any(|at| {
         let mut patched = bytes.clone();

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use index::store::Durability;
-use index::{Hash128, RequestId, Signal, SignalType, UploadContext};
-use ingest::wire::{self, Connection, Hashes, Query, Reply};
+use index::{Digest, RequestId, SignalType, UploadContext};
+use ingest::wire::{self, Connection, Query, Reply};
 use serde_json::json;
 use tests::{Server, Setup, flipped, hex};
 
@@ -38,17 +38,41 @@ fn a_lookup_finds_what_is_within_31_bits_and_nothing_else() {
 }
 
 #[test]
-fn video_md5_matches_exactly() {
+fn digests_of_every_type_match_exactly_over_both_ports_and_after_a_restart() {
     let server = Server::start();
     server.create_bank("V");
-    let md5 = "d41d8cd98f00b204e9800998ecf8427e";
-    let body = json!({ "signals": { "video_md5": md5.to_uppercase() } });
-    assert_eq!(server.http.post("/api/v1/banks/V/contents", &body).0, 201);
-    let Ok(Signal::VideoMd5(hash)) = Signal::parse(SignalType::VideoMd5, md5) else { panic!("it is one") };
-    let query =
-        Query { hashes: Hashes::Md5(vec![Hash128([0; 16]), hash]), threshold: None, upload_ids: vec![] };
-    let answer = server.client().lookup(query).unwrap();
-    assert_eq!((answer.hits.len(), answer.hits[0].hash), (1, 1));
+    let digest = |kind: SignalType, byte: u8| Digest::new(&vec![byte; kind.bytes()]).unwrap();
+    let hex = |kind: SignalType, byte: u8| format!("{byte:02X}").repeat(kind.bytes());
+    for kind in SignalType::EXACT {
+        let body = json!({ "signals": { kind.name(): hex(kind, 0xab) } });
+        assert_eq!(server.http.post("/api/v1/banks/V/contents", &body).0, 201);
+    }
+    let check = |server: &Server| {
+        for (at, kind) in SignalType::EXACT.into_iter().enumerate() {
+            let content = at as u64 + 1;
+            let query = || Query::exact(kind, vec![digest(kind, 0xac), digest(kind, 0xab)]);
+            let answer = server.client().lookup(query()).unwrap();
+            let found: Vec<_> = answer.hits.iter().map(|hit| (hit.hash, hit.matches[0].content.0)).collect();
+            assert_eq!(found, [(1, content)], "{kind}");
+            let body = json!({ "signal_type": kind, "signals": [hex(kind, 0xab), hex(kind, 0xac)] });
+            let answer = server.http.post("/api/v1/lookup", &body).1;
+            assert_eq!(answer["results"][0]["matches"][0]["content"].as_u64(), Some(content), "{answer}");
+            assert_eq!(answer["results"][1]["matches_total"].as_u64(), Some(0), "{answer}");
+            assert_eq!(server.http.get("/api/v1/index").1[kind.name()]["signals"].as_u64(), Some(1));
+        }
+    };
+    check(&server);
+    // A hit of a Submit names its type and its digest.
+    let kind = SignalType::Sha1;
+    let submitted = Query::exact(kind, vec![digest(kind, 0xab)]);
+    server.client().submit(RequestId::fresh(), submitted, vec![]).unwrap();
+    let hit = &server.pages("/api/v1/hits")[0];
+    assert_eq!(
+        (hit["signal_type"].as_str(), hit["signal"].as_str()),
+        (Some("sha1"), Some(&*hex(kind, 0xab).to_lowercase()))
+    );
+    let killed = server.kill();
+    check(&killed.restart());
 }
 
 #[test]

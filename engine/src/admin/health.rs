@@ -46,17 +46,20 @@ pub async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoRespons
 /// `GET /api/v1/index`: shape and size of the tables, and how they are searched.
 pub async fn index(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refusal> {
     let state = admin.loaded()?.banks.state_owned();
-    let (pdq, md5) = (state.pdq.stats(), state.md5.stats());
-    let plans = state.pdq.explain(SignalType::Pdq.threshold(), false);
-    Ok(Json(json!({
+    let plans = state.tables.pdq.explain(SignalType::Pdq.threshold(), false);
+    let mut shown = json!({
         "generation": state.generation,
         "kernel": admin.metrics.kernel(),
         "costs": Costs::current(),
         "bytes": state.bytes(),
         "memory_max_bytes": admin.config.memory_max_bytes,
-        "pdq": { "signals": state.pdq.len(), "tables": pdq, "plans": plans },
-        "video_md5": { "signals": state.md5.len(), "tables": md5 },
-    })))
+        "pdq": { "signals": state.tables.pdq.len(), "tables": state.tables.pdq.stats(), "plans": plans },
+    });
+    for kind in SignalType::EXACT {
+        let stats = state.tables.exact(kind).map(|exact| exact.stats());
+        shown[kind.name()] = json!({ "signals": state.tables.len(kind), "tables": stats });
+    }
+    Ok(Json(shown))
 }
 
 /// What is to be explained.
@@ -78,15 +81,15 @@ pub async fn explain(
     let state = admin.loaded()?.banks.state_owned();
     let threshold = lookup::threshold(SignalType::Pdq, query.threshold)?;
     blocking(move || {
-        let plans = state.pdq.explain(threshold, query.measure);
-        let unmerged = state.pdq.unmerged();
+        let plans = state.tables.pdq.explain(threshold, query.measure);
+        let unmerged = state.tables.pdq.unmerged();
         let delta = Costs::current().flat(unmerged);
         let predicted = plans.iter().map(|plan| plan.predicted_ns).sum::<f32>() + delta;
         let measured: Option<f32> = plans.iter().map(|plan| plan.measured_ns).sum();
         Ok(Json(json!({
             "generation": state.generation,
             "threshold": threshold,
-            "signals": state.pdq.len(),
+            "signals": state.tables.pdq.len(),
             "unmerged": unmerged,
             "predicted_ns": predicted,
             "measured_ns": measured.filter(|_| query.measure),

@@ -161,7 +161,7 @@ fn write(
     contents: Vec<NewContent>,
     answer: &mut ImportAnswer,
 ) -> Result<(), Refusal> {
-    while loaded.banks.state().pdq.unmerged() > DELTA_MAX {
+    while loaded.banks.state().tables.pdq.unmerged() > DELTA_MAX {
         std::thread::sleep(Duration::from_millis(2)); // lookups stay fast: the merge sets the pace
     }
     let change = BankChange::Add { bank: job.bank.clone(), contents };

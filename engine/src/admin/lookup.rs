@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use index::bank::BankState;
 use index::{Distance, Found, Scratch, Signal, SignalType};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,8 @@ use super::cases::blocking;
 use super::{Admin, Refusal};
 
 const SIGNALS_MAX: usize = 1000;
+/// Signals searched for together.
+const AT_ONCE: usize = 16;
 
 /// Body of a lookup.
 #[derive(Deserialize)]
@@ -76,55 +79,60 @@ pub async fn lookup(
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad)?;
     blocking(move || {
-        let mut found: Vec<Found> = Vec::new();
-        let mut scratch = Scratch::default();
-        match kind {
-            SignalType::Pdq => {
-                let hashes: Vec<_> = signals
-                    .iter()
-                    .filter_map(|signal| match signal {
-                        Signal::Pdq(hash) => Some(*hash),
-                        _ => None,
-                    })
-                    .collect();
-                state.pdq.search(&hashes, threshold, &mut scratch, &mut found);
+        let result = |signal: &Signal| LookupResult {
+            signal: signal.to_string(),
+            matches: Vec::new(),
+            matches_total: 0,
+            truncated: false,
+        };
+        let mut results: Vec<LookupResult> = signals.iter().map(result).collect();
+        let (mut found, mut scratch) = (Vec::new(), Scratch::default());
+        // So few at a time that what a bank full of duplicates answers fits the memory.
+        for (signals, results) in signals.chunks(AT_ONCE).zip(results.chunks_mut(AT_ONCE)) {
+            found.clear();
+            search(&state, kind, signals, threshold, &mut scratch, &mut found);
+            for hit in &found {
+                let result = &mut results[hit.query as usize];
+                result.matches_total += 1;
+                if result.matches.len() >= limit {
+                    result.truncated = true;
+                    continue;
+                }
+                result.matches.push(MatchShown {
+                    bank: state
+                        .directory
+                        .get(hit.bank)
+                        .map_or_else(String::new, |bank| bank.name.to_string()),
+                    content: hit.content.0,
+                    distance: hit.distance.bits(),
+                });
             }
-            SignalType::VideoMd5 => {
-                let hashes: Vec<_> = signals
-                    .iter()
-                    .filter_map(|signal| match signal {
-                        Signal::VideoMd5(hash) => Some(*hash),
-                        _ => None,
-                    })
-                    .collect();
-                state.md5.search(&hashes, threshold, &mut scratch, &mut found);
-            }
-        }
-        let mut results: Vec<LookupResult> = signals
-            .iter()
-            .map(|signal| LookupResult {
-                signal: signal.to_string(),
-                matches: Vec::new(),
-                matches_total: 0,
-                truncated: false,
-            })
-            .collect();
-        for hit in found {
-            let result = &mut results[hit.query as usize];
-            result.matches_total += 1;
-            if result.matches.len() >= limit {
-                result.truncated = true;
-                continue;
-            }
-            result.matches.push(MatchShown {
-                bank: state.directory.get(hit.bank).map_or_else(String::new, |bank| bank.name.to_string()),
-                content: hit.content.0,
-                distance: hit.distance.bits(),
-            });
         }
         Ok(Json(LookupAnswer { generation: state.generation.0, results }))
     })
     .await
+}
+
+fn search(
+    state: &BankState,
+    kind: SignalType,
+    signals: &[Signal],
+    threshold: Distance,
+    scratch: &mut Scratch,
+    found: &mut Vec<Found>,
+) {
+    let hash = |signal: &Signal| if let Signal::Pdq(hash) = signal { Some(*hash) } else { None };
+    let digest = |signal: &Signal| if let Signal::Exact(_, digest) = signal { Some(*digest) } else { None };
+    match state.tables.exact(kind) {
+        None => {
+            let hashes: Vec<_> = signals.iter().filter_map(hash).collect();
+            state.tables.pdq.search(&hashes, threshold, scratch, found);
+        }
+        Some(exact) => {
+            let digests: Vec<_> = signals.iter().filter_map(digest).collect();
+            exact.search(&digests, threshold, scratch, found);
+        }
+    }
 }
 
 /// The threshold asked for, or the type's own.

@@ -91,7 +91,7 @@ fn answer(
     lines: &Sender<io::Result<Bytes>>,
 ) {
     let mut out = BulkFound::default();
-    state.pdq.search_bulk(hashes, threshold, limit, &mut BulkScratch::default(), &mut out);
+    state.tables.pdq.search_bulk(hashes, threshold, limit, &mut BulkScratch::default(), &mut out);
     let (mut text, mut hits) = (String::new(), 0u64);
     for matches in out.found.chunk_by(|a, b| a.query == b.query) {
         let index = matches[0].query;

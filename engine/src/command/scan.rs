@@ -23,8 +23,6 @@ use super::http::Api;
 use crate::cli::Scan;
 use progress::Progress;
 
-/// Hashes of a request: what one sweep of the tables serves. More are faster and take 140 bytes each.
-pub const PART: usize = 1 << 20;
 /// Bad lines that are shown; all are counted.
 const BAD_SHOWN: u64 = 20;
 

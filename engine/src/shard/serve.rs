@@ -9,9 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use index::bank::{BankState, Banks};
-use index::{
-    BankId, Distance, Found, Hash128, Hash256, Hit, HitMatch, Position, Scratch, Signal, SignalType,
-};
+use index::{BankId, Digest, Distance, Found, Hash256, Hit, HitMatch, Position, Scratch, Signal, SignalType};
 use ingest::wire::frame::{PREFIX, Split, split};
 use ingest::wire::{
     ErrorCode, HitRef, Match, QueryView, Receipt as WireReceipt, Replies, RequestView, Rows, SubmitView,
@@ -67,7 +65,7 @@ pub(super) struct Core {
     replies: Replies,
     scratch: Scratch,
     pdq: Vec<Hash256>,
-    md5: Vec<Hash128>,
+    digests: Vec<Digest>,
     found: Vec<Found>,
     hits: Vec<HitRef>,
     matches: Vec<Match>,
@@ -83,7 +81,7 @@ impl Core {
             replies: Replies::default(),
             scratch: Scratch::default(),
             pdq: Vec::new(),
-            md5: Vec::new(),
+            digests: Vec::new(),
             found: Vec::new(),
             hits: Vec::new(),
             matches: Vec::new(),
@@ -192,7 +190,7 @@ impl Core {
             server: env!("CARGO_PKG_VERSION").to_string(),
             kernel: parts.kernel.to_string(),
             reactor: parts.reactor.to_string(),
-            hashes: (state.pdq.len() + state.md5.len()) as u64,
+            hashes: SignalType::ALL.into_iter().map(|kind| state.tables.len(kind) as u64).sum(),
             rss_bytes: resident_bytes().unwrap_or(0),
         };
         self.replies.welcome(correlation, &welcome, &mut connection.output);
@@ -206,11 +204,13 @@ impl Core {
         match query.signal_type {
             SignalType::Pdq => {
                 query.copy_pdq(&mut self.pdq);
-                state.pdq.search(&self.pdq, query.threshold, &mut self.scratch, &mut self.found);
+                state.tables.pdq.search(&self.pdq, query.threshold, &mut self.scratch, &mut self.found);
             }
-            SignalType::VideoMd5 => {
-                query.copy_md5(&mut self.md5);
-                state.md5.search(&self.md5, query.threshold, &mut self.scratch, &mut self.found);
+            kind => {
+                query.copy_digests(&mut self.digests);
+                if let Some(exact) = state.tables.exact(kind) {
+                    exact.search(&self.digests, query.threshold, &mut self.scratch, &mut self.found);
+                }
             }
         }
         let counts = &self.parts.counts;
@@ -294,7 +294,7 @@ impl Core {
         let hash = hit.hash() as usize;
         let signal = match submit.query.signal_type {
             SignalType::Pdq => Signal::Pdq(self.pdq[hash]),
-            SignalType::VideoMd5 => Signal::VideoMd5(self.md5[hash]),
+            kind => Signal::Exact(kind, self.digests[hash]),
         };
         let matches = self.matches[matches_of(hit)].iter().map(|row| HitMatch {
             bank: BankId(row.bank()),

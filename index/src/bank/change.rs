@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bank, BankRecord, BankState, Banks, Counters, Directory, NAME_MAX, Writer};
+use super::{Bank, BankRecord, BankState, Banks, Counters, Directory, Entries, NAME_MAX, Writer};
 use crate::hit::RequestId;
-use crate::signal::{BankId, ContentId, Generation, Hash128, Hash256, Signal, SignalType};
-use crate::snapshot::Entry;
+use crate::signal::{BankId, ContentId, Generation, Signal, SignalType};
 use crate::store::keys::{
     GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, RemovedContent, bank_key, content_key, encode_content,
     encode_removed, encode_u64, json_row, removed_key,
@@ -218,26 +217,9 @@ impl Banks {
             state.directory = Arc::new(group.directory);
             for effect in group.effects {
                 match effect {
-                    Effect::Add { pdq, md5 } => {
-                        if !pdq.is_empty() {
-                            state.pdq = state.pdq.with_added(&pdq);
-                        }
-                        if !md5.is_empty() {
-                            state.md5 = state.md5.with_added(&md5);
-                        }
-                    }
-                    Effect::Remove(content, kinds) => {
-                        if kinds.contains(&SignalType::Pdq) {
-                            state.pdq = state.pdq.with_removed(&[content]);
-                        }
-                        if kinds.contains(&SignalType::VideoMd5) {
-                            state.md5 = state.md5.with_removed(&[content]);
-                        }
-                    }
-                    Effect::RemoveBank(bank, [pdq, md5]) => {
-                        state.pdq = state.pdq.with_bank_removed(bank, pdq as usize);
-                        state.md5 = state.md5.with_bank_removed(bank, md5 as usize);
-                    }
+                    Effect::Add(entries) => state.tables.add(&entries),
+                    Effect::Remove(content, kinds) => state.tables.remove(content, &kinds),
+                    Effect::RemoveBank(bank, signals) => state.tables.remove_bank(bank, &signals),
                 }
             }
         });
@@ -247,10 +229,7 @@ impl Banks {
 
 /// What a commit will do to the tables.
 enum Effect {
-    Add {
-        pdq: Vec<Entry<Hash256>>,
-        md5: Vec<Entry<Hash128>>,
-    },
+    Add(Entries),
     Remove(ContentId, Vec<SignalType>),
     /// With how many signals of each type it has.
     RemoveBank(BankId, [u64; SignalType::ALL.len()]),
@@ -356,7 +335,7 @@ impl Group {
         }
         self.memory = memory;
         let first = ContentId(self.counters.last_content.0 + 1);
-        let (mut pdq, mut md5) = (Vec::with_capacity(contents.len()), Vec::new());
+        let mut entries = Entries::default();
         let mut signals = [0; SignalType::ALL.len()];
         for content in &contents {
             self.counters.last_content.0 += 1;
@@ -368,10 +347,7 @@ impl Group {
             );
             for signal in &content.signals {
                 signals[signal.kind().place()] += 1;
-                match *signal {
-                    Signal::Pdq(hash) => pdq.push(Entry { hash, content: number, bank: id }),
-                    Signal::VideoMd5(hash) => md5.push(Entry { hash, content: number, bank: id }),
-                }
+                entries.push(signal, number, id);
             }
             self.added.insert(number, (id, content.signals.iter().map(Signal::kind).collect()));
         }
@@ -379,7 +355,7 @@ impl Group {
             bank.contents += contents.len() as u64;
             bank.signals.iter_mut().zip(signals).for_each(|(sum, more)| *sum += more);
         }
-        self.effects.push(Effect::Add { pdq, md5 });
+        self.effects.push(Effect::Add(entries));
         Ok(self.answer(id, contents.len() as u64, first))
     }
 

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
-use super::{Bank, BankOptions, BankRecord, BankState, Banks, Counters, Directory, Storing, Writer, stored};
-use crate::signal::{BankId, ContentId, Generation, Hash128, Hash256, Signal, SignalType};
-use crate::snapshot::{Entry, Md5Snapshot, PdqSnapshot};
+use super::{
+    Bank, BankOptions, BankRecord, BankState, Banks, Counters, Directory, Entries, Storing, Tables, Writer,
+    stored,
+};
+use crate::signal::{BankId, ContentId, Generation, SignalType};
 use crate::store::keys::{
     GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, decode_content, decode_u64, read_bank_key,
     read_content_key, read_json_row,
@@ -35,8 +37,7 @@ pub struct LoadReport {
 #[derive(Default)]
 pub(super) struct Loaded {
     pub(super) directory: Directory,
-    pub(super) pdq: PdqSnapshot,
-    pub(super) md5: Md5Snapshot,
+    pub(super) tables: Tables,
 }
 
 impl Banks {
@@ -60,11 +61,10 @@ impl Banks {
         let (loaded, keeper) = match stored {
             Some(loaded) => loaded,
             None => {
-                let (pdq, md5) = read_contents(&*store, &mut directory, progress)?;
-                let (pdq, md5) = (PdqSnapshot::from_entries(pdq), Md5Snapshot::from_entries(md5));
+                let tables = Tables::from_entries(read_contents(&*store, &mut directory, progress)?);
                 let start_over = |storing: &Storing| stored::start_over(&*store, &*storing.store);
                 let keeper = storing.as_ref().map(start_over).transpose()?.unwrap_or_default();
-                (Loaded { directory, pdq, md5 }, keeper)
+                (Loaded { directory, tables }, keeper)
             }
         };
         let requests = RequestWindow::open(&*store, Keyspace::BankRequests, Keyspace::BankMeta, window)?;
@@ -72,8 +72,7 @@ impl Banks {
             generation: counters.generation,
             last_content: counters.last_content,
             directory: Arc::new(loaded.directory),
-            pdq: loaded.pdq,
-            md5: loaded.md5,
+            tables: loaded.tables,
         };
         report.stored = state.stored_signals();
         let banks = Self {
@@ -118,15 +117,12 @@ fn read_directory(store: &dyn Store) -> Result<Directory, StoreError> {
     Ok(directory)
 }
 
-type Entries = (Vec<Entry<Hash256>>, Vec<Entry<Hash128>>);
-
 fn read_contents(
     store: &dyn Store,
     directory: &mut Directory,
     progress: &LoadProgress,
 ) -> Result<Entries, StoreError> {
-    let (mut pdq, mut md5) = (Vec::new(), Vec::new());
-    let mut signals = Vec::new();
+    let (mut entries, mut signals) = (Entries::default(), Vec::new());
     visit(store, Keyspace::Contents, Range::ALL, |key, row| {
         let (bank, content) = read_content_key(key)?;
         decode_content(row, &mut signals)?;
@@ -138,15 +134,12 @@ fn read_contents(
         owner.contents += 1;
         for signal in &signals {
             owner.signals[signal.kind().place()] += 1;
-            match *signal {
-                Signal::Pdq(hash) => pdq.push(Entry { hash, content, bank }),
-                Signal::VideoMd5(hash) => md5.push(Entry { hash, content, bank }),
-            }
+            entries.push(signal, content, bank);
         }
         progress.contents.fetch_add(1, Ordering::Relaxed);
         Ok(())
     })?;
-    Ok((pdq, md5))
+    Ok(entries)
 }
 
 /// Visits rows until one does not read.

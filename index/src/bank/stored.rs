@@ -13,9 +13,9 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::load::{Loaded, visit};
-use super::{BankState, Banks, Directory, LoadProgress, lock};
+use super::{BankState, Banks, Directory, Entries, LoadProgress, lock};
 use crate::segment::{Entry, Searchable, Segment};
-use crate::signal::{BankId, ContentId, Generation, Signal, SignalType};
+use crate::signal::{BankId, ContentId, Generation, SignalType};
 use crate::snapshot::Snapshot;
 use crate::store::keys::{
     SEGMENTS_KEY, content_key, decode_content, decode_removed, json_row, read_content_key, read_json_row,
@@ -25,7 +25,7 @@ use crate::store::segments::{SegmentId, SegmentStore, read_part, write_parts};
 use crate::store::{Batch, Durability, Keyspace, Range, Store, StoreError};
 
 /// Layout of the arrays. Another one is not read but built anew.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// A younger delta than this is searched as it is after a restart; more becomes a segment at once.
 const DELTA_MAX: usize = 512;
 
@@ -76,10 +76,13 @@ impl Banks {
         let mut keeper = lock(&self.keeper);
         let state = self.state_owned();
         let last = state.last_content;
-        if store_next(&state.pdq, storing, &mut keeper.next, last)?
-            || store_next(&state.md5, storing, &mut keeper.next, last)?
-        {
+        if store_next(&state.tables.pdq, storing, &mut keeper.next, last)? {
             return Ok(true);
+        }
+        for exact in &state.tables.exact {
+            if store_next(exact, storing, &mut keeper.next, last)? {
+                return Ok(true);
+            }
         }
         self.write_list(&mut keeper, &*storing.store)
     }
@@ -87,10 +90,13 @@ impl Banks {
     fn write_list(&self, keeper: &mut Keeper, segments: &dyn SegmentStore) -> Result<bool, StoreError> {
         let state = self.state_owned();
         let last = state.last_content;
-        let types = BTreeMap::from([
-            (SignalType::Pdq, covered(&state.pdq, last)),
-            (SignalType::VideoMd5, covered(&state.md5, last)),
-        ]);
+        let mut types = BTreeMap::from([(SignalType::Pdq, covered(&state.tables.pdq, last))]);
+        types.extend(
+            SignalType::EXACT
+                .into_iter()
+                .zip(&state.tables.exact)
+                .map(|(kind, exact)| (kind, covered(exact, last))),
+        );
         let ids: Vec<SegmentId> =
             types.values().flat_map(|covered| covered.segments.iter().map(|row| row.id)).collect();
         if ids == keeper.listed {
@@ -114,8 +120,7 @@ impl Banks {
         // Removals that no segment has to be told of any more.
         visit(&*self.store, Keyspace::Removed, Range::ALL, |key, row| {
             let removed = decode_removed(key, row)?;
-            let known =
-                state.pdq.remembers_removal(removed.content) || state.md5.remembers_removal(removed.content);
+            let known = state.tables.remembers_removal(removed.content);
             if !known && removed.generation <= state.generation {
                 batch.delete(Keyspace::Removed, removed_key(removed.content));
             }
@@ -233,13 +238,17 @@ pub(super) fn load(
         Ok(())
     })?;
     let younger = read_younger(store, &list, &mut loaded.directory, progress)?;
-    let read = (
-        assemble(segments, &list, SignalType::Pdq, &loaded.directory, &removed, younger.0, progress),
-        assemble(segments, &list, SignalType::VideoMd5, &loaded.directory, &removed, younger.1, progress),
-    );
-    match read {
-        (Ok(pdq), Ok(md5)) => (loaded.pdq, loaded.md5) = (pdq, md5),
-        (Err(reason), _) | (_, Err(reason)) => return Ok(Err(Some(reason))),
+    let Entries { pdq, exact } = younger;
+    let source = Source { segments, list: &list, directory: &loaded.directory, removed: &removed, progress };
+    loaded.tables.pdq = match source.assemble(SignalType::Pdq, pdq) {
+        Ok(pdq) => pdq,
+        Err(reason) => return Ok(Err(Some(reason))),
+    };
+    for ((place, kind), younger) in SignalType::EXACT.into_iter().enumerate().zip(exact) {
+        loaded.tables.exact[place] = match source.assemble(kind, younger) {
+            Ok(exact) => exact,
+            Err(reason) => return Ok(Err(Some(reason))),
+        };
     }
     let rows = list.types.values().flat_map(|covered| covered.segments.iter().map(|row| row.id));
     let listed: Vec<SegmentId> = rows.collect();
@@ -265,18 +274,16 @@ pub(super) fn start_over(store: &dyn Store, segments: &dyn SegmentStore) -> Resu
     Ok(Keeper { next, listed: Vec::new() })
 }
 
-type Younger = (Vec<Entry<crate::signal::Hash256>>, Vec<Entry<crate::signal::Hash128>>);
-
 /// Reads the contents that are younger than what is stored, and counts those younger than the list.
 fn read_younger(
     store: &dyn Store,
     list: &List,
     directory: &mut Directory,
     progress: &LoadProgress,
-) -> Result<Younger, StoreError> {
+) -> Result<Entries, StoreError> {
     let covers = |kind| list.types.get(&kind).map_or(ContentId(0), |covered| covered.covers);
     let least = SignalType::ALL.into_iter().map(covers).min().unwrap_or_default();
-    let (mut younger, mut signals) = (Younger::default(), Vec::new());
+    let (mut younger, mut signals) = (Entries::default(), Vec::new());
     let mut banks: Vec<BankId> = directory.by_id.keys().copied().collect();
     banks.sort_unstable();
     for bank in banks {
@@ -294,51 +301,55 @@ fn read_younger(
                     owner.signals[signal.kind().place()] += 1;
                 }
                 if content > covers(signal.kind()) {
-                    match *signal {
-                        Signal::Pdq(hash) => younger.0.push(Entry { hash, content, bank }),
-                        Signal::VideoMd5(hash) => younger.1.push(Entry { hash, content, bank }),
-                    }
+                    younger.push(signal, content, bank);
                 }
             }
             progress.contents.fetch_add(1, Ordering::Relaxed);
             Ok(())
         })?;
     }
-    younger.0.sort_unstable_by_key(|entry| entry.content);
-    younger.1.sort_unstable_by_key(|entry| entry.content);
+    younger.pdq.sort_unstable_by_key(|entry| entry.content);
+    younger.exact.iter_mut().for_each(|exact| exact.sort_unstable_by_key(|entry| entry.content));
     Ok(younger)
 }
 
-/// A type's snapshot: stored segments, what came after them, and what was removed since.
-fn assemble<H: Searchable>(
-    store: &dyn SegmentStore,
-    list: &List,
-    kind: SignalType,
-    directory: &Directory,
-    removed: &BTreeMap<SignalType, Vec<ContentId>>,
-    younger: Vec<Entry<H>>,
-    progress: &LoadProgress,
-) -> Result<Snapshot<H>, String> {
-    let mut segments: Vec<Arc<Segment<H>>> = Vec::new();
-    for row in list.types.get(&kind).map_or(&[][..], |covered| &covered.segments) {
-        segments.push(Arc::new(read_segment(store, row)?));
-        progress.contents.fetch_add(row.signals as u64, Ordering::Relaxed);
+/// What snapshots are put together from.
+struct Source<'s> {
+    segments: &'s dyn SegmentStore,
+    list: &'s List,
+    directory: &'s Directory,
+    removed: &'s BTreeMap<SignalType, Vec<ContentId>>,
+    progress: &'s LoadProgress,
+}
+
+impl Source<'_> {
+    /// A type's snapshot: stored segments, what came after them, and what was removed since.
+    fn assemble<H: Searchable>(
+        &self,
+        kind: SignalType,
+        younger: Vec<Entry<H>>,
+    ) -> Result<Snapshot<H>, String> {
+        let mut segments: Vec<Arc<Segment<H>>> = Vec::new();
+        for row in self.list.types.get(&kind).map_or(&[][..], |covered| &covered.segments) {
+            segments.push(Arc::new(read_segment(self.segments, row)?));
+            self.progress.contents.fetch_add(row.signals as u64, Ordering::Relaxed);
+        }
+        let live: u64 = self.directory.list().iter().map(|bank| bank.signals[kind.place()]).sum();
+        let held: usize = segments.iter().map(|segment| segment.len()).sum::<usize>() + younger.len();
+        if (held as u64) < live {
+            return Err(format!("the banks hold {live} {kind} signals, the segments only {held}"));
+        }
+        let banks: HashSet<BankId> = segments.iter().flat_map(|segment| segment.banks()).collect();
+        let removed_banks = banks.into_iter().filter(|bank| self.directory.get(*bank).is_none()).collect();
+        let removed = self.removed.get(&kind).map_or(&[][..], Vec::as_slice);
+        let young = younger.len();
+        if young > DELTA_MAX {
+            segments.push(Arc::new(Segment::build(young, younger.into_iter())));
+            return Ok(Snapshot::from_segments(segments, live as usize, removed, removed_banks));
+        }
+        let without_young = (live as usize).saturating_sub(young);
+        Ok(Snapshot::from_segments(segments, without_young, removed, removed_banks).with_added(&younger))
     }
-    let live: u64 = directory.list().iter().map(|bank| bank.signals[kind.place()]).sum();
-    let held: usize = segments.iter().map(|segment| segment.len()).sum::<usize>() + younger.len();
-    if (held as u64) < live {
-        return Err(format!("the banks hold {live} {kind} signals, the segments only {held}"));
-    }
-    let banks: HashSet<BankId> = segments.iter().flat_map(|segment| segment.banks()).collect();
-    let removed_banks = banks.into_iter().filter(|bank| directory.get(*bank).is_none()).collect();
-    let removed = removed.get(&kind).map_or(&[][..], Vec::as_slice);
-    let young = younger.len();
-    if young > DELTA_MAX {
-        segments.push(Arc::new(Segment::build(young, younger.into_iter())));
-        return Ok(Snapshot::from_segments(segments, live as usize, removed, removed_banks));
-    }
-    let without_young = (live as usize).saturating_sub(young);
-    Ok(Snapshot::from_segments(segments, without_young, removed, removed_banks).with_added(&younger))
 }
 
 fn read_segment<H: Searchable>(store: &dyn SegmentStore, row: &Row) -> Result<Segment<H>, String> {
@@ -359,6 +370,6 @@ impl BankState {
             let stored = snapshot.segments().iter().filter(|segment| segment.stored().is_some());
             stored.map(|segment| segment.len()).sum()
         }
-        stored(&self.pdq) + stored(&self.md5)
+        stored(&self.tables.pdq) + self.tables.exact.iter().map(stored).sum::<usize>()
     }
 }

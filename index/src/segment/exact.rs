@@ -6,7 +6,7 @@
 use super::{Owner, ReadPart, Searchable};
 use crate::memory::Huge;
 use crate::mih::Scratch;
-use crate::signal::{Distance, Hash128};
+use crate::signal::{Digest, Distance};
 use crate::store::StoreError;
 
 /// Where each prefix begins.
@@ -22,7 +22,7 @@ impl Sorted {
     }
 }
 
-impl Searchable for Hash128 {
+impl Searchable for Digest {
     type Tables = Sorted;
 
     fn arrange(hashes: &mut [Self], owners: &mut [Owner]) {
@@ -98,6 +98,6 @@ impl Searchable for Hash128 {
     }
 }
 
-fn prefix(hash: &Hash128) -> u64 {
-    hash.0.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+fn prefix(hash: &Digest) -> u64 {
+    hash.bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }

@@ -204,11 +204,14 @@ pub fn wrong(space: Keyspace, reason: &str) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signal::{Hash128, Hash256};
+    use crate::signal::{Digest, Hash256};
 
     #[test]
     fn a_content_row_reads_back() {
-        let signals = [Signal::Pdq(Hash256([7; 32])), Signal::VideoMd5(Hash128([9; 16]))];
+        let signals = [
+            Signal::Pdq(Hash256([7; 32])),
+            Signal::Exact(SignalType::VideoMd5, Digest::new(&[9; 16]).unwrap()),
+        ];
         let mut back = Vec::new();
         let row = encode_content(&signals, "from a partner");
         assert_eq!(decode_content(&row, &mut back).unwrap(), "from a partner");

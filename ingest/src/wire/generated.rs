@@ -1288,6 +1288,7 @@ impl<'a> Lookup<'a> {
   pub const VT_PDQ: ::flatbuffers::VOffsetT = 8;
   pub const VT_MD5: ::flatbuffers::VOffsetT = 10;
   pub const VT_UPLOAD_IDS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_DIGESTS: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1299,6 +1300,7 @@ impl<'a> Lookup<'a> {
     args: &'args LookupArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Lookup<'bldr>> {
     let mut builder = LookupBuilder::new(_fbb);
+    if let Some(x) = args.digests { builder.add_digests(x); }
     if let Some(x) = args.upload_ids { builder.add_upload_ids(x); }
     if let Some(x) = args.md5 { builder.add_md5(x); }
     if let Some(x) = args.pdq { builder.add_pdq(x); }
@@ -1343,6 +1345,13 @@ impl<'a> Lookup<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u64>>>(Lookup::VT_UPLOAD_IDS, None)}
   }
+  #[inline]
+  pub fn digests(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Lookup::VT_DIGESTS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Lookup<'_> {
@@ -1356,6 +1365,7 @@ impl ::flatbuffers::Verifiable for Lookup<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Hash256>>>("pdq", Self::VT_PDQ, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Hash128>>>("md5", Self::VT_MD5, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("upload_ids", Self::VT_UPLOAD_IDS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("digests", Self::VT_DIGESTS, false)?
      .finish();
     Ok(())
   }
@@ -1366,6 +1376,7 @@ pub struct LookupArgs<'a> {
     pub pdq: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Hash256>>>,
     pub md5: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Hash128>>>,
     pub upload_ids: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
+    pub digests: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
 }
 impl<'a> Default for LookupArgs<'a> {
   #[inline]
@@ -1376,6 +1387,7 @@ impl<'a> Default for LookupArgs<'a> {
       pdq: None,
       md5: None,
       upload_ids: None,
+      digests: None,
     }
   }
 }
@@ -1406,6 +1418,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LookupBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Lookup::VT_UPLOAD_IDS, upload_ids);
   }
   #[inline]
+  pub fn add_digests(&mut self, digests: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Lookup::VT_DIGESTS, digests);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> LookupBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     LookupBuilder {
@@ -1428,6 +1444,7 @@ impl ::core::fmt::Debug for Lookup<'_> {
       ds.field("pdq", &self.pdq());
       ds.field("md5", &self.md5());
       ds.field("upload_ids", &self.upload_ids());
+      ds.field("digests", &self.digests());
       ds.finish()
   }
 }
@@ -1653,6 +1670,7 @@ impl<'a> Submit<'a> {
   pub const VT_MD5: ::flatbuffers::VOffsetT = 14;
   pub const VT_UPLOAD_IDS: ::flatbuffers::VOffsetT = 16;
   pub const VT_CONTEXTS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_DIGESTS: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1664,6 +1682,7 @@ impl<'a> Submit<'a> {
     args: &'args SubmitArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Submit<'bldr>> {
     let mut builder = SubmitBuilder::new(_fbb);
+    if let Some(x) = args.digests { builder.add_digests(x); }
     if let Some(x) = args.contexts { builder.add_contexts(x); }
     if let Some(x) = args.upload_ids { builder.add_upload_ids(x); }
     if let Some(x) = args.md5 { builder.add_md5(x); }
@@ -1732,6 +1751,13 @@ impl<'a> Submit<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Context>>>>(Submit::VT_CONTEXTS, None)}
   }
+  #[inline]
+  pub fn digests(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Submit::VT_DIGESTS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Submit<'_> {
@@ -1748,6 +1774,7 @@ impl ::flatbuffers::Verifiable for Submit<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Hash128>>>("md5", Self::VT_MD5, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u64>>>("upload_ids", Self::VT_UPLOAD_IDS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Context>>>>("contexts", Self::VT_CONTEXTS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("digests", Self::VT_DIGESTS, false)?
      .finish();
     Ok(())
   }
@@ -1761,6 +1788,7 @@ pub struct SubmitArgs<'a> {
     pub md5: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Hash128>>>,
     pub upload_ids: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u64>>>,
     pub contexts: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Context<'a>>>>>,
+    pub digests: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
 }
 impl<'a> Default for SubmitArgs<'a> {
   #[inline]
@@ -1774,6 +1802,7 @@ impl<'a> Default for SubmitArgs<'a> {
       md5: None,
       upload_ids: None,
       contexts: None,
+      digests: None,
     }
   }
 }
@@ -1816,6 +1845,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SubmitBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Submit::VT_CONTEXTS, contexts);
   }
   #[inline]
+  pub fn add_digests(&mut self, digests: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Submit::VT_DIGESTS, digests);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SubmitBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     SubmitBuilder {
@@ -1842,6 +1875,7 @@ impl ::core::fmt::Debug for Submit<'_> {
       ds.field("md5", &self.md5());
       ds.field("upload_ids", &self.upload_ids());
       ds.field("contexts", &self.contexts());
+      ds.field("digests", &self.digests());
       ds.finish()
   }
 }

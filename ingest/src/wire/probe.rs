@@ -21,9 +21,9 @@ pub fn requests(bytes: &[u8]) {
             RequestView::Submit(submit) => (submit.query, Some(submit)),
         };
         assert!((1..=HASHES_MAX).contains(&query.len()));
-        let (mut pdq, mut md5) = (Vec::new(), Vec::new());
+        let (mut pdq, mut digests) = (Vec::new(), Vec::new());
         query.copy_pdq(&mut pdq);
-        query.copy_md5(&mut md5);
+        query.copy_digests(&mut digests);
         for hash in 0..query.len() {
             query.upload_id(hash);
             if let Some(submit) = &submit {

@@ -1,7 +1,7 @@
 //! What a client asks: verified views for the server, encoders for the client.
 
 use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, VerifierOptions, WIPOffset};
-use index::{Distance, Hash128, Hash256, RequestId, SignalType, UploadContext};
+use index::{Digest, Distance, Hash256, RequestId, SignalType, UploadContext};
 
 use super::generated::hashward::wire as fb;
 use super::{ErrorCode, VERSION, frame};
@@ -67,16 +67,30 @@ impl<'a> QueryView<'a> {
         into.extend(self.bytes.as_chunks::<32>().0.iter().map(|bytes| Hash256(*bytes)));
     }
 
-    /// Copies MD5 hashes into an aligned buffer (cleared first).
-    pub fn copy_md5(&self, into: &mut Vec<Hash128>) {
+    /// Copies digests into an aligned buffer (cleared first).
+    pub fn copy_digests(&self, into: &mut Vec<Digest>) {
         into.clear();
-        into.extend(self.bytes.as_chunks::<16>().0.iter().map(|bytes| Hash128(*bytes)));
+        into.extend(self.bytes.chunks_exact(self.signal_type.bytes()).filter_map(Digest::new));
     }
 
     /// The uploader's number for a hash; 0 when it gave none.
     pub fn upload_id(&self, hash: usize) -> u64 {
         self.upload_ids.filter(|ids| hash < ids.len()).map_or(0, |ids| ids.get(hash))
     }
+}
+
+/// The fields a Lookup and a Submit share.
+macro_rules! fields {
+    ($table:expr) => {
+        Fields {
+            signal_type: $table.signal_type(),
+            threshold: $table.threshold(),
+            pdq: $table.pdq(),
+            md5: $table.md5(),
+            digests: $table.digests(),
+            upload_ids: $table.upload_ids(),
+        }
+    };
 }
 
 /// A Submit.
@@ -141,9 +155,7 @@ pub fn parse(message: &[u8], hashes_max: usize) -> Result<(u64, RequestView<'_>)
     let view = if let Some(hello) = root.body_as_hello() {
         Ok(RequestView::Hello { version: hello.version(), token: hello.token().unwrap_or("") })
     } else if let Some(lookup) = root.body_as_lookup() {
-        let fields =
-            (lookup.signal_type(), lookup.threshold(), lookup.pdq(), lookup.md5(), lookup.upload_ids());
-        query(fields, hashes_max).map(RequestView::Lookup)
+        query(fields!(lookup), hashes_max).map(RequestView::Lookup)
     } else if let Some(submit) = root.body_as_submit() {
         view_submit(submit, hashes_max).map(RequestView::Submit)
     } else {
@@ -156,24 +168,37 @@ fn fault(code: ErrorCode, field: &'static str, message: String) -> WireError {
     WireError { correlation: 0, code, field, message }
 }
 
-type QueryFields<'a> =
-    (u8, i16, Option<Vector<'a, fb::Hash256>>, Option<Vector<'a, fb::Hash128>>, Option<Vector<'a, u64>>);
+struct Fields<'a> {
+    signal_type: u8,
+    threshold: i16,
+    pdq: Option<Vector<'a, fb::Hash256>>,
+    md5: Option<Vector<'a, fb::Hash128>>,
+    digests: Option<Vector<'a, u8>>,
+    upload_ids: Option<Vector<'a, u64>>,
+}
 
-fn query<'a>(fields: QueryFields<'a>, hashes_max: usize) -> Result<QueryView<'a>, WireError> {
-    let (number, threshold, pdq, md5, upload_ids) = fields;
+fn query(fields: Fields<'_>, hashes_max: usize) -> Result<QueryView<'_>, WireError> {
+    let Fields { signal_type: number, threshold, pdq, md5, digests, upload_ids } = fields;
     let signal_type = SignalType::from_number(number).ok_or_else(|| {
-        let known = "known are 1 (pdq) and 2 (video_md5)";
+        let known = "known are 1 (pdq), 2 (video_md5), 3 (md5), 4 (sha1) and 5 (sha256)";
         fault(
             ErrorCode::unknown_signal_type,
             "signal_type",
             format!("signal type {number} is unknown: {known}"),
         )
     })?;
-    let (bytes, other, field) = match signal_type {
-        SignalType::Pdq => (pdq.map(|hashes| hashes.bytes()), md5.is_some(), "pdq"),
-        SignalType::VideoMd5 => (md5.map(|hashes| hashes.bytes()), pdq.is_some(), "md5"),
+    let given = [
+        ("pdq", pdq.map(|hashes| hashes.bytes())),
+        ("md5", md5.map(|hashes| hashes.bytes())),
+        ("digests", digests.map(|digests| digests.bytes())),
+    ];
+    let own = match signal_type {
+        SignalType::Pdq => 0,
+        SignalType::VideoMd5 | SignalType::Md5 => 1,
+        SignalType::Sha1 | SignalType::Sha256 => 2,
     };
-    if other {
+    let (field, bytes) = given[own];
+    if given.iter().enumerate().any(|(at, (_, bytes))| at != own && bytes.is_some()) {
         return Err(fault(
             ErrorCode::bad_field,
             field,
@@ -182,6 +207,17 @@ fn query<'a>(fields: QueryFields<'a>, hashes_max: usize) -> Result<QueryView<'a>
     }
     let bytes = bytes.unwrap_or(&[]);
     let count = bytes.len() / signal_type.bytes();
+    if count * signal_type.bytes() != bytes.len() {
+        return Err(fault(
+            ErrorCode::bad_field,
+            field,
+            format!(
+                "{} bytes are not whole {signal_type} digests of {} bytes",
+                bytes.len(),
+                signal_type.bytes()
+            ),
+        ));
+    }
     if count == 0 || count > hashes_max {
         return Err(fault(
             ErrorCode::bad_hash_count,
@@ -217,7 +253,7 @@ fn query<'a>(fields: QueryFields<'a>, hashes_max: usize) -> Result<QueryView<'a>
 }
 
 fn view_submit(submit: fb::Submit<'_>, hashes_max: usize) -> Result<SubmitView<'_>, WireError> {
-    let fields = (submit.signal_type(), submit.threshold(), submit.pdq(), submit.md5(), submit.upload_ids());
+    let fields = fields!(submit);
     let query = query(fields, hashes_max)?;
     let request = RequestId::from_bytes(submit.request().bytes().into())
         .map_err(|error| fault(ErrorCode::bad_request_id, "request", error.to_string()))?;
@@ -261,8 +297,8 @@ pub struct Query {
 pub enum Hashes {
     /// PDQ.
     Pdq(Vec<Hash256>),
-    /// MD5 of videos.
-    Md5(Vec<Hash128>),
+    /// Digests of this type.
+    Exact(SignalType, Vec<Digest>),
 }
 
 impl Query {
@@ -271,9 +307,9 @@ impl Query {
         Self { hashes: Hashes::Pdq(hashes), threshold: None, upload_ids: Vec::new() }
     }
 
-    /// MD5 hashes.
-    pub fn md5(hashes: Vec<Hash128>) -> Self {
-        Self { hashes: Hashes::Md5(hashes), threshold: None, upload_ids: Vec::new() }
+    /// Digests of an exact type.
+    pub fn exact(kind: SignalType, digests: Vec<Digest>) -> Self {
+        Self { hashes: Hashes::Exact(kind, digests), threshold: None, upload_ids: Vec::new() }
     }
 }
 
@@ -324,6 +360,7 @@ pub fn lookup(correlation: u64, query: &Query, out: &mut Vec<u8>) {
         threshold: threshold(query),
         pdq: parts.pdq,
         md5: parts.md5,
+        digests: parts.digests,
         upload_ids: parts.upload_ids,
     };
     let body = fb::Lookup::create(&mut builder, &args);
@@ -350,6 +387,7 @@ pub fn submit(
         threshold: threshold(query),
         pdq: parts.pdq,
         md5: parts.md5,
+        digests: parts.digests,
         upload_ids: parts.upload_ids,
         contexts,
     };
@@ -362,7 +400,7 @@ impl Hashes {
     pub fn kind(&self) -> SignalType {
         match self {
             Hashes::Pdq(_) => SignalType::Pdq,
-            Hashes::Md5(_) => SignalType::VideoMd5,
+            Hashes::Exact(kind, _) => *kind,
         }
     }
 
@@ -370,7 +408,7 @@ impl Hashes {
     pub fn len(&self) -> usize {
         match self {
             Hashes::Pdq(hashes) => hashes.len(),
-            Hashes::Md5(hashes) => hashes.len(),
+            Hashes::Exact(_, digests) => digests.len(),
         }
     }
 
@@ -387,21 +425,28 @@ fn threshold(query: &Query) -> i16 {
 struct Vectors<'a> {
     pdq: Option<WIPOffset<Vector<'a, fb::Hash256>>>,
     md5: Option<WIPOffset<Vector<'a, fb::Hash128>>>,
+    digests: Option<WIPOffset<Vector<'a, u8>>>,
     upload_ids: Option<WIPOffset<Vector<'a, u64>>>,
 }
 
 fn vectors<'a>(builder: &mut FlatBufferBuilder<'a>, query: &Query) -> Vectors<'a> {
-    let (mut pdq, mut md5) = (None, None);
+    let (mut pdq, mut md5, mut digests) = (None, None, None);
     match &query.hashes {
         Hashes::Pdq(hashes) => {
             pdq = Some(builder.create_vector_from_iter(hashes.iter().map(|h| fb::Hash256::new(&h.0))))
         }
-        Hashes::Md5(hashes) => {
-            md5 = Some(builder.create_vector_from_iter(hashes.iter().map(|h| fb::Hash128::new(&h.0))))
+        Hashes::Exact(SignalType::VideoMd5 | SignalType::Md5, hashes) => {
+            let first = |digest: &Digest| fb::Hash128::new(digest.bytes().first_chunk().unwrap_or(&[0; 16]));
+            md5 = Some(builder.create_vector_from_iter(hashes.iter().map(first)))
+        }
+        Hashes::Exact(kind, hashes) => {
+            let bytes: Vec<u8> =
+                hashes.iter().flat_map(|digest| &digest.bytes()[..kind.bytes()]).copied().collect();
+            digests = Some(builder.create_vector(&bytes))
         }
     }
     let upload_ids = (!query.upload_ids.is_empty()).then(|| builder.create_vector(&query.upload_ids));
-    Vectors { pdq, md5, upload_ids }
+    Vectors { pdq, md5, digests, upload_ids }
 }
 
 fn context<'a>(
