@@ -126,6 +126,9 @@ pub struct Lookup {
     /// Bits that may differ [default: the type's own]
     #[arg(long)]
     pub threshold: Option<u16>,
+    /// The so many nearest PDQ contents instead, however far
+    #[arg(long, value_name = "COUNT", conflicts_with = "threshold")]
+    pub nearest: Option<usize>,
     /// Signals in hex
     #[arg(required = true)]
     pub signals: Vec<String>,

@@ -5,7 +5,7 @@
 //! snapshot that readers load with a single pointer read.
 //!
 //! Reading order: [`signal`] (what is matched) → `kernel` (distance on this CPU) → `mih` (tables) →
-//! `snapshot` (what a reader sees) → [`store`] (what survives) → [`bank`] (how a change becomes both).
+//! `snapshot` (what a reader sees; `topk` for the nearest of all) → [`store`] (what survives) → [`bank`] (how a change becomes both).
 
 pub mod bank;
 pub mod hit;
@@ -16,6 +16,7 @@ mod segment;
 pub mod signal;
 mod snapshot;
 pub mod store;
+mod topk;
 
 pub use hit::{Hit, HitMatch, Position, RequestId, UploadContext};
 pub use kernel::{Kernel, KernelError};
@@ -25,6 +26,7 @@ pub use snapshot::{
     BulkFound, BulkScratch, Entry, ExactSnapshot, Found, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan,
     ShapeOption, Snapshot, Stats,
 };
+pub use topk::NearestScratch;
 
 /// Memory and prefetch as the tables use them, so that `make bench-peers` can measure the machine's limit.
 #[cfg(feature = "bench")]

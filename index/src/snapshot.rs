@@ -154,6 +154,12 @@ impl<H: Searchable> Snapshot<H> {
         self.segments.iter().map(|segment| segment.bytes()).sum::<usize>() + self.delta.bytes()
     }
 
+    /// Bytes that the segments and what a merge of everything makes of them take, at most; `signal` bytes are
+    /// what a signal of the delta takes then.
+    pub(crate) fn planned_bytes(&self, signal: usize) -> usize {
+        2 * self.segments.iter().map(|segment| segment.bytes()).sum::<usize>() + signal * self.delta.len()
+    }
+
     /// Shape and size.
     pub fn stats(&self) -> Stats {
         Stats {
@@ -207,9 +213,31 @@ impl<H: Searchable> Snapshot<H> {
         found[before..].sort_unstable_by_key(|hit| (hit.query, hit.distance, hit.content));
     }
 
+    /// Calls `visit` with all hashes in blocks of this size at most, and a way to tell whose a hash is.
+    pub(crate) fn blocks(
+        &self,
+        size: usize,
+        mut visit: impl FnMut(&[H], &dyn Fn(u32) -> (ContentId, BankId)),
+    ) {
+        for segment in &self.segments {
+            for (block, hashes) in segment.hashes().chunks(size).enumerate() {
+                visit(hashes, &|place| {
+                    let owner = segment.owner((block * size) as u32 + place);
+                    (owner.content(), owner.bank())
+                });
+            }
+        }
+        self.delta.blocks(&mut visit);
+    }
+
+    /// Whether a content that is still held was removed, itself or with its bank.
+    pub(crate) fn is_gone(&self, content: ContentId, bank: BankId) -> bool {
+        self.removed.contains(content)
+            || (!self.removed_banks.is_empty() && self.removed_banks.contains(&bank))
+    }
+
     fn is_removed(&self, owner: Owner) -> bool {
-        self.removed.contains(owner.content())
-            || (!self.removed_banks.is_empty() && self.removed_banks.contains(&owner.bank()))
+        self.is_gone(owner.content(), owner.bank())
     }
 
     /// Entries in memory, removed ones included.

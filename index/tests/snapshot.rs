@@ -5,7 +5,7 @@ use std::process::Command;
 
 use index::{
     BankId, BulkFound, BulkScratch, ContentId, Digest, Distance, Entry, ExactSnapshot, Found, Hash256,
-    Kernel, MergeJob, PdqSnapshot, Scratch,
+    Kernel, MergeJob, NearestScratch, PdqSnapshot, Scratch,
 };
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng};
@@ -286,6 +286,43 @@ fn what_was_removed_stays_removed_when_a_merge_leaves_its_segment_alone() {
     let alive = |query: &Hash256| left.iter().find(|entry| entry.hash == *query).map(|entry| entry.content);
     assert_eq!(found, queries.iter().filter_map(alive).collect::<Vec<_>>());
     assert_eq!(snapshot.len(), left.len());
+}
+
+#[test]
+fn the_nearest_are_those_that_brute_force_ranks_first() {
+    let mut random = ChaCha8Rng::seed_from_u64(31);
+    for data in [Data::Uniform, Data::Clustered, Data::LowEntropy] {
+        let entry = |content: u64, random: &mut ChaCha8Rng| Entry {
+            hash: draw(if content.is_multiple_of(3) { data } else { Data::Uniform }, random),
+            content: ContentId(content),
+            bank: BankId(1 + (content % 5) as u32),
+        };
+        let loaded: Vec<_> = (1..=9000).map(|content| entry(content, &mut random)).collect();
+        let added: Vec<_> = (9001..=9700).map(|content| entry(content, &mut random)).collect();
+        let gone: Vec<ContentId> =
+            loaded.iter().chain(&added).step_by(4).map(|entry| entry.content).collect();
+        let mut left = [loaded.clone(), added.clone()].concat();
+        left.retain(|entry| gone.binary_search(&entry.content).is_err());
+        let of_bank = left.iter().filter(|entry| entry.bank == BankId(2)).count();
+        left.retain(|entry| entry.bank != BankId(2));
+        let snapshot = PdqSnapshot::from_entries(loaded).with_added(&added).with_removed(&gone);
+        let snapshot = snapshot.with_bank_removed(BankId(2), of_bank);
+        let mut scratch = NearestScratch::default();
+        for (round, farthest) in [0, 5, 31, 60, 120, 256].into_iter().cycle().take(60).enumerate() {
+            let query = match round % 3 {
+                0 => draw(Data::Uniform, &mut random),
+                1 => draw(data, &mut random),
+                _ => flip(&left[round * 7].hash, round % 40, &mut random),
+            };
+            let wanted = |bank: BankId| round % 2 == 0 || bank != BankId(3);
+            let count = [1, 3, 10, 500][round % 4];
+            let kept: Vec<_> = left.iter().filter(|entry| wanted(entry.bank)).copied().collect();
+            let mut expected = oracle(&kept, &[query], farthest);
+            expected.truncate(count);
+            let found = snapshot.nearest(&query, count, farthest, wanted, &mut scratch);
+            assert!(found == expected, "{data:?}, {count} within {farthest}");
+        }
+    }
 }
 
 #[test]

@@ -217,6 +217,39 @@ fn a_file_is_scanned_as_lookups_would_and_goes_on_after_kill_9() {
 }
 
 #[test]
+fn the_nearest_contents_are_found_however_far() {
+    let server = Server::start();
+    let banked = random_hashes(76, 3000);
+    for (bank, hashes) in [("A", &banked[..1500]), ("B", &banked[1500..])] {
+        server.create_bank(bank);
+        import(&server, bank, hashes);
+    }
+    let query = random_hashes(77, 1)[0];
+    let mut ranked: Vec<(u16, u64)> =
+        (1..).zip(&banked).map(|(content, hash)| (query.distance(hash).bits(), content)).collect();
+    ranked.sort_unstable();
+    let found = |answer: &Value| -> Vec<(u16, u64)> {
+        let matches = answer["matches"].as_array().unwrap().iter();
+        matches
+            .map(|hit| (hit["distance"].as_u64().unwrap() as u16, hit["content"].as_u64().unwrap()))
+            .collect()
+    };
+    let output = hashward(&server, &["lookup", "--signal-type", "pdq", "--nearest", "7", &hex(&query)]);
+    let answer = json_of(&output);
+    assert_eq!((found(&answer), &answer["approximate"]), (ranked[..7].to_vec(), &json!(false)));
+    let path = format!("/api/v1/nearest?signal={}&k=5&bank=B", hex(&query));
+    let of_b: Vec<(u16, u64)> =
+        ranked.iter().filter(|(_, content)| *content > 1500).take(5).copied().collect();
+    assert_eq!(found(&server.http.get(&path).1), of_b);
+    for (bad, says) in
+        [("k=0", "k is 1 to"), ("bank=NONE", "bank 'NONE' not found"), ("max_distance=300", "0 to 256")]
+    {
+        let (status, answer) = server.http.get(&format!("/api/v1/nearest?signal={}&{bad}", hex(&query)));
+        assert!(status >= 400 && answer["message"].as_str().unwrap().contains(says), "{status} {answer}");
+    }
+}
+
+#[test]
 fn a_scan_that_cannot_be_is_refused_with_the_reason() {
     let server = Server::start();
     let (status, answer) = server.http.stream("/api/v1/scan", std::io::Cursor::new(vec![0u8; 33]));

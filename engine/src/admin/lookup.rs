@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, State};
 use index::bank::BankState;
-use index::{Distance, Found, Scratch, Signal, SignalType};
+use index::{Distance, Found, NearestScratch, Scratch, Signal, SignalType};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
+use super::banks::no_bank;
 use super::cases::blocking;
 use super::{Admin, Refusal};
 
@@ -109,6 +111,62 @@ pub async fn lookup(
             }
         }
         Ok(Json(LookupAnswer { generation: state.generation.0, results }))
+    })
+    .await
+}
+
+/// Who is wanted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NearestQuery {
+    signal: String,
+    #[serde(default = "ten")]
+    k: usize,
+    max_distance: Option<u16>,
+    bank: Option<String>,
+}
+
+fn ten() -> usize {
+    10
+}
+
+/// `GET /api/v1/nearest?signal=HEX[&k=10][&max_distance=256][&bank=NAME]`: the banked PDQ contents nearest to
+/// this hash, however far. Exact.
+pub async fn nearest(
+    State(admin): State<Arc<Admin>>,
+    query: Result<Query<NearestQuery>, QueryRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Query(query) = query?;
+    let state = admin.loaded()?.banks.state_owned();
+    let signal =
+        Signal::parse(SignalType::Pdq, &query.signal).map_err(|error| Refusal::bad(error.to_string()))?;
+    let Signal::Pdq(hash) = signal else { return Err(Refusal::bad("the signal is not a PDQ hash")) };
+    let farthest = query.max_distance.unwrap_or(256);
+    if !(1..=SIGNALS_MAX).contains(&query.k) || farthest > 256 {
+        return Err(Refusal::bad(format!("k is 1 to {SIGNALS_MAX}, max_distance 0 to 256")));
+    }
+    let bank = match &query.bank {
+        Some(name) => Some(state.directory.named(name).ok_or_else(|| no_bank(name))?.id),
+        None => None,
+    };
+    // It reads everything: not more of them at once than there are CPUs.
+    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
+    blocking(move || {
+        let wanted = |found| bank.is_none_or(|bank| bank == found);
+        let found =
+            state.tables.pdq.nearest(&hash, query.k, farthest, wanted, &mut NearestScratch::default());
+        drop(turn);
+        let shown = |hit: &Found| {
+            let bank = state.directory.get(hit.bank).map_or("", |bank| &bank.name);
+            json!({ "bank": bank, "content": hit.content, "distance": hit.distance })
+        };
+        let matches: Vec<Value> = found.iter().map(shown).collect();
+        Ok(Json(json!({
+            "generation": state.generation,
+            "signal": signal.to_string(),
+            "approximate": false,
+            "matches": matches,
+        })))
     })
     .await
 }

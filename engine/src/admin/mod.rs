@@ -82,6 +82,7 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/banks/{name}/import", post(import::import))
         .route("/api/v1/banks/{name}/export", get(import::export))
         .route("/api/v1/scan", post(scan::scan))
+        .route("/api/v1/nearest", get(lookup::nearest))
         .route("/api/v1/lookup", post(lookup::lookup))
         .route("/api/v1/hits", get(cases::hits))
         .route("/api/v1/hits/{position}", get(cases::hit))

@@ -5,11 +5,22 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::http::Api;
+use super::http::{Api, segment};
 use crate::cli::Lookup;
 
 /// Asks the server; one JSON line per signal, in order.
 pub fn run(args: Lookup) -> Result<ExitCode> {
+    if let Some(count) = args.nearest {
+        anyhow::ensure!(
+            args.signal_type == "pdq",
+            "--nearest is for --signal-type pdq: a digest is equal or not"
+        );
+        let api = Api::new(&args.server.admin);
+        for signal in &args.signals {
+            println!("{}", api.get(&format!("/api/v1/nearest?k={count}&signal={}", segment(signal)))?);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let body =
         json!({ "signal_type": args.signal_type, "signals": args.signals, "threshold": args.threshold });
     let answer = Api::new(&args.server.admin).post("/api/v1/lookup", &body)?;

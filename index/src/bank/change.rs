@@ -16,7 +16,7 @@ use crate::store::{Batch, Durability, Keyspace, Seen, StoreError};
 
 const PRUNE_EVERY_MS: u64 = 60_000;
 /// What a further content takes at most: its signal in the delta, then in a segment and in the one merged from it.
-const SIGNAL_BYTES: u64 = 600;
+const SIGNAL_BYTES: usize = 600;
 
 /// One change, with the id that makes it replayable.
 #[derive(Clone, Debug)]
@@ -254,7 +254,7 @@ impl Group {
     fn new(writer: &Writer, state: &BankState, durability: Durability, memory_max: Option<u64>) -> Self {
         Self {
             memory_max,
-            memory: 2 * state.bytes() as u64,
+            memory: state.tables.planned_bytes(SIGNAL_BYTES) as u64,
             durability,
             batch: Batch::default(),
             counters: writer.counters,
@@ -329,7 +329,7 @@ impl Group {
         if contents.is_empty() {
             return Ok(self.still(id));
         }
-        let memory = self.memory + contents.len() as u64 * SIGNAL_BYTES;
+        let memory = self.memory + (contents.len() * SIGNAL_BYTES) as u64;
         if let Some(allowed) = self.memory_max.filter(|allowed| memory > *allowed) {
             return Err(BankError::Memory { needed: memory, allowed });
         }

@@ -68,6 +68,12 @@ impl Tables {
         self.pdq.bytes() + self.exact.iter().map(ExactSnapshot::bytes).sum::<usize>()
     }
 
+    /// Bytes that tables and a merge of everything take, at most; `signal` is what an unmerged signal takes then.
+    pub(super) fn planned_bytes(&self, signal: usize) -> usize {
+        let exact = self.exact.iter().map(|exact| exact.planned_bytes(signal));
+        self.pdq.planned_bytes(signal) + exact.sum::<usize>()
+    }
+
     /// Whether the content was removed and may still take room.
     pub(super) fn remembers_removal(&self, content: ContentId) -> bool {
         self.pdq.remembers_removal(content) || self.exact.iter().any(|exact| exact.remembers_removal(content))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::mih::Scratch;
 use crate::segment::{Entry, Owner, Searchable};
-use crate::signal::{ContentId, Distance};
+use crate::signal::{BankId, ContentId, Distance};
 
 /// Entries of a chunk: what an addition copies at most (24 KiB of PDQ).
 const CHUNK: usize = 512;
@@ -76,6 +76,16 @@ impl<H: Searchable> Delta<H> {
                 bank: owner.bank(),
             })
         })
+    }
+
+    /// Calls `visit` with each chunk's hashes, and a way to tell whose a hash is.
+    pub(super) fn blocks(&self, visit: &mut impl FnMut(&[H], &dyn Fn(u32) -> (ContentId, BankId))) {
+        for chunk in &self.chunks {
+            visit(&chunk.hashes, &|place| {
+                let owner = chunk.owners[place as usize];
+                (owner.content(), owner.bank())
+            });
+        }
     }
 
     pub(super) fn search(
