@@ -14,10 +14,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use hdrhistogram::Histogram;
 use index::RequestId;
 use ingest::wire::{Answer, Connection, Query, Receiver, Reply, Request, Sender, Welcome};
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::plan::{Mode, Run, token};
+use crate::generator::{self, Watch};
+use crate::plan::{Arrivals, Mode, Run, token};
 use crate::truth::{Verdicts, check};
 use crate::workload::{BankHashes, Batch, Mix, draw};
 
@@ -46,6 +47,10 @@ pub struct Outcome {
     pub busy: u64,
     /// Frames sent later than scheduled.
     pub late: u64,
+    /// CPU seconds of the generator's threads while it measured.
+    pub busy_seconds: f64,
+    /// The generator's threads.
+    pub threads: usize,
     /// The first error's words.
     pub first_error: Option<String>,
     /// What the answers were worth.
@@ -61,6 +66,9 @@ pub fn run(plan: &Run) -> Result<Outcome> {
     }
     if !(0.0..=1.0).contains(&plan.hit_ratio) || plan.rate.is_some_and(|rate| rate.is_nan() || rate <= 0.0) {
         bail!("--hit-ratio goes from 0 to 1, --rate is above 0");
+    }
+    if let Some(cpu) = plan.pin {
+        generator::pin(cpu)?;
     }
     let address = plan.addr.to_socket_addrs().ok().and_then(|mut all| all.next());
     let address = address.with_context(|| format!("--addr {} is not HOST:PORT", plan.addr))?;
@@ -97,6 +105,8 @@ pub fn run(plan: &Run) -> Result<Outcome> {
         errors: total.errors,
         busy: total.busy,
         late: total.late,
+        busy_seconds: total.worked.as_secs_f64(),
+        threads: plan.connections * if plan.rate.is_some() { 2 } else { 1 },
         first_error: total.first_error,
         verdicts: total.verdicts,
         latency: total.latency,
@@ -138,6 +148,8 @@ struct Tally {
     errors: u64,
     busy: u64,
     late: u64,
+    /// CPU time within the window.
+    worked: Duration,
     first_error: Option<String>,
     verdicts: Verdicts,
     latency: Histogram<u64>,
@@ -152,6 +164,7 @@ impl Tally {
             errors: 0,
             busy: 0,
             late: 0,
+            worked: Duration::ZERO,
             first_error: None,
             verdicts: Verdicts::default(),
             latency: Histogram::new_with_bounds(1, 60_000_000_000, 3)?,
@@ -165,6 +178,7 @@ impl Tally {
         self.errors += other.errors;
         self.busy += other.busy;
         self.late += other.late;
+        self.worked += other.worked;
         self.first_error = self.first_error.take().or(other.first_error);
         self.verdicts.add(other.verdicts);
         self.latency.add(other.latency)?;
@@ -207,7 +221,11 @@ impl Job {
         let depth = self.plan.depth as u64;
         let mut sent_at = HashMap::new(); // answers to Submits do not come in order
         let (mut next, mut under_way, mut frame) = (0u64, 0u64, Vec::new());
+        let mut watch = None;
         loop {
+            if watch.is_none() && Instant::now() >= self.window.from {
+                watch = Some(Watch::start());
+            }
             while under_way < depth && Instant::now() < self.window.to {
                 frame.clear();
                 self.encode(next, &mut frame);
@@ -224,6 +242,7 @@ impl Job {
                 under_way += 1;
             }
             if under_way == 0 {
+                tally.worked = watch.map_or(Duration::ZERO, |watch| self.busy(&watch));
                 return tally;
             }
             let (at, reply) = match connection.receive() {
@@ -260,20 +279,28 @@ impl Job {
         }
     }
 
+    /// The CPU time since, as much of it as fell into the window.
+    fn busy(&self, watch: &Watch) -> Duration {
+        let (cpu, passed) = watch.read();
+        let window = self.window.to.saturating_duration_since(self.window.from);
+        cpu.mul_f64((window.as_secs_f64() / passed.as_secs_f64().max(1e-9)).min(1.0))
+    }
+
     fn open_loop(&self, connection: Connection, rate: f64) -> Tally {
         let interval = Duration::from_secs_f64(self.plan.batch as f64 * self.plan.connections as f64 / rate);
         let first = self.started + interval.mul_f64(self.number as f64 / self.plan.connections as f64);
-        let due = |at: u64| first + interval.mul_f64(at as f64);
-        let frames =
-            (self.window.to.saturating_duration_since(first).as_secs_f64() / interval.as_secs_f64()) as u64;
+        let span = self.window.to.saturating_duration_since(first);
+        let schedule = self.schedule(first, interval, span);
+        let (frames, due) = (schedule.len() as u64, |at: u64| schedule[at as usize]);
         let (sender, receiver) = connection.split();
         thread::scope(|scope| {
             let sending = scope.spawn(|| self.send_on_schedule(sender, frames, &due));
             let mut tally = self.receive_all(receiver, frames, &due);
             match sending.join() {
-                Ok((sent, late, error)) => {
+                Ok((sent, late, worked, error)) => {
                     tally.sent = sent;
                     tally.late = late;
+                    tally.worked += worked;
                     if let Some(error) = error {
                         tally.error(error);
                     }
@@ -284,13 +311,30 @@ impl Job {
         })
     }
 
+    /// When each frame is due, fixed before the first is sent.
+    fn schedule(&self, first: Instant, interval: Duration, span: Duration) -> Vec<Instant> {
+        let mut random = ChaCha8Rng::seed_from_u64(self.plan.query_seed ^ self.number as u64);
+        let mut at = Duration::ZERO;
+        let mut schedule = Vec::new();
+        while at < span {
+            schedule.push(first + at);
+            at += match self.plan.arrivals {
+                Arrivals::Constant => interval,
+                Arrivals::Poisson => interval.mul_f64(-(1.0 - random.random::<f64>()).ln()),
+            };
+        }
+        schedule
+    }
+
     fn send_on_schedule(
         &self,
         mut sender: Sender,
         frames: u64,
         due: &impl Fn(u64) -> Instant,
-    ) -> (u64, u64, Option<String>) {
+    ) -> (u64, u64, Duration, Option<String>) {
         let (mut sent, mut late, mut frame) = (0, 0, Vec::new());
+        let mut watch = None;
+        generator::wake_on_time();
         for at in 0..frames {
             frame.clear();
             self.encode(at, &mut frame);
@@ -299,19 +343,25 @@ impl Job {
                 thread::sleep(wait);
             }
             if due(at) >= self.window.from {
+                watch.get_or_insert_with(Watch::start);
                 late += u64::from(due(at).elapsed() > LATE);
                 sent += self.plan.batch as u64;
             }
             if let Err(error) = sender.send(&frame) {
-                return (sent, late, Some(error.to_string()));
+                return (sent, late, Duration::ZERO, Some(error.to_string()));
             }
         }
-        (sent, late, sender.finish().err().map(|error| error.to_string()))
+        let busy = watch.map_or(Duration::ZERO, |watch| self.busy(&watch));
+        (sent, late, busy, sender.finish().err().map(|error| error.to_string()))
     }
 
     fn receive_all(&self, mut receiver: Receiver, frames: u64, due: &impl Fn(u64) -> Instant) -> Tally {
         let mut tally = Tally::new().expect("the bounds are right");
+        let mut watch = None;
         for received in 0..frames {
+            if watch.is_none() && Instant::now() >= self.window.from {
+                watch = Some(Watch::start());
+            }
             match receiver.receive() {
                 Ok((at, Reply::Lookup(answer) | Reply::Submit(answer, _))) => {
                     if due(at) >= self.window.from {
@@ -331,6 +381,7 @@ impl Job {
                 }
             }
         }
+        tally.worked = watch.map_or(Duration::ZERO, |watch| self.busy(&watch));
         tally
     }
 }

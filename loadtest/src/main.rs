@@ -1,9 +1,12 @@
 //! `hashward-loadtest`: fill a bank, then load the binary port and check every answer.
 
+mod compare;
 mod driver;
+mod generator;
 mod plan;
 mod report;
 mod seed;
+mod sweep;
 mod truth;
 mod workload;
 
@@ -12,15 +15,19 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use plan::{Cli, Verb};
+use report::Verdict;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
-        Verb::Seed(seed) => seed::run(&seed).map(|()| true),
+        Verb::Seed(seed) => seed::run(&seed).map(|()| Verdict::Right),
         Verb::Run(run) => driver::run(&run).and_then(|result| report::write(&run, &result)),
+        Verb::Sweep(sweep) => sweep::run(&sweep).map(Verdict::of),
+        Verb::Compare(compare) => compare::run(&compare).map(Verdict::of),
     };
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(Verdict::Right) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::from(1),
+        Ok(Verdict::GeneratorBound) => ExitCode::from(3),
         Err(error) => {
             eprintln!("hashward-loadtest: {error:#}");
             ExitCode::from(2)

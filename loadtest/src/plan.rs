@@ -21,6 +21,10 @@ pub enum Verb {
     Seed(Seed),
     /// Load the binary port and check every answer
     Run(Run),
+    /// Runs at many rates, or a search for the highest rate within a latency; a JSON list on standard output
+    Sweep(Sweep),
+    /// Two results of `run --json` side by side
+    Compare(Compare),
 }
 
 /// `hashward-loadtest seed`
@@ -55,6 +59,15 @@ pub struct Run {
     /// Open loop: hashes offered a second, on a schedule that waits for nobody
     #[arg(long, conflicts_with = "closed")]
     pub rate: Option<f64>,
+    /// How an open loop's sends are spaced
+    #[arg(long, value_enum, default_value_t = Arrivals::Constant)]
+    pub arrivals: Arrivals,
+    /// Keep the generator on this CPU
+    #[arg(long)]
+    pub pin: Option<usize>,
+    /// Report a run that the generator itself limited, too (else it ends with status 3)
+    #[arg(long)]
+    pub allow_generator_bound: bool,
     /// Closed loop: each connection keeps --depth frames under way (the default without --rate)
     #[arg(long)]
     pub closed: bool,
@@ -91,6 +104,47 @@ pub struct Run {
     /// Write the result as a page
     #[arg(long)]
     pub html: Option<PathBuf>,
+}
+
+/// `hashward-loadtest sweep`
+#[derive(Clone, Debug, Args)]
+pub struct Sweep {
+    /// Lowest rate, hashes a second
+    #[arg(long)]
+    pub from: f64,
+    /// Highest rate
+    #[arg(long)]
+    pub to: f64,
+    /// Runs: spaced evenly in logarithm, or halvings of a search
+    #[arg(long, default_value_t = 6)]
+    pub steps: u32,
+    /// Search for the highest rate whose p99 is within so many microseconds
+    #[arg(long)]
+    pub p99_us: Option<f64>,
+    /// Each run.
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// `hashward-loadtest compare`
+#[derive(Clone, Debug, Args)]
+pub struct Compare {
+    /// A result
+    pub first: PathBuf,
+    /// Another
+    pub second: PathBuf,
+    /// Compare runs of different shape
+    #[arg(long)]
+    pub anyway: bool,
+}
+
+/// How sends are spaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Arrivals {
+    /// Evenly.
+    Constant,
+    /// As independent users: intervals are exponentially distributed.
+    Poisson,
 }
 
 /// What is asked.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::driver::Outcome;
+use crate::generator;
 use crate::plan::Run;
 use crate::seed::Api;
 
@@ -16,6 +17,16 @@ use crate::seed::Api;
 #[derive(Serialize)]
 struct Report {
     mode: &'static str,
+    batch: usize,
+    connections: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    depth: Option<usize>,
+    hit_ratio: f64,
+    /// Share of the CPUs it could use that the generator used.
+    generator_busy: f64,
+    /// Why the generator was the bottleneck, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generator_bound: Option<String>,
     lookups_per_s: f64,
     frames_per_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,9 +46,45 @@ struct Report {
     server: Value,
 }
 
-/// Writes the result wherever it was asked for; says whether every answer was right.
-pub fn write(plan: &Run, outcome: &Outcome) -> Result<bool> {
+/// What a run comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every answer was right.
+    Right,
+    /// One was not, or there was none.
+    Wrong,
+    /// Right, but no faster than the generator.
+    GeneratorBound,
+}
+
+impl Verdict {
+    /// Right or not.
+    pub fn of(right: bool) -> Self {
+        if right { Verdict::Right } else { Verdict::Wrong }
+    }
+}
+
+/// The result as JSON.
+pub fn json(plan: &Run, outcome: &Outcome) -> Result<Value> {
+    Ok(serde_json::to_value(report(plan, outcome))?)
+}
+
+/// Writes the result wherever it was asked for; says whether every answer was right. The rate of a run that the
+/// generator limited is not reported unless asked for: it would be taken for the server's.
+pub fn write(plan: &Run, outcome: &Outcome) -> Result<Verdict> {
     let report = report(plan, outcome);
+    let verdicts = &outcome.verdicts;
+    let right = verdicts.found == verdicts.expected
+        && verdicts.false_hits == 0
+        && outcome.errors == 0
+        && outcome.answered > 0;
+    if let Some(reason) = &report.generator_bound {
+        eprintln!("this run was limited by its generator: {reason}");
+        if right && !plan.allow_generator_bound {
+            eprintln!("nothing is reported; --allow-generator-bound reports it all the same");
+            return Ok(Verdict::GeneratorBound);
+        }
+    }
     let json = serde_json::to_string_pretty(&report)?;
     let to_stdout = plan.json.as_deref() == Some(Path::new("-"));
     if to_stdout {
@@ -52,11 +99,7 @@ pub fn write(plan: &Run, outcome: &Outcome) -> Result<bool> {
         fs::write(path, page(&report, outcome))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let verdicts = &outcome.verdicts;
-    Ok(verdicts.found == verdicts.expected
-        && verdicts.false_hits == 0
-        && outcome.errors == 0
-        && outcome.answered > 0)
+    Ok(Verdict::of(right))
 }
 
 fn report(plan: &Run, outcome: &Outcome) -> Report {
@@ -66,6 +109,18 @@ fn report(plan: &Run, outcome: &Outcome) -> Report {
         scrape(plan).unwrap_or((json!(outcome.welcome.hashes), json!(outcome.welcome.rss_bytes)));
     Report {
         mode: if plan.rate.is_some() { "open loop" } else { "closed loop" },
+        batch: plan.batch,
+        connections: plan.connections,
+        depth: plan.rate.is_none().then_some(plan.depth),
+        hit_ratio: plan.hit_ratio,
+        generator_busy: generator::share(outcome.busy_seconds, outcome.seconds, outcome.threads),
+        generator_bound: generator::fault(
+            outcome.busy_seconds,
+            outcome.seconds,
+            outcome.threads,
+            outcome.late,
+            outcome.sent / plan.batch.max(1) as u64,
+        ),
         lookups_per_s: outcome.answered as f64 / outcome.seconds,
         frames_per_s: outcome.frames as f64 / outcome.seconds,
         offered_per_s: plan.rate,
@@ -133,6 +188,7 @@ fn table(report: &Report) -> String {
     if let Some(error) = &report.first_error {
         line(format!("first error   {error}"));
     }
+    line(format!("generator     {:.0} % busy", report.generator_busy * 100.0));
     line(format!("server        {}", report.server));
     text
 }

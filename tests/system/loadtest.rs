@@ -29,7 +29,7 @@ fn a_seeded_bank_is_found_as_the_generator_knows_it() {
                 "--json",
                 "-",
             ])
-            .args(["--warmup", "0.2", "--admin", &admin])
+            .args(["--warmup", "0.2", "--admin", &admin, "--allow-generator-bound"])
             .args(args)
             .output()
             .unwrap();
@@ -39,6 +39,7 @@ fn a_seeded_bank_is_found_as_the_generator_knows_it() {
     for args in [
         &["--bank-count", "20000"][..],
         &["--bank-count", "20000", "--rate", "5000", "--connections", "3"],
+        &["--bank-count", "20000", "--rate", "5000", "--arrivals", "poisson"],
         &["--bank-count", "20000", "--mode", "submit", "--batch", "16"],
     ] {
         let (code, result) = run(args);
@@ -72,4 +73,75 @@ fn a_million_hashes_are_searched_without_a_miss_or_a_false_hit() {
     assert_eq!(output.status.code(), Some(0), "{result}");
     assert!(result["hits_expected"].as_u64() > Some(500), "{result}");
     println!("{} of {} planted hits among a million", result["hits_found"], result["hits_expected"]);
+}
+
+#[test]
+fn a_generator_that_is_the_bottleneck_says_so_and_reports_nothing() {
+    let server = Server::start();
+    let (listen, folder) = (server.listen.to_string(), tempfile::tempdir().unwrap());
+    let run = |args: &[&str]| {
+        let fixed = ["--addr", &listen, "--duration", "0.5", "--warmup", "0"];
+        Command::new(program("hashward-loadtest")).arg("run").args(fixed).args(args).output().unwrap()
+    };
+    // Ten million single hashes a second are more than one thread can send.
+    let result = folder.path().join("result").display().to_string();
+    let absurd = ["--rate", "10000000", "--batch", "1", "--connections", "1", "--json", &result];
+    let output = run(&absurd);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(3), true), "{words}");
+    assert!(words.contains("limited by its generator") && !std::path::Path::new(&result).exists(), "{words}");
+    let output = run(&[&absurd[..], &["--allow-generator-bound"]].concat());
+    assert_eq!(output.status.code(), Some(0));
+    let shown: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    assert!(shown["generator_bound"].as_str().is_some(), "{shown}");
+
+    let compare = |first: &str, second: &str, more: &[&str]| {
+        let output = Command::new(program("hashward-loadtest"))
+            .args(["compare", first, second])
+            .args(more)
+            .output()
+            .unwrap();
+        let words = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&words).into_owned())
+    };
+    let (code, words) = compare(&result, &result, &[]);
+    assert!(
+        code == Some(0) && words.contains("1.000") && words.contains("limited by its generator"),
+        "{words}"
+    );
+    let other = folder.path().join("other").display().to_string();
+    assert_eq!(run(&["--batch", "8", "--json", &other, "--allow-generator-bound"]).status.code(), Some(0));
+    let (code, words) = compare(&result, &other, &[]);
+    assert!(code == Some(2) && words.contains("differ in mode, batch"), "{words}");
+    assert_eq!(compare(&result, &other, &["--anyway"]).0, Some(0));
+}
+
+#[test]
+fn a_sweep_finds_the_rate_within_a_latency() {
+    let server = Server::start();
+    let sweep = |args: &[&str]| {
+        let output = Command::new(program("hashward-loadtest"))
+            .args(["sweep", "--addr", &server.listen.to_string(), "--duration", "0.3", "--warmup", "0"])
+            .args(args)
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), words)
+    };
+    let (code, points, words) = sweep(&["--from", "1000", "--to", "4000", "--steps", "3"]);
+    assert_eq!(code, Some(0), "{words}");
+    let offered: Vec<u64> = points
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point["offered_per_s"].as_f64().unwrap() as u64)
+        .collect();
+    assert_eq!(offered, [1000, 2000, 4000]);
+    // A minute for a frame is always kept, so the search ends near the top.
+    let (code, points, words) =
+        sweep(&["--from", "1000", "--to", "4000", "--steps", "2", "--p99-us", "60000000"]);
+    assert_eq!((code, points.as_array().map(Vec::len)), (Some(0), Some(3)), "{words}");
+    assert!(words.contains("highest rate with a p99 within"), "{words}");
+    let (code, _, words) = sweep(&["--from", "1000", "--to", "10"]);
+    assert!(code == Some(2) && words.contains("--from is above 0"), "{words}");
 }

@@ -69,10 +69,15 @@ impl Costs {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 ((u128::from(state) * buckets as u128) >> 64) as u32
             };
-            let list: Vec<u32> = (0..PROBES + AHEAD_MAX).map(|_| draw()).collect();
-            let probes = Probes { buckets: &list, groups: &groups, signatures: &signatures };
+            // Others each time: lines that were just read lie in a cache.
+            let list: Vec<u32> = (0..RUNS * PROBES + AHEAD_MAX).map(|_| draw()).collect();
             let mut scanned = Scanned::default();
-            nanoseconds(|| kernel.probe(black_box(lines), width, &probes, &mut scanned)) / PROBES as f32
+            let run = |run: usize| {
+                let probes =
+                    Probes { buckets: &list[run * PROBES..], groups: &groups, signatures: &signatures };
+                kernel.probe(black_box(lines), width, &probes, &mut scanned);
+            };
+            nanoseconds(run) / PROBES as f32
         };
         let probe = SIZES.map(|bytes| time(&lines[..bytes / size_of::<Line>()], 1));
         for bucket in lines.chunks_exact_mut(4) {
@@ -82,7 +87,7 @@ impl Costs {
         let hashes = vec![Hash256([0x55; 32]); 32 << 10];
         let (query, mut near) = (Hash256([0; 32]), Vec::new());
         let flat =
-            nanoseconds(|| kernel.flat(&query, black_box(&hashes), 31, &mut near)) / hashes.len() as f32;
+            nanoseconds(|_| kernel.flat(&query, black_box(&hashes), 31, &mut near)) / hashes.len() as f32;
         Some(Costs { kernel: kernel.name(), measured: true, probe, line: line.max(0.2), flat })
     }
 
@@ -160,14 +165,16 @@ fn share_within(limit: u8) -> f32 {
     sum / 65_536.0
 }
 
-/// The best of five runs.
-fn nanoseconds(mut run: impl FnMut()) -> f32 {
-    let time = |_| {
+const RUNS: usize = 5;
+
+/// The best of the runs, each of which is told its number.
+fn nanoseconds(mut run: impl FnMut(usize)) -> f32 {
+    let time = |number| {
         let begun = Instant::now();
-        run();
+        run(number);
         begun.elapsed().as_nanos() as f32
     };
-    (0..5).map(time).fold(f32::INFINITY, f32::min)
+    (0..RUNS).map(time).fold(f32::INFINITY, f32::min)
 }
 
 #[cfg(test)]

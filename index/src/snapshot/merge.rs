@@ -28,7 +28,7 @@ const TIER_BULK: usize = 1;
 /// A delta that only a bulk load makes.
 const BULK: usize = 32_768;
 /// Idle segments are merged when they are a part in so many of all, or more than [`IDLE_SEGMENTS`].
-const IDLE_SHARE: usize = 128;
+const IDLE_SHARE: usize = 512;
 const IDLE_SEGMENTS: usize = 2;
 /// Dead entries that make a full merge worth while, if they are a quarter of all.
 const DEAD_MIN: usize = 4096;
