@@ -26,6 +26,8 @@ MIH = {
 }
 SKEWED = ["clustered", "low_entropy", "images"]
 SKEWED_N = 1_000_000
+# From here on a re-scan of a million hashes is measured, too.
+BULK = 1_000_000
 # From here on one kernel of ours at a time, and fewer rounds.
 BIG = 5_000_000
 
@@ -161,7 +163,9 @@ def measure(args, dataset, n, kernels):
         def commands(name):
             if name == "uniform":
                 return ["misses"]
-            return ["go", "misses"] if skewed and name.startswith("ours") else ["go"]
+            if not name.startswith("ours"):
+                return ["go"]
+            return ["go", "misses"] if skewed else ["go", "bulk"] if n >= BULK else ["go"]
 
         row.rounds(commands)
         checks, ready = {}, {}
@@ -208,6 +212,7 @@ def entry(row, kernel, ready, checks):
         "roofline_qps": 1e9 / (272 * depths[depth]),
         "bytes_per_hash": built["bytes"] / row.n,
         "build_s": built["build_s"],
+        "bulk_qps": median(rates.get((name, "bulk"))),
         "ratio_to_best_peer": qps[name] / best if best else None,
         "spread_qps": {label: spread(rates.get((who, "go"))) for label, who in shown.items()},
         "rounds": row.args.rounds,

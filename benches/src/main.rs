@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use benches::churn;
 use benches::contender::follow;
 use benches::data::{Dataset, make};
 use benches::ours::Ours;
@@ -38,6 +39,18 @@ enum Verb {
     },
     /// Map 256 MiB, then answer: go S
     Roofline,
+    /// Lookups while signals are added and merged, against idle: one JSON object
+    Churn {
+        /// Signals in the bank
+        #[arg(long, default_value_t = 1_000_000)]
+        n: usize,
+        /// Signals added a second
+        #[arg(long, default_value_t = 1000)]
+        per_second: usize,
+        /// Seconds, idle and again while adding
+        #[arg(long, default_value_t = 20.0)]
+        seconds: f64,
+    },
     /// The kernels this CPU has, best first
     Kernels,
 }
@@ -56,6 +69,7 @@ fn run(verb: Verb) -> Result<()> {
             let (mut roofline, ready) = Roofline::load()?;
             follow(ready, &mut roofline)?;
         }
+        Verb::Churn { n, per_second, seconds } => println!("{}", churn::measure(n, per_second, seconds)?),
         Verb::Kernels => Kernel::available().for_each(|kernel| println!("{}", kernel.name())),
     }
     Ok(())

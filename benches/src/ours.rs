@@ -5,7 +5,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
-use index::{BankId, ContentId, Distance, Entry, Found, Hash256, Kernel, PdqSnapshot, Scratch};
+use index::{
+    BankId, BulkFound, BulkScratch, ContentId, Distance, Entry, Found, Hash256, Kernel, PdqSnapshot, Scratch,
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::contender::Contender;
@@ -92,6 +96,24 @@ impl Ours {
         }
     }
 
+    /// A re-scan of a million strangers and all questions, in one request.
+    fn bulk(&mut self) -> Value {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let mut stranger = || {
+            let mut bytes = [0; 32];
+            random.fill_bytes(&mut bytes);
+            Hash256(bytes)
+        };
+        let mut many: Vec<Hash256> = std::iter::repeat_with(&mut stranger).take(1 << 20).collect();
+        many.extend_from_slice(&self.queries);
+        // Once unmeasured: a scanner's buffers have grown.
+        let (mut scratch, mut out) = (BulkScratch::default(), BulkFound::default());
+        self.snapshot.search_bulk(&many, self.threshold, usize::MAX, &mut scratch, &mut out);
+        let begun = Instant::now();
+        self.snapshot.search_bulk(&many, self.threshold, usize::MAX, &mut scratch, &mut out);
+        json!({ "queries": many.len(), "matches": out.found.len(), "seconds": begun.elapsed().as_secs_f64() })
+    }
+
     /// Compares every answer with the truth.
     fn check(&mut self) -> Value {
         let mut answers = Vec::with_capacity(self.truth.len());
@@ -148,9 +170,10 @@ impl Contender for Ours {
     fn other(&mut self, command: &str, seconds: f64) -> Result<Value> {
         match command {
             "misses" => Ok(self.batches(seconds, true)),
+            "bulk" => Ok(self.bulk()),
             "check" => Ok(self.check()),
             "singles" => Ok(self.singles()),
-            other => bail!("{other:?} is no command: go, misses, check, singles"),
+            other => bail!("{other:?} is no command: go, misses, bulk, check, singles"),
         }
     }
 }
