@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use index::bank::{BankOptions, Banks, LoadProgress, Storing};
+use index::bank::{BankOptions, Banks, LoadProgress, MemoryBudget, Storing};
 use index::store::{DataDir, Database, RocksSegments, RocksStore, Store, StoreOptions, WindowLimits};
 use index::{Costs, Kernel, SignalType};
 use reporter::{Router, RuleTable, Rules};
@@ -25,6 +25,7 @@ use crate::admin::{Admin, Loaded};
 use crate::cli::Serve;
 use crate::config::Config;
 use crate::disk::Disk;
+use crate::embeddings::Embeddings;
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::{curator, merge, routing};
@@ -58,9 +59,12 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let admin_address = admin_port.local_addr()?;
     let control = control::start(admin.clone(), admin_port)?;
 
-    let banks = Arc::new(load_banks(&admin, bank_store, &data_dir)?);
-    let (bell, merging) =
-        merge::start(banks.clone(), admin.disk.clone(), shards::others(admin.config.cores))?;
+    let budget = Arc::new(MemoryBudget::new(admin.config.memory_max_bytes));
+    let others = shards::others(admin.config.cores);
+    let embeddings = Embeddings::open(data_dir.path(), budget.clone(), others.clone())
+        .context("the data directory's embeddings/ cannot be opened")?;
+    let banks = Arc::new(load_banks(&admin, bank_store, &data_dir, budget)?);
+    let (bell, merging) = merge::start(banks.clone(), admin.disk.clone(), others)?;
     bell.ring();
     let (curator, curating) = curator::start(banks.clone(), admin.disk.clone(), bell)?;
     let (router_bell, router_rings) = sync_channel(1);
@@ -77,7 +81,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let shards = shards::start(&admin, &banks, &rules, ledger)?;
     admin
         .loaded
-        .set(Loaded { banks: banks.clone(), curator, cases: case_store })
+        .set(Loaded { banks: banks.clone(), curator, cases: case_store, embeddings })
         .map_err(|_| anyhow!("loaded twice"))?;
     admin.accepting.store(true, Ordering::Release);
     announce(&admin, shards.listen, admin_address, &banks, started)?;
@@ -145,7 +149,7 @@ fn open_store(config: &Config, data_dir: &DataDir, database: Database) -> Result
     Ok(Arc::new(RocksStore::open(data_dir.path(), database, options)?))
 }
 
-fn load_banks(admin: &Admin, store: Arc<dyn Store>, data_dir: &DataDir) -> Result<Banks> {
+fn load_banks(admin: &Admin, store: Arc<dyn Store>, data_dir: &DataDir, memory: Arc<MemoryBudget>) -> Result<Banks> {
     let costs = Costs::measure();
     tracing::debug!(?costs, "measured");
     let (segments, damaged) = RocksSegments::open(data_dir.path())?;
@@ -153,7 +157,7 @@ fn load_banks(admin: &Admin, store: Arc<dyn Store>, data_dir: &DataDir) -> Resul
         storing: Some(Storing::into(Arc::new(segments))),
         durability: admin.config.durability,
         window: WindowLimits::default(),
-        memory_max: admin.config.memory_max_bytes,
+        memory,
     };
     let (banks, report) = Banks::load(store, options, &admin.progress)?;
     if let Some(reason) = damaged.or(report.rebuilt) {

@@ -26,6 +26,8 @@ pub enum Verb {
     Lookup(Lookup),
     /// Match a file of very many PDQ hashes, resumably
     Scan(Scan),
+    /// Sets of embeddings in a running server, and the ones nearest to a vector
+    Embeddings(EmbeddingsArgs),
     /// How lookups in a running server go about it
     Index(IndexArgs),
     /// Hash files: one JSON line each
@@ -160,6 +162,55 @@ pub struct Scan {
     /// No progress bar
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// `hashward embeddings`
+#[derive(Debug, Args)]
+pub struct EmbeddingsArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub server: Server,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: EmbeddingsVerb,
+}
+
+/// What can be done with sets of embeddings.
+#[derive(Debug, Subcommand)]
+pub enum EmbeddingsVerb {
+    /// Replace a set by what a file holds
+    Import {
+        /// A-Z, 0-9 and _, not starting with a digit
+        name: String,
+        /// NDJSON: {"id": "…", "vector": [0.1, …]} a line; `-` reads standard input
+        file: PathBuf,
+        /// cosine or euclidean
+        #[arg(long, default_value = "cosine")]
+        metric: String,
+    },
+    /// List the sets
+    List,
+    /// Show one set
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Remove a set
+    Delete {
+        /// Its name
+        name: String,
+    },
+    /// The embeddings nearest to each vector of standard input, a JSON array a line
+    Nearest {
+        /// The set
+        name: String,
+        /// How many
+        #[arg(long = "k", default_value_t = 10)]
+        count: usize,
+        /// Look at all of them, so that the answer is exact
+        #[arg(long)]
+        exact: bool,
+    },
 }
 
 /// `hashward index`

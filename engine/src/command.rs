@@ -2,6 +2,7 @@
 
 pub mod bank;
 pub mod demo;
+pub mod embeddings;
 pub mod hash;
 mod http;
 pub mod index;

@@ -12,6 +12,7 @@ pub mod command;
 mod config;
 mod curator;
 mod disk;
+mod embeddings;
 mod ledger;
 mod merge;
 mod metrics;

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Verb::Lookup(lookup) => command::lookup::run(lookup),
         Verb::Index(index) => command::index::run(index.verb),
         Verb::Scan(scan) => command::scan::run(scan),
+        Verb::Embeddings(embeddings) => command::embeddings::run(embeddings),
         Verb::Hash(hash) => command::hash::run(hash),
         Verb::Demo(demo) => command::demo::run(demo),
     };

@@ -95,7 +95,7 @@ fn store(banks: &Banks, disk: &Disk, merges: &Receiver<()>) {
 }
 
 /// Keeps this thread on these CPUs; on all where there are none to choose from.
-fn stay_on(cpus: &[usize]) {
+pub fn stay_on(cpus: &[usize]) {
     let mut set = rustix::thread::CpuSet::new();
     cpus.iter().for_each(|cpu| set.set(*cpu));
     if !cpus.is_empty()

@@ -4,6 +4,7 @@
 //! takes many changes, commits them in one batch and publishes once: group commit for whoever queues them.
 //! Merges run beside both ([`Banks::merge_step`]).
 
+mod budget;
 mod change;
 mod load;
 mod stored;
@@ -15,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 use serde::{Deserialize, Serialize};
 
-pub use change::{BankAnswer, BankChange, BankError, BankRequest, NewContent};
+pub use budget::MemoryBudget;
+pub use change::{BankAnswer, BankChange, BankError, BankRequest, NewContent, name_fits};
 pub use load::{LoadProgress, LoadReport};
 pub use stored::Storing;
 pub use tables::{Entries, Tables};
@@ -118,8 +120,8 @@ pub struct BankOptions {
     pub durability: Durability,
     /// How long requests can be replayed.
     pub window: WindowLimits,
-    /// Bytes the tables may take, merges included; contents beyond it are refused.
-    pub memory_max: Option<u64>,
+    /// What the tables may take, merges included; contents beyond it are refused.
+    pub memory: Arc<MemoryBudget>,
 }
 
 /// Counters that give out ids. Only moved by commits that succeeded.
@@ -141,8 +143,7 @@ pub struct Banks {
     store: Arc<dyn Store>,
     /// What an acknowledged change is worth.
     durability: Durability,
-    /// Bytes the tables may take, merges included.
-    memory_max: Option<u64>,
+    memory: Arc<MemoryBudget>,
     state: ArcSwap<BankState>,
     /// One writer at a time, held over the commit.
     writer: Mutex<Writer>,

@@ -27,6 +27,8 @@ pub use snapshot::{
     ShapeOption, Snapshot, Stats,
 };
 pub use topk::NearestScratch;
+#[cfg(feature = "embeddings")]
+pub use topk::{embeddings, graph};
 
 /// Memory and prefetch as the tables use them, so that `make bench-peers` can measure the machine's limit.
 #[cfg(feature = "bench")]

@@ -1,18 +1,17 @@
 //! Hash lists in and out: streams of any length, in bounded memory.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_channel::{Receiver, Sender, bounded};
+use async_channel::{Sender, bounded};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use futures_lite::StreamExt;
 use index::bank::{BankChange, BankRequest, NewContent};
 use index::store::keys::{content_key, decode_content, read_content_key};
 use index::store::{Keyspace, Range, Store};
@@ -22,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::banks::{no_bank, request_id};
-use super::cases::blocking;
+use super::body::{BodyReader, after, read_whole};
 use super::{Admin, Loaded, Refusal};
 
 /// Contents committed together: a sync each, small enough to keep the delta small.
@@ -31,9 +30,6 @@ const BATCH: usize = 4096;
 const BAD_SHOWN: usize = 20;
 /// Unmerged signals an import lets pile up before it waits for the merge.
 const DELTA_MAX: usize = 65_536;
-
-/// Bytes of a refused body that are read all the same.
-const REFUSED_BYTES: usize = 1 << 20;
 
 /// How to read the list.
 #[derive(Deserialize)]
@@ -74,14 +70,7 @@ pub async fn import(
         Ok(job) => job,
         Err(refusal) => return Err(after(body, refusal).await),
     };
-    let (sender, receiver) = bounded(16);
-    let feeding = feed(body, sender);
-    let reading = blocking(move || {
-        let loaded = admin.loaded()?;
-        read(loaded, job, ChannelReader::new(receiver))
-    });
-    let ((), answer) = futures_lite::future::zip(feeding, reading).await;
-    answer.map(Json)
+    read_whole(body, move |reader| read(admin.loaded()?, job, reader)).await.map(Json)
 }
 
 struct Job {
@@ -109,16 +98,7 @@ fn job(
     Ok(Job { bank, kind, format, strict: query.strict, id })
 }
 
-/// A refusal that waits until a body of ordinary size has come: refused while it still writes, a client would
-/// see a broken connection and not the reason.
-pub async fn after(body: Body, refusal: Refusal) -> Refusal {
-    let (sender, receiver) = bounded(1);
-    drop(receiver);
-    feed(body, sender).await;
-    refusal
-}
-
-fn read(loaded: &Loaded, job: Job, body: ChannelReader) -> Result<ImportAnswer, Refusal> {
+fn read(loaded: &Loaded, job: Job, body: BodyReader) -> Result<ImportAnswer, Refusal> {
     let started = Instant::now();
     let mut records = Records::open(BufReader::new(body), job.format, job.kind)
         .map_err(|error| Refusal::bad(error.to_string()))?;
@@ -170,46 +150,6 @@ fn write(
     answer.imported += done.contents;
     answer.generation = done.generation.0;
     Ok(())
-}
-
-/// Passes the body on, chunk by chunk, as fast as it is read; what nobody reads any more is [`after`]'s.
-async fn feed(body: Body, sender: Sender<io::Result<Bytes>>) {
-    let mut chunks = body.into_data_stream();
-    let mut unread = 0;
-    while unread < REFUSED_BYTES
-        && let Some(chunk) = chunks.next().await
-    {
-        let bytes = chunk.as_ref().map_or(0, Bytes::len);
-        if sender.send(chunk.map_err(io::Error::other)).await.is_err() {
-            unread += bytes;
-        }
-    }
-}
-
-/// The receiving end of a body as a blocking reader.
-struct ChannelReader {
-    chunks: Receiver<io::Result<Bytes>>,
-    chunk: Bytes,
-}
-
-impl ChannelReader {
-    fn new(chunks: Receiver<io::Result<Bytes>>) -> Self {
-        Self { chunks, chunk: Bytes::new() }
-    }
-}
-
-impl Read for ChannelReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.chunks.recv_blocking() {
-                Ok(chunk) => self.chunk = chunk?,
-                Err(_) => return Ok(0), // the end of the body
-            }
-        }
-        let count = into.len().min(self.chunk.len());
-        into[..count].copy_from_slice(&self.chunk.split_to(count));
-        Ok(count)
-    }
 }
 
 /// `GET /api/v1/banks/{name}/export`: NDJSON, a content a line, in a form `import` takes back.

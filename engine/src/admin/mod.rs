@@ -5,7 +5,9 @@
 
 mod answer;
 mod banks;
+mod body;
 mod cases;
+mod embeddings;
 mod guard;
 mod health;
 mod import;
@@ -25,6 +27,7 @@ use tokio::sync::Semaphore;
 use crate::config::Config;
 use crate::curator::Curator;
 use crate::disk::Disk;
+use crate::embeddings::Embeddings;
 use crate::metrics::Metrics;
 
 pub use answer::Refusal;
@@ -37,6 +40,8 @@ pub struct Loaded {
     pub curator: Curator,
     /// The case database.
     pub cases: Arc<dyn Store>,
+    /// Sets of embeddings.
+    pub embeddings: Arc<Embeddings>,
 }
 
 /// Shared by all routes.
@@ -84,6 +89,12 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/scan", post(scan::scan))
         .route("/api/v1/nearest", get(lookup::nearest))
         .route("/api/v1/lookup", post(lookup::lookup))
+        .route("/api/v1/embeddings", get(embeddings::list))
+        .route(
+            "/api/v1/embeddings/{name}",
+            get(embeddings::show).put(embeddings::put).delete(embeddings::remove),
+        )
+        .route("/api/v1/embeddings/{name}/nearest", post(embeddings::nearest))
         .route("/api/v1/hits", get(cases::hits))
         .route("/api/v1/hits/{position}", get(cases::hit))
         .route("/api/v1/queues", get(cases::queues))

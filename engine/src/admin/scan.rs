@@ -18,7 +18,7 @@ use index::{BulkFound, BulkScratch, Distance, Hash256, SignalType};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::import::after;
+use super::body::after;
 use super::{Admin, Refusal, lookup};
 
 /// Hashes of a request.

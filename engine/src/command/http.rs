@@ -71,6 +71,16 @@ impl Api {
         self.send(path, "application/octet-stream", SendBody::from_owned_reader(body))
     }
 
+    /// Sends a stream of any length, to stand where the path says.
+    pub fn put_stream(&self, path: &str, body: impl Read + 'static) -> Result<Value> {
+        let mut request = self.agent.put(self.url(path)).header("content-type", "application/x-ndjson");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let body = SendBody::from_owned_reader(body);
+        read(accept(request.send(body).with_context(|| self.unreachable())?)?)
+    }
+
     /// Sends bytes; the answer is the caller's to read.
     pub fn post_bytes(&self, path: &str, body: Vec<u8>) -> Result<Response<Body>> {
         self.request(

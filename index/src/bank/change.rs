@@ -145,7 +145,7 @@ impl Banks {
     /// A change that fails leaves no trace and does not disturb the others. If the commit fails all fail.
     pub fn apply(&self, requests: Vec<BankRequest>, now_ms: u64) -> Vec<Result<BankAnswer, BankError>> {
         let mut writer = self.writer();
-        let mut group = Group::new(&writer, &self.state.load(), self.durability, self.memory_max);
+        let mut group = Group::new(&writer, &self.state.load(), self.durability, self.memory.for_banks());
         let outcomes: Vec<_> = requests
             .into_iter()
             .map(|request| self.stage(&mut writer, &mut group, request, now_ms))
@@ -417,7 +417,8 @@ impl Group {
     }
 }
 
-fn name_fits(name: &str) -> bool {
+/// Whether banks, and what is named as they are, may have this name.
+pub fn name_fits(name: &str) -> bool {
     name.len() <= NAME_MAX
         && name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')

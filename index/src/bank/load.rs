@@ -47,7 +47,7 @@ impl Banks {
         options: BankOptions,
         progress: &LoadProgress,
     ) -> Result<(Self, LoadReport), StoreError> {
-        let BankOptions { storing, durability, window, memory_max } = options;
+        let BankOptions { storing, durability, window, memory } = options;
         let counters = read_counters(&*store)?;
         let mut directory = read_directory(&*store)?;
         let mut report = LoadReport::default();
@@ -78,7 +78,7 @@ impl Banks {
         let banks = Self {
             store,
             durability,
-            memory_max,
+            memory,
             state: ArcSwap::from_pointee(state),
             writer: Mutex::new(Writer { counters, requests, pruned_ms: 0 }),
             publish: Mutex::new(()),

@@ -118,7 +118,7 @@ impl Kernel {
     }
 
     /// Appends every pair of a signature of a bucket and one of a query that are near enough. Behind the last
-    /// signature that is swept there are [`LANES`] more, whatever they are.
+    /// signature that is swept there are 32 more, whatever they are.
     pub fn sweep(self, bucket: &Bucket<'_>, sweeps: &[Sweep], signatures: &[u16], out: &mut Vec<Near>) {
         match self {
             Kernel::Scalar => scalar::sweep(bucket, sweeps, signatures, out),
