@@ -149,7 +149,12 @@ fn open_store(config: &Config, data_dir: &DataDir, database: Database) -> Result
     Ok(Arc::new(RocksStore::open(data_dir.path(), database, options)?))
 }
 
-fn load_banks(admin: &Admin, store: Arc<dyn Store>, data_dir: &DataDir, memory: Arc<MemoryBudget>) -> Result<Banks> {
+fn load_banks(
+    admin: &Admin,
+    store: Arc<dyn Store>,
+    data_dir: &DataDir,
+    memory: Arc<MemoryBudget>,
+) -> Result<Banks> {
     let costs = Costs::measure();
     tracing::debug!(?costs, "measured");
     let (segments, damaged) = RocksSegments::open(data_dir.path())?;

@@ -187,6 +187,9 @@ pub enum EmbeddingsVerb {
         /// cosine or euclidean
         #[arg(long, default_value = "cosine")]
         metric: String,
+        /// auto (by size), exact, or graph (approximate)
+        #[arg(long, default_value = "auto")]
+        strategy: String,
     },
     /// List the sets
     List,

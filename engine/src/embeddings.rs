@@ -39,7 +39,9 @@ pub enum Standing {
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
     /// No room in memory.
-    #[error("the set needs {needed} bytes of memory with its graph, {left} are left: raise --memory-max-bytes, remove what is not needed, or use a larger machine")]
+    #[error(
+        "the set needs {needed} bytes of memory with its graph, {left} are left: raise --memory-max-bytes, remove what is not needed, or use a larger machine"
+    )]
     Memory {
         /// Bytes it needs.
         needed: u64,
@@ -81,13 +83,8 @@ impl Embeddings {
         }
         let names: Vec<String> = sets.keys().cloned().collect();
         let (building, work) = channel();
-        let all = Arc::new(Self {
-            folder,
-            budget,
-            sets: Mutex::new(sets),
-            changing: Mutex::new(()),
-            building,
-        });
+        let all =
+            Arc::new(Self { folder, budget, sets: Mutex::new(sets), changing: Mutex::new(()), building });
         let pool = ThreadPoolBuilder::new()
             .num_threads(1)
             .thread_name(|_| "graph".into())
@@ -224,7 +221,13 @@ fn build(work: &Receiver<String>, pool: &ThreadPool, all: impl Fn() -> Option<Ar
         let started = Instant::now();
         let graph = plain.with_graph(pool);
         let seconds = started.elapsed().as_secs_f32();
-        tracing::info!(set = name, points = graph.len(), recall = graph.recall(), seconds, "a graph is built");
+        tracing::info!(
+            set = name,
+            points = graph.len(),
+            recall = graph.recall(),
+            seconds,
+            "a graph is built"
+        );
         let Some(all) = all() else { return };
         if let Err(error) = all.give_graph(&name, &plain, graph) {
             tracing::warn!(set = name, %error, "the graph is used, but could not be kept: the next start builds it again");

@@ -278,7 +278,7 @@ fn read_hex(kind: SignalType, text: &str, digits: &'static str) -> Result<[u8; 3
 }
 
 /// Bits that may differ. More than half of 256 would match anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Distance(u16);
 

@@ -2,7 +2,7 @@
 //! against what was stored.
 #![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 
-use index::embeddings::{EmbeddingBuilder, EmbeddingError, EmbeddingSet, Metric};
+use index::embeddings::{EmbeddingBuilder, EmbeddingError, EmbeddingSet, Metric, Strategy};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -21,7 +21,7 @@ fn vector(random: &mut ChaCha8Rng, dimensions: usize) -> Vec<f32> {
 }
 
 fn set(metric: Metric, vectors: &[Vec<f32>]) -> EmbeddingSet {
-    let mut builder = EmbeddingBuilder::new(metric);
+    let mut builder = EmbeddingBuilder::new(metric, Strategy::Auto);
     for (number, vector) in vectors.iter().enumerate() {
         builder.push(format!("id-{number}"), vector.clone()).unwrap();
     }
@@ -145,7 +145,7 @@ fn a_flipped_bit_a_cut_end_and_another_sets_graph_are_damage() {
 
 #[test]
 fn what_cannot_be_compared_is_refused_and_the_rest_stays() {
-    let mut builder = EmbeddingBuilder::new(Metric::Cosine);
+    let mut builder = EmbeddingBuilder::new(Metric::Cosine, Strategy::Auto);
     let mut push = |id: &str, numbers: &[f32]| builder.push(id.into(), numbers.to_vec());
     assert_eq!(push("a", &[]), Err(EmbeddingError::Length(0)));
     assert_eq!(push("a", &[1.0; 8193]), Err(EmbeddingError::Length(8193)));
@@ -160,8 +160,8 @@ fn what_cannot_be_compared_is_refused_and_the_rest_stays() {
     let set = builder.finish();
     assert_eq!(set.nearest(vec![1.0, 0.1], 5, false).unwrap().matches.len(), 2);
     assert_eq!(set.nearest(vec![1.0], 5, false), Err(EmbeddingError::Dimensions { got: 1, expected: 2 }));
-    let mut builder = EmbeddingBuilder::new(Metric::Euclidean);
+    let mut builder = EmbeddingBuilder::new(Metric::Euclidean, Strategy::Auto);
     assert_eq!(builder.push("a".into(), vec![1e19]), Err(EmbeddingError::Number));
     assert_eq!(builder.push("a".into(), vec![0.0]), Ok(()));
-    assert!(EmbeddingBuilder::new(Metric::Cosine).finish().is_empty());
+    assert!(EmbeddingBuilder::new(Metric::Cosine, Strategy::Auto).finish().is_empty());
 }

@@ -93,7 +93,7 @@ proptest! {
         match &query.hashes {
             Hashes::Pdq(hashes) => {
                 let mut copy = Vec::new();
-                view.copy_pdq(&mut copy);
+                view.append_pdq(&mut copy);
                 prop_assert_eq!((view.signal_type, &copy), (SignalType::Pdq, hashes));
             }
             Hashes::Exact(kind, hashes) => {

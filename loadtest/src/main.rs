@@ -3,10 +3,12 @@
 mod compare;
 mod driver;
 mod generator;
+mod page;
 mod plan;
 mod report;
 mod seed;
 mod sweep;
+mod tally;
 mod truth;
 mod workload;
 

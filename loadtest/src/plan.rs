@@ -33,6 +33,9 @@ pub struct Seed {
     /// Admin URL of the server
     #[arg(long, default_value = "http://127.0.0.1:7480")]
     pub admin: String,
+    /// Fill a bank of HMA at this URL instead, signal by signal, and wait until its index has them
+    #[arg(long, value_name = "URL", conflicts_with = "admin")]
+    pub hma: Option<String>,
     /// The bank; made if it does not exist
     #[arg(long)]
     pub bank: String,
@@ -47,6 +50,10 @@ pub struct Seed {
 /// `hashward-loadtest run`
 #[derive(Clone, Debug, Args)]
 pub struct Run {
+    /// Drive HMA's HTTP API at this URL instead of the binary port: one hash a request, one request at a time on
+    /// each connection
+    #[arg(long, value_name = "URL", conflicts_with_all = ["addr", "mode", "depth", "admin"])]
+    pub hma: Option<String>,
     /// Binary port of the server
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub addr: String,

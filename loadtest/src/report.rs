@@ -1,6 +1,5 @@
 //! What was measured, for people and for programs.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -10,8 +9,10 @@ use serde_json::{Value, json};
 
 use crate::driver::Outcome;
 use crate::generator;
+use crate::page::{self, Axis, Line, Scale};
 use crate::plan::Run;
 use crate::seed::Api;
+use crate::tally::{SLOTS, Slot};
 
 /// The result as JSON; the fields are part of the contract.
 #[derive(Serialize)]
@@ -73,11 +74,12 @@ pub fn json(plan: &Run, outcome: &Outcome) -> Result<Value> {
 /// generator limited is not reported unless asked for: it would be taken for the server's.
 pub fn write(plan: &Run, outcome: &Outcome) -> Result<Verdict> {
     let report = report(plan, outcome);
-    let verdicts = &outcome.verdicts;
+    let tally = &outcome.tally;
+    let verdicts = &tally.verdicts;
     let right = verdicts.found == verdicts.expected
         && verdicts.false_hits == 0
-        && outcome.errors == 0
-        && outcome.answered > 0;
+        && tally.errors == 0
+        && tally.answered > 0;
     if let Some(reason) = &report.generator_bound {
         eprintln!("this run was limited by its generator: {reason}");
         if right && !plan.allow_generator_bound {
@@ -103,47 +105,47 @@ pub fn write(plan: &Run, outcome: &Outcome) -> Result<Verdict> {
 }
 
 fn report(plan: &Run, outcome: &Outcome) -> Report {
+    let (tally, seconds) = (&outcome.tally, outcome.seconds);
     let micros = |nanos: u64| (nanos as f64 / 100.0).round() / 10.0;
-    let at = |quantile: f64| micros(outcome.latency.value_at_quantile(quantile));
-    let (hashes, memory) =
-        scrape(plan).unwrap_or((json!(outcome.welcome.hashes), json!(outcome.welcome.rss_bytes)));
+    let at = |quantile: f64| micros(tally.latency.value_at_quantile(quantile));
+    let mut server = outcome.server.clone();
+    if let Some((hashes, memory)) = scrape(plan) {
+        server["hashes"] = hashes;
+        server["rss_bytes"] = memory;
+    }
+    let batch = if plan.hma.is_some() { 1 } else { plan.batch };
+    let worked = tally.worked.as_secs_f64();
     Report {
         mode: if plan.rate.is_some() { "open loop" } else { "closed loop" },
-        batch: plan.batch,
+        batch,
         connections: plan.connections,
-        depth: plan.rate.is_none().then_some(plan.depth),
+        depth: plan.rate.is_none().then_some(if plan.hma.is_some() { 1 } else { plan.depth }),
         hit_ratio: plan.hit_ratio,
-        generator_busy: generator::share(outcome.busy_seconds, outcome.seconds, outcome.threads),
+        generator_busy: generator::share(worked, seconds, outcome.threads),
         generator_bound: generator::fault(
-            outcome.busy_seconds,
-            outcome.seconds,
+            worked,
+            seconds,
             outcome.threads,
-            outcome.late,
-            outcome.sent / plan.batch.max(1) as u64,
+            tally.late,
+            tally.sent / batch.max(1) as u64,
         ),
-        lookups_per_s: outcome.answered as f64 / outcome.seconds,
-        frames_per_s: outcome.frames as f64 / outcome.seconds,
+        lookups_per_s: tally.answered as f64 / seconds,
+        frames_per_s: tally.frames as f64 / seconds,
         offered_per_s: plan.rate,
-        duration_s: outcome.seconds,
-        sent: outcome.sent,
-        answered: outcome.answered,
-        errors: outcome.errors,
-        busy: outcome.busy,
-        late_sends: outcome.late,
-        first_error: outcome.first_error.clone(),
-        hits_expected: outcome.verdicts.expected,
-        hits_found: outcome.verdicts.found,
-        false_hits: outcome.verdicts.false_hits,
+        duration_s: seconds,
+        sent: tally.sent,
+        answered: tally.answered,
+        errors: tally.errors,
+        busy: tally.busy,
+        late_sends: tally.late,
+        first_error: tally.first_error.clone(),
+        hits_expected: tally.verdicts.expected,
+        hits_found: tally.verdicts.found,
+        false_hits: tally.verdicts.false_hits,
         latency_us: json!({
-            "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "max": micros(outcome.latency.max()),
+            "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "max": micros(tally.latency.max()),
         }),
-        server: json!({
-            "cores": outcome.welcome.shards,
-            "hashes": hashes,
-            "rss_bytes": memory,
-            "reactor": outcome.welcome.reactor,
-            "kernel": outcome.welcome.kernel,
-        }),
+        server,
     }
 }
 
@@ -193,47 +195,64 @@ fn table(report: &Report) -> String {
     text
 }
 
-/// A page of its own with the latency curve.
+/// A page of its own: figures, latency by quantile, rate and latency over time.
 fn page(report: &Report, outcome: &Outcome) -> String {
-    let (width, height, left) = (720.0, 320.0, 60.0);
-    let top = (outcome.latency.max().max(2) as f64).ln();
-    let floor = (outcome.latency.min().max(1) as f64).ln();
-    let mut points = String::new();
-    // x: nines of the quantile, y: logarithm of the latency.
-    for step in 0..=200 {
-        let nines = f64::from(step) / 200.0 * 4.0;
-        let quantile = 1.0 - 10f64.powf(-nines);
-        let value = (outcome.latency.value_at_quantile(quantile).max(1) as f64).ln();
-        let (x, y) = (
-            left + nines / 4.0 * width,
-            height - (value - floor) / (top - floor).max(1e-9) * (height - 20.0),
-        );
-        let _ = write!(points, "{x:.1},{y:.1} "); // a String takes everything
-    }
-    let labels: String = ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]
-        .iter()
-        .enumerate()
-        .map(|(at, label)| {
-            format!(
-                "<text x='{:.0}' y='{:.0}'>{label}</text>",
-                left + at as f64 * width / 4.0 - 16.0,
-                height + 18.0
-            )
+    let tally = &outcome.tally;
+    let micros = |nanos: u64| nanos as f64 / 1000.0;
+    // Across: how many nines the quantile has.
+    let by_quantile = (0..=200)
+        .map(|step| f64::from(step) / 50.0)
+        .map(|nines| (nines, micros(tally.latency.value_at_quantile(1.0 - 10f64.powf(-nines)).max(1))));
+    let quantiles = Axis {
+        marks: ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]
+            .iter()
+            .enumerate()
+            .map(|(nines, label)| (nines as f64, label.to_string()))
+            .collect(),
+        ..Axis::new("quantile", Scale::Linear)
+    };
+    let slot_seconds = outcome.seconds / SLOTS as f64;
+    let over_time = |value: &dyn Fn(&Slot) -> f64| -> Vec<(f64, f64)> {
+        tally
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(at, slot)| ((at as f64 + 0.5) * slot_seconds, value(slot)))
+            .collect()
+    };
+    let latency = |quantile: f64| {
+        over_time(&|slot| match slot.latency.is_empty() {
+            true => f64::NAN, // nothing to draw
+            false => slot.latency.value_at_quantile(quantile) as f64,
         })
-        .collect();
-    let micros = |value: f64| format!("{:.0} µs", value.exp() / 1000.0);
-    format!(
-        "<!doctype html><meta charset=utf-8><title>Hashward load test</title>\
-         <style>body{{font:15px sans-serif;margin:2em;max-width:60em}}svg{{background:#f6f6f6}}</style>\
-         <h1>{:.0} lookups/s</h1><pre>{}</pre>\
-         <svg width={} height={}><polyline fill=none stroke='#07c' stroke-width=2 points='{points}'/>{labels}\
-         <text x=4 y=20>{}</text><text x=4 y={height}>{}</text></svg>\
-         <p>Latency of a frame by quantile; both axes are logarithmic.</p>",
-        report.lookups_per_s,
-        table(report),
-        left + width + 40.0,
-        height + 30.0,
-        micros(top),
-        micros(floor),
+    };
+    let seconds = || Axis::new("seconds", Scale::Linear);
+    page::page(
+        &format!("{:.0} lookups/s", report.lookups_per_s),
+        &[
+            format!("<pre>{}</pre>", page::escape(&table(report))),
+            page::plot(
+                "Latency of a frame by quantile",
+                &quantiles,
+                &Axis::new("µs", Scale::Log),
+                &[Line { name: "latency", points: by_quantile.collect() }],
+            ),
+            page::plot(
+                "Lookups a second over time",
+                &seconds(),
+                &Axis::new("lookups/s", Scale::Linear),
+                &[Line { name: "answered", points: over_time(&|slot| slot.answered as f64 / slot_seconds) }],
+            ),
+            page::plot(
+                "Latency over time",
+                &seconds(),
+                &Axis::new("µs", Scale::Log),
+                &[
+                    Line { name: "p50", points: latency(0.5) },
+                    Line { name: "p99", points: latency(0.99) },
+                    Line { name: "max", points: latency(1.0) },
+                ],
+            ),
+        ],
     )
 }

@@ -11,13 +11,16 @@ use ureq::{Agent, SendBody};
 use crate::plan::{Seed, token};
 use crate::workload::BankHashes;
 
+/// How long HMA's index may take to be built.
+const INDEX_MAX: Duration = Duration::from_secs(30 * 60);
+
 /// Makes the bank if need be, and adds the hashes.
 pub fn run(args: &Seed) -> Result<()> {
+    if let Some(url) = &args.hma {
+        return fill_hma(url, args);
+    }
     let api = Api::new(&args.admin);
-    let (status, answer) = api.post(
-        "/api/v1/banks",
-        SendBody::from_owned_reader(io::Cursor::new(json!({ "name": args.bank }).to_string())),
-    )?;
+    let (status, answer) = api.post_json("/api/v1/banks", &json!({ "name": args.bank }))?;
     if status != 201 && status != 409 {
         bail!("bank {} cannot be made: {answer} (HTTP {status})", args.bank);
     }
@@ -38,6 +41,11 @@ pub fn run(args: &Seed) -> Result<()> {
     if status != 200 || imported != Some(args.count) {
         bail!("{} of {} hashes were added: {answer} (HTTP {status})", imported.unwrap_or(0), args.count);
     }
+    say_done(args, started);
+    Ok(())
+}
+
+fn say_done(args: &Seed, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     println!(
         "{} hashes in bank {} in {seconds:.1} s ({:.0} a second)",
@@ -45,6 +53,41 @@ pub fn run(args: &Seed) -> Result<()> {
         args.bank,
         args.count as f64 / seconds
     );
+}
+
+/// HMA takes a signal a request, and shows it when its index has been built anew.
+fn fill_hma(url: &str, args: &Seed) -> Result<()> {
+    let api = Api::new(url);
+    let size = || -> Result<u64> {
+        let (status, answer) = api.get("/m/index/status?signal_type=pdq")?;
+        let size = answer["pdq"]["size"].as_u64().filter(|_| status == 200);
+        size.with_context(|| format!("{url} does not tell its index's size: {answer} (HTTP {status})"))
+    };
+    let before = size()?;
+    let (status, answer) = api.post_json("/c/banks", &json!({ "name": args.bank }))?;
+    if status != 201 && status != 403 {
+        bail!("bank {} cannot be made: {answer} (HTTP {status})", args.bank);
+    }
+    let (started, bar, mut hashes) = (Instant::now(), progress(args.count), BankHashes::new(args.seed));
+    for at in 0..args.count {
+        let signal = index::Signal::Pdq(hashes.get(at)).to_string();
+        let (status, answer) =
+            api.post_json(&format!("/c/bank/{}/signal", args.bank), &json!({ "pdq": signal }))?;
+        if status != 200 {
+            bail!("{at} of {} hashes were added: {answer} (HTTP {status})", args.count);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    say_done(args, started);
+    let asked = Instant::now();
+    while size()? < before + args.count {
+        if asked.elapsed() > INDEX_MAX {
+            bail!("the index does not have them after {} minutes", INDEX_MAX.as_secs() / 60);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    println!("in the index {:.1} s later", asked.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -95,11 +138,30 @@ pub struct Api {
 impl Api {
     /// The server at this URL.
     pub fn new(base: &str) -> Self {
+        Self::make(base, None)
+    }
+
+    /// The server at this URL; each answer may take so long.
+    pub fn with_timeout(base: &str, answer: Duration) -> Self {
+        Self::make(base, Some(answer))
+    }
+
+    fn make(base: &str, answer: Option<Duration>) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_global(answer)
             .build();
         Self { agent: config.into(), base: base.trim_end_matches('/').to_string() }
+    }
+
+    /// The URL.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    fn post_json(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        self.post(path, SendBody::from_owned_reader(io::Cursor::new(body.to_string())))
     }
 
     fn post(&self, path: &str, body: SendBody<'static>) -> Result<(u16, Value)> {
@@ -113,16 +175,23 @@ impl Api {
         Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
+    /// Status and body, as JSON where it is JSON.
+    pub fn get(&self, path: &str) -> Result<(u16, Value)> {
+        let (status, text) = self.text(path)?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
     /// The metrics as text.
     pub fn metrics(&self) -> Result<String> {
-        let mut request = self.agent.get(format!("{}/metrics", self.base));
+        Ok(self.text("/metrics")?.1)
+    }
+
+    fn text(&self, path: &str) -> Result<(u16, String)> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
         if let Some(token) = token() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        Ok(request
-            .call()
-            .with_context(|| format!("no answer from {}", self.base))?
-            .body_mut()
-            .read_to_string()?)
+        let mut response = request.call().with_context(|| format!("no answer from {}", self.base))?;
+        Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
     }
 }

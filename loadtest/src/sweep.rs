@@ -1,8 +1,11 @@
 //! Many runs: rates from one to another, or a search for the highest rate within a latency.
 
-use anyhow::{Result, bail};
+use std::fs;
+
+use anyhow::{Context, Result, bail};
 
 use crate::driver::{self, Outcome};
+use crate::page::{self, Axis, Line, Scale};
 use crate::plan::{Run, Sweep};
 use crate::report;
 
@@ -21,6 +24,9 @@ pub fn run(sweep: &Sweep) -> Result<bool> {
         }
         Some(target) => all.search(sweep.from, sweep.to, sweep.steps, target)?,
     }
+    if let Some(path) = &sweep.run.html {
+        fs::write(path, all.page()).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     println!("{}", serde_json::to_string_pretty(&serde_json::Value::Array(all.runs))?);
     Ok(all.right)
 }
@@ -36,14 +42,15 @@ impl Points {
     fn measure(&mut self, rate: f64) -> Result<f64> {
         let plan = Run { rate: Some(rate), ..self.plan.clone() };
         let outcome = driver::run(&plan)?;
-        let p99 = keeps_up(&outcome, rate).then(|| outcome.latency.value_at_quantile(0.99) as f64 / 1e3);
+        let p99 =
+            keeps_up(&outcome, rate).then(|| outcome.tally.latency.value_at_quantile(0.99) as f64 / 1e3);
         eprintln!(
             "{rate:>12.0}/s offered {:>12.0}/s answered  p99 {}",
-            outcome.answered as f64 / outcome.seconds,
+            outcome.tally.answered as f64 / outcome.seconds,
             p99.map_or("did not keep up".into(), |p99| format!("{p99:.0} µs")),
         );
         // Overload is what a sweep looks for; a wrong answer is not.
-        let verdicts = &outcome.verdicts;
+        let verdicts = &outcome.tally.verdicts;
         self.right &= verdicts.false_hits == 0 && verdicts.found == verdicts.expected;
         self.runs.push(report::json(&plan, &outcome)?);
         Ok(p99.unwrap_or(f64::INFINITY))
@@ -64,7 +71,45 @@ impl Points {
     }
 }
 
+impl Points {
+    /// Latency and what was answered, by what was offered.
+    fn page(&self) -> String {
+        let mut runs: Vec<&serde_json::Value> = self.runs.iter().collect();
+        let number = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
+        runs.sort_by(|a, b| number(&a["offered_per_s"]).total_cmp(&number(&b["offered_per_s"])));
+        let line = |name, value: &dyn Fn(&serde_json::Value) -> f64| Line {
+            name,
+            points: runs.iter().map(|run| (number(&run["offered_per_s"]), value(run))).collect(),
+        };
+        let offered = || Axis::new("lookups/s offered", Scale::Log);
+        page::page(
+            "Latency by rate",
+            &[
+                page::plot(
+                    "Latency of a frame",
+                    &offered(),
+                    &Axis::new("µs", Scale::Log),
+                    &[
+                        line("p50", &|run| number(&run["latency_us"]["p50"])),
+                        line("p99", &|run| number(&run["latency_us"]["p99"])),
+                        line("p99.9", &|run| number(&run["latency_us"]["p999"])),
+                    ],
+                ),
+                page::plot(
+                    "Answered",
+                    &offered(),
+                    &Axis::new("lookups/s", Scale::Log),
+                    &[
+                        line("answered", &|run| number(&run["lookups_per_s"])),
+                        line("offered", &|run| number(&run["offered_per_s"])),
+                    ],
+                ),
+            ],
+        )
+    }
+}
+
 /// Whether what was offered was answered.
 fn keeps_up(outcome: &Outcome, rate: f64) -> bool {
-    outcome.errors == 0 && outcome.answered as f64 / outcome.seconds > 0.98 * rate
+    outcome.tally.errors == 0 && outcome.tally.answered as f64 / outcome.seconds > 0.98 * rate
 }

@@ -1,7 +1,5 @@
 //! Comparing an answer with what it must be.
 
-use ingest::wire::Answer;
-
 use crate::workload::Batch;
 
 /// Counts of comparisons.
@@ -24,47 +22,37 @@ impl Verdicts {
     }
 }
 
-/// Compares an answer with the truth of its batch.
-pub fn check(batch: &Batch, answer: &Answer) -> Verdicts {
+/// Compares an answer with the truth of its batch: for each hash that matched, its index and the distances.
+pub fn check<D: IntoIterator<Item = u16>>(
+    batch: &Batch,
+    hits: impl IntoIterator<Item = (u32, D)>,
+) -> Verdicts {
     let mut verdicts = Verdicts { expected: batch.hits.len() as u64, ..Verdicts::default() };
-    for hit in &answer.hits {
-        let planted = batch.hits.binary_search_by_key(&hit.hash, |(hash, _)| *hash).ok();
+    for (hash, distances) in hits {
+        let planted = batch.hits.binary_search_by_key(&hash, |(hash, _)| *hash).ok();
         let distance = planted.map(|at| batch.hits[at].1);
-        let right = hit.matches.iter().filter(|found| Some(found.distance.bits()) == distance).count();
-        verdicts.found += u64::from(right > 0);
+        let (mut right, mut wrong) = (false, 0);
+        for found in distances {
+            if Some(found) == distance { right = true } else { wrong += 1 }
+        }
+        verdicts.found += u64::from(right);
         // A bank that was seeded twice shows a hash twice, at the same distance; anything else is false.
-        verdicts.false_hits += (hit.matches.len() - right) as u64;
+        verdicts.false_hits += wrong;
     }
     verdicts
 }
 
 #[cfg(test)]
 mod tests {
-    use index::{BankId, ContentId, Distance, Hash256};
-    use ingest::wire::{Hit, Matched};
+    use index::Hash256;
 
     use super::*;
-
-    fn answer(hits: &[(u32, u16)]) -> Answer {
-        let hit = |(hash, bits): &(u32, u16)| Hit {
-            hash: *hash,
-            verdict: 2,
-            total: 1,
-            matches: vec![Matched {
-                bank: BankId(1),
-                bank_name: "B".into(),
-                content: ContentId(1),
-                distance: Distance::new(*bits).unwrap(),
-            }],
-        };
-        Answer { hits: hits.iter().map(hit).collect(), ..Answer::default() }
-    }
 
     #[test]
     fn a_lie_in_either_direction_is_seen() {
         let batch = Batch { hashes: vec![Hash256([0; 32]); 8], hits: vec![(2, 31), (5, 0)] };
         let verdicts = |hits: &[(u32, u16)]| {
-            let verdicts = check(&batch, &answer(hits));
+            let verdicts = check(&batch, hits.iter().map(|(hash, bits)| (*hash, [*bits])));
             (verdicts.expected, verdicts.found, verdicts.false_hits)
         };
         assert_eq!(verdicts(&[(2, 31), (5, 0)]), (2, 2, 0));

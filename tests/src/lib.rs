@@ -4,10 +4,12 @@
 
 #![allow(clippy::panic)] // a harness fails the test by panicking
 
+mod hma;
 mod http;
 mod server;
 mod skip;
 
+pub use hma::Hma;
 pub use http::Http;
 pub use server::{Server, Setup, program, refusal};
 pub use skip::skipped;

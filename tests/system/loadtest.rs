@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
-use tests::{Server, program};
+use tests::{Hma, Server, program};
 
 #[test]
 fn a_seeded_bank_is_found_as_the_generator_knows_it() {
@@ -144,4 +144,40 @@ fn a_sweep_finds_the_rate_within_a_latency() {
     assert!(words.contains("highest rate with a p99 within"), "{words}");
     let (code, _, words) = sweep(&["--from", "1000", "--to", "10"]);
     assert!(code == Some(2) && words.contains("--from is above 0"), "{words}");
+}
+
+#[test]
+fn hma_is_driven_by_the_same_generator_and_judged_by_the_same_truth() {
+    let hma = Hma::start();
+    let url = format!("http://{}", hma.address);
+    let loadtest = |args: &[&str]| {
+        let output = Command::new(program("hashward-loadtest")).args(args).output().unwrap();
+        let words = String::from_utf8_lossy(&[output.stdout.clone(), output.stderr].concat()).into_owned();
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), words)
+    };
+    let (code, _, words) =
+        loadtest(&["seed", "--hma", &url, "--bank", "LOAD", "--count", "500", "--seed", "3"]);
+    assert!(code == Some(0) && words.contains("in the index"), "{words}");
+    let page = tempfile::NamedTempFile::new().unwrap();
+    let shown = page.path().display().to_string();
+    let run = |args: &[&str]| {
+        let fixed =
+            ["run", "--hma", &url, "--bank-seed", "3", "--bank-count", "500", "--duration", "1", "--warmup"];
+        loadtest(&[&fixed[..], &["0.1", "--json", "-", "--allow-generator-bound"], args].concat())
+    };
+    for args in [&["--connections", "3", "--html", &shown][..], &["--rate", "100", "--arrivals", "poisson"]] {
+        let (code, result, words) = run(args);
+        assert_eq!(code, Some(0), "{words}");
+        let number = |name: &str| result[name].as_u64().unwrap();
+        assert!(number("hits_expected") > 2 && number("hits_expected") == number("hits_found"), "{words}");
+        assert_eq!((number("false_hits"), number("errors"), number("batch")), (0, 0, 1), "{words}");
+        assert_eq!(result["server"]["hashes"], 500, "{words}");
+    }
+    let page = std::fs::read_to_string(page.path()).unwrap();
+    assert_eq!(page.matches("<svg").count(), 3, "{page}");
+    hma.forgets.store(3, std::sync::atomic::Ordering::Relaxed);
+    let (code, result, words) = run(&[]);
+    assert!(code == Some(1) && result["hits_found"].as_u64() < result["hits_expected"].as_u64(), "{words}");
+    let (code, _, words) = loadtest(&["run", "--hma", "http://127.0.0.1:9", "--duration", "1"]);
+    assert!(code == Some(2) && words.contains("no answer from"), "{words}");
 }

@@ -6,6 +6,7 @@ mod banks;
 mod cli;
 mod crash;
 mod disk;
+mod embeddings;
 mod loadtest;
 mod matching;
 mod powercut;

@@ -9,7 +9,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use index::bank::name_fits;
-use index::embeddings::{EmbeddingBuilder, EmbeddingSet, Metric};
+use index::embeddings::{EmbeddingBuilder, EmbeddingSet, Metric, Strategy};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -31,6 +31,8 @@ const ADMIT_EVERY: usize = 4096;
 pub struct ImportQuery {
     #[serde(default = "cosine")]
     metric: Metric,
+    #[serde(default)]
+    strategy: Strategy,
 }
 
 fn cosine() -> Metric {
@@ -43,7 +45,7 @@ struct Line {
     vector: Vec<f32>,
 }
 
-/// `PUT /api/v1/embeddings/{name}[?metric=cosine|euclidean]`, NDJSON `{"id": …, "vector": […]}` as body: the
+/// `PUT /api/v1/embeddings/{name}[?metric=cosine|euclidean][&strategy=auto|exact|graph]`, NDJSON `{"id": …, "vector": […]}` as body: the
 /// set is replaced whole, or, at the first line that cannot be taken, stays as it was.
 pub async fn put(
     State(admin): State<Arc<Admin>>,
@@ -51,19 +53,19 @@ pub async fn put(
     query: Result<Query<ImportQuery>, QueryRejection>,
     body: Body,
 ) -> Result<Json<Value>, Refusal> {
-    let metric = query.map_err(Refusal::from).and_then(|Query(query)| match name_fits(&name) {
-        true => Ok(query.metric),
+    let how = query.map_err(Refusal::from).and_then(|Query(query)| match name_fits(&name) {
+        true => Ok(query),
         false => Err(Refusal::bad("a set's name is made of A-Z, 0-9 and _, does not start with a digit, and has at most 255 characters")),
     });
-    match metric.and_then(|metric| admin.loaded().map(|_| metric)) {
-        Ok(metric) => read_whole(body, move |reader| import(&admin, &name, metric, reader)).await.map(Json),
+    match how.and_then(|how| admin.loaded().map(|_| how)) {
+        Ok(how) => read_whole(body, move |reader| import(&admin, &name, &how, reader)).await.map(Json),
         Err(refusal) => Err(after(body, refusal).await),
     }
 }
 
-fn import(admin: &Admin, name: &str, metric: Metric, body: BodyReader) -> Result<Value, Refusal> {
+fn import(admin: &Admin, name: &str, how: &ImportQuery, body: BodyReader) -> Result<Value, Refusal> {
     let loaded = admin.loaded()?;
-    let mut builder = EmbeddingBuilder::new(metric);
+    let mut builder = EmbeddingBuilder::new(how.metric, how.strategy);
     let (mut reader, mut line) = (BufReader::new(body), Vec::new());
     for number in 1.. {
         let fault = |reason: String| Refusal::bad(format!("line {number}: {reason}; nothing was changed"));
@@ -99,7 +101,9 @@ impl From<PutError> for Refusal {
             PutError::Disk(error) if error.kind() != ErrorKind::StorageFull => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
-            PutError::Memory { .. } | PutError::Full(_) | PutError::Disk(_) => StatusCode::INSUFFICIENT_STORAGE,
+            PutError::Memory { .. } | PutError::Full(_) | PutError::Disk(_) => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
         };
         Self::new(status, error.to_string())
     }
@@ -112,10 +116,7 @@ pub async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<Value>>, R
 }
 
 /// `GET /api/v1/embeddings/{name}`
-pub async fn show(
-    State(admin): State<Arc<Admin>>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Refusal> {
+pub async fn show(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
     shown(&admin, &name).map(Json)
 }
 
@@ -126,7 +127,10 @@ pub async fn remove(
 ) -> Result<Json<Value>, Refusal> {
     blocking(move || {
         let removed = admin.loaded()?.embeddings.remove(&name).map_err(|error| {
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the set's file could not be removed: {error}"))
+            Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("the set's file could not be removed: {error}"),
+            )
         })?;
         Ok(Json(json!({ "removed": removed })))
     })
@@ -180,7 +184,9 @@ pub async fn nearest(
 fn ready(admin: &Admin, name: &str) -> Result<Arc<EmbeddingSet>, Refusal> {
     match admin.loaded()?.embeddings.get(name) {
         Some(Standing::Ready(set)) => Ok(set),
-        Some(Standing::Loading) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the set is being read")),
+        Some(Standing::Loading) => {
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the set is being read"))
+        }
         Some(Standing::Damaged(reason)) => Err(Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the set's file is damaged: {reason}: import it again"),
@@ -196,9 +202,7 @@ fn shown(admin: &Admin, name: &str) -> Result<Value, Refusal> {
 
 fn no_set(name: &str) -> Refusal {
     let name: String = name.chars().take(64).collect();
-    Refusal::not_found(format!(
-        "set '{name}' not found; `hashward embeddings list` shows the sets there are"
-    ))
+    Refusal::not_found(format!("set '{name}' not found; `hashward embeddings list` shows the sets there are"))
 }
 
 fn describe(name: &str, standing: &Standing) -> Value {
@@ -213,6 +217,7 @@ fn describe(name: &str, standing: &Standing) -> Value {
         "name": name,
         "state": state,
         "metric": set.metric(),
+        "strategy": set.strategy(),
         "dimensions": set.dimensions(),
         "embeddings": set.len(),
         "bytes": set.bytes(),

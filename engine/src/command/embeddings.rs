@@ -15,13 +15,14 @@ pub fn run(args: EmbeddingsArgs) -> Result<ExitCode> {
     let api = Api::new(&args.server.admin);
     let path = |name: &str| format!("/api/v1/embeddings/{}", segment(name));
     match args.verb {
-        EmbeddingsVerb::Import { name, metric, file } => {
+        EmbeddingsVerb::Import { name, metric, strategy, file } => {
             let input: Box<dyn Read> = if file.as_os_str() == "-" {
                 Box::new(io::stdin())
             } else {
                 Box::new(File::open(&file).with_context(|| format!("cannot read {}", file.display()))?)
             };
-            println!("{}", api.put_stream(&format!("{}?metric={}", path(&name), segment(&metric)), input)?);
+            let how = format!("?metric={}&strategy={}", segment(&metric), segment(&strategy));
+            println!("{}", api.put_stream(&(path(&name) + &how), input)?);
         }
         EmbeddingsVerb::List => {
             let sets = api.get("/api/v1/embeddings")?;

@@ -27,6 +27,8 @@ pub(super) struct Connection {
     in_flight: usize,
     /// Submits that wait for the ledger.
     pub(super) pending: u32,
+    /// Lookups that wait for the next search.
+    pub(super) gathered: u32,
     /// Said Hello, and was let in.
     pub(super) greeted: bool,
     /// No more will come, or be taken; what is owed is still sent.
@@ -48,6 +50,7 @@ impl Connection {
             output: Vec::new(),
             in_flight: 0,
             pending: 0,
+            gathered: 0,
             greeted: false,
             closing: false,
             parting: false,
@@ -108,7 +111,7 @@ impl Connection {
     }
 
     pub(super) fn owes_nothing(&self) -> bool {
-        self.closing && self.pending == 0 && self.owed_bytes() == 0
+        self.closing && self.pending == 0 && self.gathered == 0 && self.owed_bytes() == 0
     }
 
     /// Which limit of time the connection has overstayed.

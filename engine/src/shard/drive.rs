@@ -111,7 +111,9 @@ async fn read<R>(
                 }
             }
         }
-        bells.output();
+        if shard.borrow().has_output(id) {
+            bells.output();
+        }
         // More may have come meanwhile; the others come first.
         future::yield_now().await;
         while shard.borrow().is_backed_up(id) {

@@ -1,5 +1,6 @@
 //! The epoll reactor: one single-threaded tokio runtime per shard, pinned. For hosts that refuse io_uring.
 
+use async_channel::Receiver;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -96,7 +97,7 @@ impl AsyncWrite for Stream {
 pub fn spawn(
     name: &str,
     start: Start,
-    make: impl FnOnce() -> Shard + Send + 'static,
+    make: impl FnOnce() -> (Shard, Receiver<()>) + Send + 'static,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     thread::Builder::new().name(name.to_string()).spawn(move || {
         if let Some(cpu) = start.cpu {

@@ -1,5 +1,6 @@
 //! The io_uring reactor: one glommio executor per shard, pinned.
 
+use async_channel::Receiver;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,7 +48,7 @@ impl Reactor for Glommio {
 pub fn spawn(
     name: &str,
     start: Start,
-    make: impl FnOnce() -> Shard + Send + 'static,
+    make: impl FnOnce() -> (Shard, Receiver<()>) + Send + 'static,
 ) -> io::Result<ExecutorJoinHandle<()>> {
     let placement = start.cpu.map_or(Placement::Unbound, Placement::Fixed);
     LocalExecutorBuilder::new(placement)

@@ -7,6 +7,7 @@
 mod connection;
 mod drive;
 pub mod epoll;
+mod gather;
 pub mod glommio;
 pub mod reactor;
 mod serve;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use async_channel::{Receiver, Sender, bounded};
 use connection::Connection;
 pub use connection::ConnectionId;
 use drive::Bells;
@@ -51,13 +53,22 @@ pub struct Shard {
     counts: Arc<ShardCounts>,
     connections: HashMap<ConnectionId, Connection>,
     last_id: u64,
+    /// Wakes [`Self::answer_gathered`]'s caller.
+    gathered: Sender<()>,
 }
 
 impl Shard {
-    /// A shard without connections.
-    pub fn new(parts: ShardParts) -> Self {
+    /// A shard without connections, and what says that small lookups are waiting to be searched together.
+    pub fn new(parts: ShardParts) -> (Self, Receiver<()>) {
         let (limits, counts) = (parts.limits, parts.counts.clone());
-        Self { core: Core::new(parts), limits, counts, connections: HashMap::new(), last_id: 0 }
+        let (gathered, waiting) = bounded(1);
+        let connections = HashMap::new();
+        (Self { core: Core::new(parts), limits, counts, connections, last_id: 0, gathered }, waiting)
+    }
+
+    /// Searches the small lookups of all connections together, and answers them.
+    pub fn answer_gathered(&mut self) {
+        self.core.answer_gathered(&mut self.connections);
     }
 
     /// How many connections are open.
@@ -100,10 +111,13 @@ impl Shard {
 
     /// Serves one frame of a connection.
     pub fn step(&mut self, id: ConnectionId, now: Instant) -> Step {
-        match self.connections.get_mut(&id) {
-            Some(connection) => self.core.step(id, connection, now),
-            None => Step::Close,
+        let Some(connection) = self.connections.get_mut(&id) else { return Step::Close };
+        let none_waited = self.core.gather.is_empty();
+        let step = self.core.step(id, connection, now);
+        if none_waited && !self.core.gather.is_empty() {
+            let _ = self.gathered.try_send(()); // full: rung already; closed: the shard has ended
         }
+        step
     }
 
     /// Moves a connection's answers to `out`.
@@ -118,6 +132,11 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.wrote(now);
         }
+    }
+
+    /// Whether there are answers to hand out, or the connection may be done.
+    pub fn has_output(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_none_or(|connection| connection.owed_bytes() > 0 || connection.closing)
     }
 
     /// Whether the peer lets its answers pile up, so that nothing more is read from it.

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ pub trait Reactor {
 }
 
 /// Runs a shard until it is told to stop and has drained.
-pub async fn run<R: Reactor>(start: Start, shard: Shard) {
+pub async fn run<R: Reactor>(start: Start, (shard, gathered): (Shard, Receiver<()>)) {
     let listener = match R::bind(start.listen) {
         Ok(listener) => listener,
         Err(error) => {
@@ -82,6 +82,7 @@ pub async fn run<R: Reactor>(start: Start, shard: Shard) {
             R::sleep(Duration::from_millis(10)).await;
         }
     };
+    R::spawn(answer_gathered(Rc::downgrade(&shard), gathered));
     working.or(settle(&shard, &start.inbox)).or(sweep::<R>(&shard)).await;
 }
 
@@ -104,6 +105,16 @@ fn welcome<R: Reactor>(shard: &Rc<RefCell<Shard>>, stream: R::Stream) {
     // Refused, the stream is dropped, which closes it; the client backs off and tries again.
     if let Ok(id) = opened {
         R::spawn(drive(shard.clone(), id, stream, bells, waits));
+    }
+}
+
+/// A task of its own, so that it takes its turn behind the readers that have bytes already. It keeps the shard only
+/// while it works.
+async fn answer_gathered(shard: Weak<RefCell<Shard>>, gathered: Receiver<()>) {
+    while gathered.recv().await.is_ok()
+        && let Some(shard) = shard.upgrade()
+    {
+        shard.borrow_mut().answer_gathered();
     }
 }
 

@@ -19,6 +19,7 @@ use reporter::{HitFacts, MatchFact, RuleTable, Verdict};
 use subtle::ConstantTimeEq;
 
 use super::connection::Connection;
+use super::gather::Gather;
 use super::{ConnectionId, Step};
 use crate::config::{Limits, Secret};
 use crate::ledger::{Append, AppendError, Ledger, Receipt, Settled, Ticket};
@@ -59,14 +60,16 @@ pub struct ShardParts {
 
 /// The shard without its connections.
 pub(super) struct Core {
-    parts: ShardParts,
+    pub(super) parts: ShardParts,
+    /// Small lookups that wait for the next search.
+    pub(super) gather: Gather,
     /// No new work is taken.
     pub(super) draining: bool,
     replies: Replies,
     scratch: Scratch,
     pdq: Vec<Hash256>,
     digests: Vec<Digest>,
-    found: Vec<Found>,
+    pub(super) found: Vec<Found>,
     hits: Vec<HitRef>,
     matches: Vec<Match>,
     /// Hashes of the frame being served.
@@ -77,6 +80,7 @@ impl Core {
     pub(super) fn new(parts: ShardParts) -> Self {
         Self {
             parts,
+            gather: Gather::default(),
             draining: false,
             replies: Replies::default(),
             scratch: Scratch::default(),
@@ -147,10 +151,14 @@ impl Core {
                 let message = "the server is shutting down: connect again".to_string();
                 self.refuse(connection, fault(correlation, ErrorCode::shutting_down, "", message));
             }
+            RequestView::Lookup(query) if self.gather.take(id, correlation, &query) => {
+                connection.gathered += 1;
+                self.looked_up = query.len();
+            }
             RequestView::Lookup(query) => {
                 let state = self.parts.banks.state();
                 self.search(&state, &query);
-                self.judge(&state, &query, |_| None);
+                self.judge(&state, 0..self.found.len(), 0, query.signal_type, |_| None);
                 self.answer_lookup(&state, connection, correlation);
             }
             RequestView::Submit(submit) => self.submit(id, connection, correlation, &submit),
@@ -198,43 +206,61 @@ impl Core {
 
     /// Fills `found`.
     fn search(&mut self, state: &BankState, query: &QueryView<'_>) {
-        let started = Instant::now();
         self.looked_up = query.len();
-        self.found.clear();
         match query.signal_type {
             SignalType::Pdq => {
-                query.copy_pdq(&mut self.pdq);
-                state.tables.pdq.search(&self.pdq, query.threshold, &mut self.scratch, &mut self.found);
+                let mut hashes = std::mem::take(&mut self.pdq);
+                hashes.clear();
+                query.append_pdq(&mut hashes);
+                self.search_pdq(state, &hashes, query.threshold);
+                self.pdq = hashes; // a hit's row needs them
             }
             kind => {
+                let started = Instant::now();
+                self.found.clear();
                 query.copy_digests(&mut self.digests);
                 if let Some(exact) = state.tables.exact(kind) {
                     exact.search(&self.digests, query.threshold, &mut self.scratch, &mut self.found);
                 }
+                self.count(query.len(), started);
             }
         }
+    }
+
+    /// Fills `found`, by query.
+    pub(super) fn search_pdq(&mut self, state: &BankState, hashes: &[Hash256], threshold: Distance) {
+        let started = Instant::now();
+        self.found.clear();
+        state.tables.pdq.search(hashes, threshold, &mut self.scratch, &mut self.found);
+        self.count(hashes.len(), started);
+    }
+
+    fn count(&self, hashes: usize, started: Instant) {
         let counts = &self.parts.counts;
-        counts.lookups.fetch_add(query.len() as u64, Ordering::Relaxed);
+        counts.lookups.fetch_add(hashes as u64, Ordering::Relaxed);
         counts.search_nanos.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Turns `found` into `hits` and `matches`, with a verdict for each hit by the rules.
-    fn judge<'q>(
+    /// Turns part of `found` into `hits` and `matches`, with a verdict for each hit by the rules. The frame's first
+    /// hash was query `base`.
+    pub(super) fn judge<'q>(
         &mut self,
         state: &BankState,
-        query: &QueryView<'_>,
+        found: Range<usize>,
+        base: u32,
+        signal_type: SignalType,
         item_type: impl Fn(u32) -> Option<&'q str>,
     ) {
         self.hits.clear();
         self.matches.clear();
-        for group in self.found.chunk_by(|a, b| a.query == b.query) {
-            let hash = group[0].query;
+        for group in self.found[found].chunk_by(|a, b| a.query == b.query) {
+            let hash = group[0].query - base;
             let first = self.matches.len();
             let room = FRAME_MATCHES_MAX.saturating_sub(first).max(1);
             list(group, self.parts.limits.matches_max.min(room), &mut self.matches);
             let listed = &self.matches[first..];
             let facts = HitFacts {
-                signal_type: query.signal_type,
+                signal_type,
                 item_type: item_type(hash),
                 matches: listed.iter().map(|row| MatchFact {
                     bank_name: bank_name(state, BankId(row.bank())),
@@ -247,7 +273,8 @@ impl Core {
         self.parts.counts.hits.fetch_add(self.hits.len() as u64, Ordering::Relaxed);
     }
 
-    fn answer_lookup(&mut self, state: &BankState, connection: &mut Connection, correlation: u64) {
+    /// Answers a lookup with `hits` and `matches`.
+    pub(super) fn answer_lookup(&mut self, state: &BankState, connection: &mut Connection, correlation: u64) {
         let banks = names(&self.matches, |bank| bank_name(state, bank));
         let rows =
             Rows { generation: state.generation, hits: &self.hits, matches: &self.matches, banks: &banks };
@@ -267,7 +294,8 @@ impl Core {
         }
         let state = self.parts.banks.state();
         self.search(&state, &submit.query);
-        self.judge(&state, &submit.query, |hash| submit.item_type(hash));
+        let kind = submit.query.signal_type;
+        self.judge(&state, 0..self.found.len(), 0, kind, |hash| submit.item_type(hash));
         if self.hits.is_empty() && !submit.retry {
             // Nothing to make durable: a miss costs no disk write.
             let receipt = WireReceipt { durability: None, first_position: Position(0), replayed: false };

@@ -37,6 +37,19 @@ pub enum Metric {
     Euclidean,
 }
 
+/// How the nearest are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// By looking at all of them up to [`EXACT_NUMBERS`], by a graph beyond.
+    #[default]
+    Auto,
+    /// By looking at all of them, however many.
+    Exact,
+    /// By a graph, however few.
+    Graph,
+}
+
 /// Why a vector is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EmbeddingError {
@@ -113,6 +126,7 @@ pub struct NearestEmbeddings<'a> {
 /// Embeddings with ids. Immutable.
 pub struct EmbeddingSet {
     metric: Metric,
+    strategy: Strategy,
     dimensions: usize,
     ids: Vec<String>,
     /// In the order of the ids.
@@ -124,6 +138,7 @@ pub struct EmbeddingSet {
 /// A set on its way.
 pub struct EmbeddingBuilder {
     metric: Metric,
+    strategy: Strategy,
     dimensions: Option<usize>,
     ids: Vec<String>,
     known: HashSet<String>,
@@ -132,8 +147,15 @@ pub struct EmbeddingBuilder {
 
 impl EmbeddingBuilder {
     /// An empty set.
-    pub fn new(metric: Metric) -> Self {
-        Self { metric, dimensions: None, ids: Vec::new(), known: HashSet::new(), points: Vec::new() }
+    pub fn new(metric: Metric, strategy: Strategy) -> Self {
+        Self {
+            metric,
+            strategy,
+            dimensions: None,
+            ids: Vec::new(),
+            known: HashSet::new(),
+            points: Vec::new(),
+        }
     }
 
     /// Adds an embedding, or says why not; the others stay.
@@ -157,6 +179,7 @@ impl EmbeddingBuilder {
     pub fn finish(self) -> EmbeddingSet {
         EmbeddingSet {
             metric: self.metric,
+            strategy: self.strategy,
             dimensions: self.dimensions.unwrap_or(0),
             ids: self.ids,
             points: self.points,
@@ -169,6 +192,11 @@ impl EmbeddingSet {
     /// Its metric.
     pub fn metric(&self) -> Metric {
         self.metric
+    }
+
+    /// How the nearest are found.
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
     }
 
     /// Numbers of each vector; 0 while there is none.
@@ -196,9 +224,14 @@ impl EmbeddingSet {
         self.graph.as_ref().map(Graph::recall)
     }
 
-    /// Whether a graph is worth building: reading everything takes long, and there is none yet.
+    /// Whether a graph is to be built: there is none yet, and reading everything takes long.
     pub fn wants_graph(&self) -> bool {
-        self.graph.is_none() && self.len() * self.dimensions > EXACT_NUMBERS
+        self.graph.is_none()
+            && match self.strategy {
+                Strategy::Auto => self.len() * self.dimensions > EXACT_NUMBERS,
+                Strategy::Exact => false,
+                Strategy::Graph => !self.is_empty(),
+            }
     }
 
     /// The same set with a graph, built on this pool: about a millisecond a point and core.
@@ -232,17 +265,17 @@ impl EmbeddingSet {
 
     /// The set as bytes to keep, without its graph. They begin with a version and a checksum.
     pub fn to_bytes(&self) -> Vec<u8> {
-        frame(SET_MAGIC, &(self.metric, self.dimensions, &self.ids, &self.points))
+        frame(SET_MAGIC, &(self.metric, self.strategy, self.dimensions, &self.ids, &self.points))
     }
 
     /// The set that was written as these bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Damaged> {
-        type Row = (Metric, usize, Vec<String>, Vec<Embedding>);
-        let (metric, dimensions, ids, points): Row = unframe(SET_MAGIC, bytes)?;
+        type Row = (Metric, Strategy, usize, Vec<String>, Vec<Embedding>);
+        let (metric, strategy, dimensions, ids, points): Row = unframe(SET_MAGIC, bytes)?;
         if ids.len() != points.len() || points.iter().any(|point| point.0.len() != dimensions) {
             return Err(Damaged("its parts do not fit together"));
         }
-        Ok(Self { metric, dimensions, ids, points, graph: None })
+        Ok(Self { metric, strategy, dimensions, ids, points, graph: None })
     }
 
     /// The graph as bytes to keep beside `set`, what [`Self::to_bytes`] gave; `None` without a graph.

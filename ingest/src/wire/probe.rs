@@ -22,7 +22,7 @@ pub fn requests(bytes: &[u8]) {
         };
         assert!((1..=HASHES_MAX).contains(&query.len()));
         let (mut pdq, mut digests) = (Vec::new(), Vec::new());
-        query.copy_pdq(&mut pdq);
+        query.append_pdq(&mut pdq);
         query.copy_digests(&mut digests);
         for hash in 0..query.len() {
             query.upload_id(hash);

@@ -61,9 +61,8 @@ impl<'a> QueryView<'a> {
         self.bytes.is_empty()
     }
 
-    /// Copies PDQ hashes into an aligned buffer (cleared first). No allocation once it has grown.
-    pub fn copy_pdq(&self, into: &mut Vec<Hash256>) {
-        into.clear();
+    /// Appends PDQ hashes to an aligned buffer. No allocation once it has grown.
+    pub fn append_pdq(&self, into: &mut Vec<Hash256>) {
         into.extend(self.bytes.as_chunks::<32>().0.iter().map(|bytes| Hash256(*bytes)));
     }
 

@@ -1,0 +1,80 @@
+//! Small lookups of all connections, searched together: several queries in flight hide what one alone would
+//! wait for from memory.
+//!
+//! Nobody waits for company. A small lookup is set aside, and the task that searches is woken behind the readers
+//! that have bytes already; with nothing else to do it runs at once.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use index::{Distance, Hash256, SignalType};
+use ingest::wire::QueryView;
+
+use super::connection::{Connection, ConnectionId};
+use super::serve::Core;
+
+/// Hashes of a lookup that is small: one that keeps the memory busy by itself is searched where it came from.
+const SMALL: usize = 32;
+/// Hashes set aside at most.
+const ROOM: usize = 512;
+
+/// Lookups set aside.
+#[derive(Default)]
+pub(super) struct Gather {
+    hashes: Vec<Hash256>,
+    lookups: Vec<Lookup>,
+    threshold: Distance,
+}
+
+struct Lookup {
+    connection: ConnectionId,
+    correlation: u64,
+    /// Its hashes among all that are set aside.
+    hashes: Range<u32>,
+}
+
+impl Gather {
+    /// Sets a lookup aside; says whether it did.
+    pub(super) fn take(&mut self, connection: ConnectionId, correlation: u64, query: &QueryView<'_>) -> bool {
+        let count = query.len();
+        let fits =
+            query.signal_type == SignalType::Pdq && count <= SMALL && self.hashes.len() + count <= ROOM;
+        if !fits || (!self.lookups.is_empty() && query.threshold != self.threshold) {
+            return false;
+        }
+        self.threshold = query.threshold;
+        let first = self.hashes.len() as u32;
+        query.append_pdq(&mut self.hashes);
+        self.lookups.push(Lookup { connection, correlation, hashes: first..self.hashes.len() as u32 });
+        true
+    }
+
+    /// Whether none is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lookups.is_empty()
+    }
+}
+
+impl Core {
+    /// Searches what is set aside and answers it.
+    pub(super) fn answer_gathered(&mut self, connections: &mut HashMap<ConnectionId, Connection>) {
+        let Gather { mut hashes, mut lookups, threshold } = std::mem::take(&mut self.gather);
+        let state = self.parts.banks.state();
+        self.search_pdq(&state, &hashes, threshold);
+        let mut next = 0;
+        for lookup in &lookups {
+            let first = next;
+            next += self.found[first..].iter().take_while(|hit| hit.query < lookup.hashes.end).count();
+            // A connection that is gone needs no answer.
+            let Some(connection) = connections.get_mut(&lookup.connection) else { continue };
+            self.judge(&state, first..next, lookup.hashes.start, SignalType::Pdq, |_| None);
+            self.answer_lookup(&state, connection, lookup.correlation);
+            connection.gathered -= 1;
+            connection.bells.output();
+        }
+        // Their room is used again.
+        hashes.clear();
+        lookups.clear();
+        self.gather = Gather { hashes, lookups, threshold };
+    }
+}
