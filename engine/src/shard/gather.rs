@@ -15,8 +15,8 @@ use super::serve::Core;
 
 /// Hashes of a lookup that is small: one that keeps the memory busy by itself is searched where it came from.
 const SMALL: usize = 32;
-/// Hashes set aside at most.
-const ROOM: usize = 512;
+/// With so many hashes set aside nobody waits any longer.
+const ENOUGH: usize = 128;
 
 /// Lookups set aside.
 #[derive(Default)]
@@ -37,8 +37,7 @@ impl Gather {
     /// Sets a lookup aside; says whether it did.
     pub(super) fn take(&mut self, connection: ConnectionId, correlation: u64, query: &QueryView<'_>) -> bool {
         let count = query.len();
-        let fits =
-            query.signal_type == SignalType::Pdq && count <= SMALL && self.hashes.len() + count <= ROOM;
+        let fits = query.signal_type == SignalType::Pdq && count <= SMALL;
         if !fits || (!self.lookups.is_empty() && query.threshold != self.threshold) {
             return false;
         }
@@ -52,6 +51,11 @@ impl Gather {
     /// Whether none is.
     pub(super) fn is_empty(&self) -> bool {
         self.lookups.is_empty()
+    }
+
+    /// Whether enough are to be searched at once.
+    pub(super) fn is_full(&self) -> bool {
+        self.hashes.len() >= ENOUGH
     }
 }
 

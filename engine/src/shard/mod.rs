@@ -114,7 +114,9 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&id) else { return Step::Close };
         let none_waited = self.core.gather.is_empty();
         let step = self.core.step(id, connection, now);
-        if none_waited && !self.core.gather.is_empty() {
+        if self.core.gather.is_full() {
+            self.answer_gathered();
+        } else if none_waited && !self.core.gather.is_empty() {
             let _ = self.gathered.try_send(()); // full: rung already; closed: the shard has ended
         }
         step
