@@ -42,6 +42,7 @@ bench-peers: release ## Our index against FAISS and python-threatexchange, and o
 	@python=$$(bash .ci/bench-venv); status=0; \
 	"$$python" benches/peers/run.py --bin target/release/hashward-peers --out target/bench \
 	  $(if $(FULL),--full) $(BENCH_ARGS) || status=$$?; \
+	target/release/hashward-peers nearest | tee target/bench/nearest.json || status=$$?; \
 	target/release/hashward-peers churn | tee target/bench/churn.json || status=$$?; \
 	"$$python" benches/peers/wire.py --bin target/release --out target/bench $(WIRE_ARGS) || status=$$?; \
 	exit $$status

@@ -5,6 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use index::bench::{AHEAD_MAX, Group, Huge, Line, Probes, Scanned};
 use index::{
     BankId, ContentId, Digest, Distance, Entry, ExactSnapshot, Hash256, Kernel, PdqSnapshot, Scratch,
 };
@@ -77,6 +78,40 @@ fn flat(criterion: &mut Criterion) {
     }
 }
 
+/// The probe loop alone: 272 buckets of one line, in tables that lie in the second-level cache and in ones that do
+/// not.
+fn probe(criterion: &mut Criterion) {
+    const PROBES: usize = 272;
+    for kernel in Kernel::available() {
+        let mut group = criterion.benchmark_group(format!("probe/{}", kernel.name()));
+        group.throughput(Throughput::Elements(PROBES as u64));
+        for lines in [1 << 12, 1 << 21] {
+            let mut random = ChaCha8Rng::seed_from_u64(lines as u64);
+            let mut table: Huge<Line> = Huge::of(lines);
+            for (at, line) in table.iter_mut().enumerate() {
+                line.0 = std::array::from_fn(|_| random.next_u32() as u16);
+                line.set_head(at as u32 * 16, 16);
+            }
+            let signatures = std::array::from_fn(|_| random.next_u32() as u16);
+            let groups: Vec<Group> = (0..16).map(|table| Group { table, limit: 1, count: 17 }).collect();
+            let mut scan =
+                |_| (0..PROBES + AHEAD_MAX).map(|_| random.random_range(0..lines as u32)).collect();
+            let scans: Vec<Vec<u32>> = (0..512).map(&mut scan).collect();
+            let (mut out, mut at) = (Scanned::default(), 0);
+            group.bench_function(format!("{lines} lines"), |bencher| {
+                bencher.iter(|| {
+                    at = (at + 1) % scans.len();
+                    out.survivors.clear();
+                    let probes = Probes { buckets: &scans[at], groups: &groups, signatures: &signatures };
+                    kernel.probe(&table, 1, &probes, &mut out);
+                    black_box(out.survivors.len())
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
 fn md5(criterion: &mut Criterion) {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut digest = || {
@@ -103,5 +138,5 @@ fn md5(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pdq, flat, md5);
+criterion_group!(benches, pdq, flat, probe, md5);
 criterion_main!(benches);

@@ -4,6 +4,7 @@
 pub mod churn;
 pub mod contender;
 pub mod data;
+pub mod nearest;
 pub mod ours;
 pub mod pictures;
 pub mod process;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use benches::churn;
 use benches::contender::follow;
 use benches::data::{Dataset, make};
+use benches::nearest;
 use benches::ours::Ours;
 use benches::roofline::Roofline;
 use clap::Parser;
@@ -51,6 +52,12 @@ enum Verb {
         #[arg(long, default_value_t = 20.0)]
         seconds: f64,
     },
+    /// The nearest of all: by looking at everything, and by a graph. One JSON object a line
+    Nearest {
+        /// Points; a graph takes about a millisecond each to build
+        #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
+        n: Vec<usize>,
+    },
     /// The kernels this CPU has, best first
     Kernels,
 }
@@ -70,6 +77,7 @@ fn run(verb: Verb) -> Result<()> {
             follow(ready, &mut roofline)?;
         }
         Verb::Churn { n, per_second, seconds } => println!("{}", churn::measure(n, per_second, seconds)?),
+        Verb::Nearest { n } => nearest::measure(&n)?.iter().for_each(|row| println!("{row}")),
         Verb::Kernels => Kernel::available().for_each(|kernel| println!("{}", kernel.name())),
     }
     Ok(())

@@ -30,9 +30,10 @@ pub use topk::NearestScratch;
 #[cfg(feature = "embeddings")]
 pub use topk::{embeddings, graph};
 
-/// Memory and prefetch as the tables use them, so that `make bench-peers` can measure the machine's limit.
+/// Memory, prefetch and lines as the tables use them: `make bench-peers` measures the machine's limit with them,
+/// `cargo bench` the probe loop alone.
 #[cfg(feature = "bench")]
 pub mod bench {
-    pub use crate::kernel::prefetch;
+    pub use crate::kernel::{AHEAD_MAX, Group, Line, Probes, Scanned, prefetch};
     pub use crate::memory::Huge;
 }

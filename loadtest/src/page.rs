@@ -49,7 +49,13 @@ impl Axis {
         let (low, high) =
             places.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
         let low = if self.scale == Scale::Linear { low.min(0.0) } else { low };
-        if low < high { (low, high) } else { (low.min(0.0), low.max(0.0) + 1.0) }
+        if !low.is_finite() {
+            (0.0, 1.0) // nothing to show
+        } else if low < high {
+            (low, high)
+        } else {
+            (low - 0.5, low + 0.5)
+        }
     }
 
     fn marks(&self, (low, high): (f64, f64)) -> Vec<(f64, String)> {
