@@ -1,16 +1,18 @@
 //! Bodies of any length, read by blocking code in bounded memory.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender, bounded};
 use axum::body::{Body, Bytes};
 use futures_lite::StreamExt;
+use tokio::time::timeout;
 
 use super::Refusal;
 use super::cases::blocking;
 
-/// Bytes of a refused body that are read all the same.
-const REFUSED_BYTES: usize = 1 << 20;
+/// How long a refused body is read all the same.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// Lets `work` read the body away from the runtime's own thread.
 pub async fn read_whole<T: Send + 'static>(
@@ -23,7 +25,7 @@ pub async fn read_whole<T: Send + 'static>(
     answer
 }
 
-/// A refusal that waits until a body of ordinary size has come: refused while it still writes, a client would
+/// A refusal that waits until the body has come, though not for long: refused while it still writes, a client would
 /// see a broken connection and not the reason.
 pub async fn after(body: Body, refusal: Refusal) -> Refusal {
     let (sender, receiver) = bounded(1);
@@ -35,15 +37,14 @@ pub async fn after(body: Body, refusal: Refusal) -> Refusal {
 /// Passes the body on, chunk by chunk, as fast as it is read; what nobody reads any more is [`after`]'s.
 async fn feed(body: Body, sender: Sender<io::Result<Bytes>>) {
     let mut chunks = body.into_data_stream();
-    let mut unread = 0;
-    while unread < REFUSED_BYTES
-        && let Some(chunk) = chunks.next().await
-    {
-        let bytes = chunk.as_ref().map_or(0, Bytes::len);
+    loop {
+        let Some(chunk) = chunks.next().await else { return };
         if sender.send(chunk.map_err(io::Error::other)).await.is_err() {
-            unread += bytes;
+            break;
         }
     }
+    let rest = async { while chunks.next().await.is_some_and(|chunk| chunk.is_ok()) {} };
+    let _ = timeout(REFUSED, rest).await; // slower than that, the client sees a broken connection
 }
 
 /// The receiving end of a body as a blocking reader.
