@@ -45,6 +45,8 @@ bench-peers: release ## Our index against FAISS and python-threatexchange, and o
 	target/release/hashward-peers nearest | tee target/bench/nearest.json || status=$$?; \
 	target/release/hashward-peers churn | tee target/bench/churn.json || status=$$?; \
 	"$$python" benches/peers/wire.py --bin target/release --out target/bench $(WIRE_ARGS) || status=$$?; \
+	"$$python" benches/peers/restart.py --bin target/release --out target/bench \
+	  $(if $(FULL),--n 10000000) $(RESTART_ARGS) || status=$$?; \
 	exit $$status
 
 .PHONY: speed

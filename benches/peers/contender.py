@@ -1,5 +1,6 @@
 """A measured process, ours or a peer's: pinned to one core, asleep unless asked."""
 
+import contextlib
 import json
 import os
 import select
@@ -27,7 +28,7 @@ class Contender:
             self.close()
             raise
 
-    def ask(self, command, seconds=0.0, limit_s=900.0):
+    def ask(self, command, seconds=0.0, limit_s=300.0):
         try:
             self.process.stdin.write(f"{command} {seconds}\n")
             self.process.stdin.flush()
@@ -43,8 +44,9 @@ class Contender:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(BrokenPipeError):  # it died with a command unread
+                pipe.close()
 
     def _answer(self, limit_s):
         # One answer is one line written at once, so what is readable is the whole of it.

@@ -50,32 +50,45 @@ class Server:
     """A server with one shard and a seeded bank, on its core."""
 
     def __init__(self, args, reactor, count):
-        self.args, self.count = args, count
+        self.args, self.reactor, self.count = args, reactor, count
         self.folder = tempfile.mkdtemp(prefix="wire-", dir=args.out)
+        self.start()
+        try:
+            self.seed()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self):
+        """Starts it on what its folder holds, and waits until it takes traffic."""
         self.log = open(os.path.join(self.folder, "log"), "w+")
         self.process = subprocess.Popen(
             [
-                os.path.join(args.bin, "hashward"), "serve", "--data-dir", os.path.join(self.folder, "data"),
-                "--cores", "1", "--reactor", reactor, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+                os.path.join(self.args.bin, "hashward"), "serve", "--data-dir", os.path.join(self.folder, "data"),
+                "--cores", "1", "--reactor", self.reactor, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
                 "--log", "warn",
             ],
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {args.server_core}),
+            preexec_fn=lambda: os.sched_setaffinity(0, {self.args.server_core}),
         )
-        try:
-            line = self.process.stdout.readline()
-            if not line:
-                self.process.wait()
-                self.log.seek(0)
-                raise Failed(f"serve --reactor {reactor} did not start: {self.log.read().strip()[-400:]}")
-            ready = json.loads(line)
-            self.listen, self.admin = ready["listen"], f"http://{ready['admin']}"
-            self.seed()
-        except BaseException:
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.log.seek(0)
+            said = self.log.read().strip()[-400:]
             self.close()
-            raise
+            raise Failed(f"serve --reactor {self.reactor} did not start: {said}")
+        ready = json.loads(line)
+        self.listen, self.admin = ready["listen"], f"http://{ready['admin']}"
+
+    def kill(self):
+        """Ends it at once, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
 
     def seed(self):
         command = [os.path.join(self.args.bin, "hashward-loadtest"), "seed", "--admin", self.admin]

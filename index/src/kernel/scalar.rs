@@ -34,8 +34,12 @@ fn near(line: &Line, wanted: u16, limit: u8) -> u32 {
 }
 
 fn closest(queries: &[u16; LANES], twice: &[[u32; 4]], limit: u8) -> u32 {
-    let is_near = |query: &u16| {
-        twice.as_flattened().iter().any(|found| (*found as u16 ^ query).count_ones() <= u32::from(limit))
-    };
-    queries.iter().enumerate().fold(0, |near, (at, query)| near | u32::from(is_near(query)) << at)
+    // Without a way out of the loop the compiler makes vectors of it.
+    let mut near = [false; LANES];
+    for found in twice.as_flattened() {
+        for (near, query) in near.iter_mut().zip(queries) {
+            *near |= (*found as u16 ^ query).count_ones() as u8 <= limit;
+        }
+    }
+    near.iter().enumerate().fold(0, |mask, (at, near)| mask | u32::from(*near) << at)
 }
