@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+comma := ,
+
 # Points cargo at the cached RocksDB; `make setup` writes it for plain cargo calls as well.
 WITH_ROCKSDB = dir=$$(bash .ci/rocksdb); export ROCKSDB_LIB_DIR=$$dir ROCKSDB_STATIC=1;
 
@@ -42,7 +44,7 @@ bench-peers: release ## Our index against FAISS and python-threatexchange, and o
 	@python=$$(bash .ci/bench-venv); status=0; \
 	"$$python" benches/peers/run.py --bin target/release/hashward-peers --out target/bench \
 	  $(if $(FULL),--full) $(BENCH_ARGS) || status=$$?; \
-	target/release/hashward-peers nearest | tee target/bench/nearest.json || status=$$?; \
+	target/release/hashward-peers nearest $(if $(FULL),--n 10000$(comma)100000) | tee target/bench/nearest.json || status=$$?; \
 	target/release/hashward-peers churn | tee target/bench/churn.json || status=$$?; \
 	"$$python" benches/peers/wire.py --bin target/release --out target/bench $(WIRE_ARGS) || status=$$?; \
 	"$$python" benches/peers/restart.py --bin target/release --out target/bench \

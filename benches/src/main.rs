@@ -55,7 +55,7 @@ enum Verb {
     /// The nearest of all: by looking at everything, and by a graph. One JSON object a line
     Nearest {
         /// Points; a graph takes about a millisecond each to build
-        #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
+        #[arg(long, value_delimiter = ',', default_value = "10000")]
         n: Vec<usize>,
     },
     /// The kernels this CPU has, best first
@@ -77,7 +77,7 @@ fn run(verb: Verb) -> Result<()> {
             follow(ready, &mut roofline)?;
         }
         Verb::Churn { n, per_second, seconds } => println!("{}", churn::measure(n, per_second, seconds)?),
-        Verb::Nearest { n } => nearest::measure(&n)?.iter().for_each(|row| println!("{row}")),
+        Verb::Nearest { n } => nearest::measure(&n, |row| println!("{row}"))?,
         Verb::Kernels => Kernel::available().for_each(|kernel| println!("{}", kernel.name())),
     }
     Ok(())

@@ -28,15 +28,14 @@ impl Point for HashPoint {
     }
 }
 
-/// One object a size and kind.
-pub fn measure(sizes: &[usize]) -> Result<Vec<Value>> {
+/// One object a size and kind, given to `say` when it is measured.
+pub fn measure(sizes: &[usize], say: impl Fn(Value)) -> Result<()> {
     let pool = ThreadPoolBuilder::new().num_threads(1).build()?;
-    let mut rows = Vec::new();
     for n in sizes {
-        rows.push(hashes(*n, &pool));
-        rows.push(embeddings(*n, &pool)?);
+        say(hashes(*n, &pool));
+        say(embeddings(*n, &pool)?);
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// Uniform hashes; half the questions lie 32 to 64 bits from a banked one, half are strangers.

@@ -15,6 +15,11 @@ use crate::signal::{Distance, Hash256, SignalType};
 /// Table sizes at which a probe is measured: second-level cache, third-level cache, memory.
 const SIZES: [usize; 3] = [512 << 10, 8 << 20, 64 << 20];
 
+/// Bytes of buckets that a hash is worth: half-empty ones are fast and wasteful.
+const LINES_MAX: usize = 340;
+/// Buckets of so many bytes are never too large.
+const LINES_FREE: usize = 8 << 20;
+
 /// Costs in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Costs {
@@ -106,7 +111,7 @@ impl Costs {
         let cut = plan.cut();
         let in_bucket = hashes as f32 / cut.buckets() as f32;
         let further = ((in_bucket - HEAD_LANES as f32) / LANES as f32).max(0.0);
-        let bytes = cut.tables() * cut.buckets() * shape.width() * size_of::<Line>();
+        let bytes = lines_bytes(shape);
         // A near signature fetches its slot and its hash.
         let mut near = 0.0;
         for group in plan.groups() {
@@ -132,12 +137,14 @@ impl Costs {
         options.into_iter().min_by(|(_, a), (_, b)| a.total_cmp(b)).and_then(|(cut, _)| cut)
     }
 
-    /// What each way to search so many hashes is expected to cost a query; `None` is the flat scan.
+    /// What each way to search so many hashes is expected to cost a query; `None` is the flat scan. What would take
+    /// too much memory for them is none.
     pub fn options(&self, hashes: usize) -> Vec<(Option<Cut>, f32)> {
         let threshold = SignalType::Pdq.threshold();
         let of_cut = |cut: Cut| {
-            let plan = Plan::even(cut, threshold)?;
-            Some((Some(cut), self.probing(Tables::expected_shape(cut, hashes), hashes, &plan)))
+            let (plan, shape) = (Plan::even(cut, threshold)?, Tables::expected_shape(cut, hashes));
+            let fits = lines_bytes(shape) <= LINES_FREE.max(hashes * LINES_MAX);
+            fits.then(|| (Some(cut), self.probing(shape, hashes, &plan)))
         };
         [Some((None, self.flat(hashes)))].into_iter().chain(Cut::ALL.map(of_cut)).flatten().collect()
     }
@@ -152,6 +159,12 @@ impl Costs {
             _ => (None, flat),
         }
     }
+}
+
+/// Bytes of all buckets.
+fn lines_bytes(shape: Shape) -> usize {
+    let cut = shape.cut();
+    cut.tables() * cut.buckets() * shape.width() * size_of::<Line>()
 }
 
 /// The share of random signatures within so many of 16 bits.
@@ -187,6 +200,7 @@ mod tests {
             let costs = Costs::stored(kernel);
             assert_eq!(costs.choose(50), None, "{costs:?}");
             assert_eq!(costs.choose(20_000), Some(Cut::Narrow), "{costs:?}");
+            assert_eq!(costs.choose(100_000), Some(Cut::Narrow), "{costs:?}");
             assert_eq!(costs.choose(1_000_000), Some(Cut::Wide), "{costs:?}");
         }
     }
