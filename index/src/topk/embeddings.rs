@@ -16,8 +16,9 @@ use super::graph::{EF_SEARCH, Graph, Near, exact};
 pub const DIMENSIONS_MAX: usize = 8192;
 /// Bytes of an id.
 pub const ID_MAX: usize = 255;
-/// Numbers read for an exact answer without a graph: a few milliseconds on one core.
-pub const EXACT_NUMBERS: usize = 8 << 20;
+/// Numbers read for an exact answer without a graph: some 10 ms on one core. At a third of it a graph is no faster
+/// (`hashward-peers nearest`), and below it nobody who looks into a match would notice.
+pub const EXACT_NUMBERS: usize = 32 << 20;
 /// Bytes of a point in a graph beside its numbers: 64 neighbours, its share of the layers above, its id.
 const POINT_BYTES: usize = 400;
 /// First bytes of a stored set, and of a stored graph. The last one counts their layouts: that of a graph is

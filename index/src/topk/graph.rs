@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// Candidates kept while a point finds its neighbours,
 const EF_BUILD: usize = 100;
 /// and while a query does: more than it asks for, so that it rarely ends beside the best.
-pub const EF_SEARCH: usize = 200;
+pub const EF_SEARCH: usize = 100;
 /// The same points make the same graph.
 const SEED: u64 = 7400;
 /// Recall is that of the so many nearest
