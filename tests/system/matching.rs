@@ -162,3 +162,72 @@ fn rules_choose_queue_and_verdict() {
     let expected = [("avatars", 1), ("bees", 1), ("rest", 2)].map(|(name, count)| (name.to_string(), count));
     assert_eq!(queues, expected);
 }
+
+#[test]
+fn small_lookups_of_many_connections_get_their_own_answers() {
+    let server = Setup::default().flag("--cores", 1).start();
+    server.create_bank("B");
+    let hashes = random_hashes(9, 64);
+    let ids: Vec<u64> = hashes.iter().map(|hash| server.add_pdq("B", hash)).collect();
+    // Frame n asks for hash n and a stranger, 20 bits away; thresholds, sizes and Submits alternate, so that some
+    // frames are searched together and some are not.
+    let strangers = random_hashes(10, 64);
+    let frame = |n: u64| {
+        let at = n as usize % 64;
+        let size = if n.is_multiple_of(13) { 40 } else { 1 };
+        let asked = [strangers[at], flipped(&hashes[at], 20, n)].into_iter().cycle();
+        let threshold = if n.is_multiple_of(5) { Some(10) } else { None };
+        let query = Query { threshold, ..Query::pdq(asked.take(2 * size).collect()) };
+        let request = match n % 11 {
+            0 => wire::Request::Submit {
+                request: RequestId::fresh(),
+                retry: false,
+                query,
+                contexts: Vec::new(),
+            },
+            _ => wire::Request::Lookup(query),
+        };
+        (request, if threshold.is_some() { 0 } else { size }, ids[at])
+    };
+    std::thread::scope(|scope| {
+        for first in (0..16).map(|thread| thread * 1000) {
+            let (frame, listen) = (&frame, server.listen);
+            scope.spawn(move || {
+                let mut connection = Connection::open(listen, None, Duration::from_secs(20)).unwrap();
+                for burst in (first..first + 300).step_by(30).map(|from| from..from + 30) {
+                    let mut bytes = Vec::new();
+                    burst.clone().for_each(|n| frame(n).0.encode(n, &mut bytes));
+                    connection.send(&bytes).unwrap();
+                    let mut answered = BTreeSet::new();
+                    while answered.len() < 30 {
+                        let (n, reply) = connection.receive().unwrap();
+                        let (Reply::Lookup(answer) | Reply::Submit(answer, _)) = reply else {
+                            panic!("{reply:?}")
+                        };
+                        let (_, expected, content) = frame(n);
+                        assert!(
+                            burst.contains(&n) && answered.insert(n),
+                            "{n} was answered twice or never asked"
+                        );
+                        assert_eq!(answer.hits.len(), expected, "frame {n}");
+                        for (place, hit) in answer.hits.iter().enumerate() {
+                            let found =
+                                (hit.hash as usize, hit.matches[0].content.0, hit.matches[0].distance.bits());
+                            assert_eq!(found, (2 * place + 1, content, 20), "frame {n}");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    // A client that says all it has to say and stops sending still gets its answers.
+    let connection = Connection::open(server.listen, None, Duration::from_secs(20)).unwrap();
+    let (mut sender, mut receiver) = connection.split();
+    let mut bytes = Vec::new();
+    (1..5).for_each(|n| frame(n).0.encode(n, &mut bytes));
+    sender.send(&bytes).unwrap();
+    sender.finish().unwrap();
+    let answered: BTreeSet<u64> = (1..5).map(|_| receiver.receive().unwrap().0).collect();
+    assert_eq!(answered, BTreeSet::from([1, 2, 3, 4]));
+    assert!(receiver.receive().is_err(), "and then the connection ends");
+}
