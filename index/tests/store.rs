@@ -47,7 +47,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn the_durable_store_answers_as_the_one_in_memory(steps in steps(), from: u8, to: u8) {
@@ -73,6 +73,20 @@ proptest! {
             prop_assert_eq!(rows(&durable, range.reversed()), rows(&memory, range.reversed()));
         }
         prop_assert_eq!(durable.get(Keyspace::Hits, &[from]).unwrap(), memory.get(Keyspace::Hits, &[from]).unwrap());
+    }
+}
+
+#[test]
+fn an_empty_range_removed_last_is_no_lost_write() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let store = open(folder.path()).unwrap();
+        for (from, to) in [([7], [7]), ([9], [3])] {
+            let mut batch = Batch::default();
+            batch.delete_range(Keyspace::Hits, from, to);
+            assert!(batch.is_empty());
+            store.commit(batch, Durability::Sync).unwrap();
+        }
     }
 }
 
