@@ -131,20 +131,23 @@ impl Costs {
         if at < sizes[1] { between(0, 1) } else { between(1, 2) }
     }
 
-    /// The cut that is expected to be fastest for so many hashes at the usual threshold; `None` is a flat scan.
+    /// The cut that is expected to be fastest for so many hashes at the usual threshold, of those that do not take
+    /// too much memory for them; `None` is a flat scan.
     pub fn choose(&self, hashes: usize) -> Option<Cut> {
-        let options = self.options(hashes);
-        options.into_iter().min_by(|(_, a), (_, b)| a.total_cmp(b)).and_then(|(cut, _)| cut)
+        let fits = |(cut, _): &(Option<Cut>, f32)| {
+            let bytes = cut.map_or(0, |cut| lines_bytes(Tables::expected_shape(cut, hashes)));
+            bytes <= LINES_FREE.max(hashes * LINES_MAX)
+        };
+        let options = self.options(hashes).into_iter().filter(fits);
+        options.min_by(|(_, a), (_, b)| a.total_cmp(b)).and_then(|(cut, _)| cut)
     }
 
-    /// What each way to search so many hashes is expected to cost a query; `None` is the flat scan. What would take
-    /// too much memory for them is none.
+    /// What each way to search so many hashes is expected to cost a query; `None` is the flat scan.
     pub fn options(&self, hashes: usize) -> Vec<(Option<Cut>, f32)> {
         let threshold = SignalType::Pdq.threshold();
         let of_cut = |cut: Cut| {
             let (plan, shape) = (Plan::even(cut, threshold)?, Tables::expected_shape(cut, hashes));
-            let fits = lines_bytes(shape) <= LINES_FREE.max(hashes * LINES_MAX);
-            fits.then(|| (Some(cut), self.probing(shape, hashes, &plan)))
+            Some((Some(cut), self.probing(shape, hashes, &plan)))
         };
         [Some((None, self.flat(hashes)))].into_iter().chain(Cut::ALL.map(of_cut)).flatten().collect()
     }
