@@ -17,7 +17,7 @@ pub const SPILLED: u16 = u16::MAX;
 pub struct Line(pub [u16; LANES]);
 
 impl Line {
-    /// Where the bucket's slots begin, or which [`Spill`] it is, and how many signatures it holds.
+    /// Where the bucket's slots begin, or which `Spill` it is, and how many signatures it holds.
     #[inline(always)]
     pub fn head(&self) -> (u32, u16) {
         (u32::from(self.0[0]) | u32::from(self.0[1]) << 16, self.0[2])
