@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use ureq::http::Response;
-use ureq::{Agent, Body, SendBody};
+use ureq::typestate::WithBody;
+use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 /// The admin port of a running server.
 pub struct Api {
@@ -73,12 +74,8 @@ impl Api {
 
     /// Sends a stream of any length, to stand where the path says.
     pub fn put_stream(&self, path: &str, body: impl Read + 'static) -> Result<Value> {
-        let mut request = self.agent.put(self.url(path)).header("content-type", "application/x-ndjson");
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let body = SendBody::from_owned_reader(body);
-        read(accept(request.send(body).with_context(|| self.unreachable())?)?)
+        let request = self.agent.put(self.url(path));
+        read(self.send_with(request, "application/x-ndjson", SendBody::from_owned_reader(body))?)
     }
 
     /// Sends bytes; the answer is the caller's to read.
@@ -95,7 +92,16 @@ impl Api {
     }
 
     fn request(&self, path: &str, kind: &str, body: SendBody<'static>) -> Result<Response<Body>> {
-        let mut request = self.agent.post(self.url(path)).header("content-type", kind);
+        self.send_with(self.agent.post(self.url(path)), kind, body)
+    }
+
+    fn send_with(
+        &self,
+        request: RequestBuilder<WithBody>,
+        kind: &str,
+        body: SendBody<'static>,
+    ) -> Result<Response<Body>> {
+        let mut request = request.header("content-type", kind);
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
