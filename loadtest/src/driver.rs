@@ -60,11 +60,10 @@ pub fn run(plan: &Run) -> Result<Outcome> {
     if let Some(cpu) = plan.pin {
         generator::pin(cpu)?;
     }
-    let mut plan = plan.clone();
-    let (links, server) = open(&mut plan)?;
+    let (links, server) = open(plan)?;
     let ways = if plan.rate.is_some() && plan.hma.is_none() { 2 } else { 1 };
     let threads = links.len() * ways;
-    let pool = Arc::new(make_pool(&plan));
+    let pool = Arc::new(make_pool(plan));
     let started = Instant::now();
     let window = Window { from: started + plan.warmup(), to: started + plan.warmup() + plan.duration() };
     let start = |(number, link): (usize, Link)| {
@@ -84,9 +83,8 @@ pub fn run(plan: &Run) -> Result<Outcome> {
 }
 
 /// Opens the connections, and asks what is at their end.
-fn open(plan: &mut Run) -> Result<(Vec<Link>, Value)> {
+fn open(plan: &Run) -> Result<(Vec<Link>, Value)> {
     if let Some(url) = &plan.hma {
-        plan.batch = 1;
         let hashes = Hma::open(url).hashes()?;
         let links = (0..plan.connections).map(|_| Link::Hma(Hma::open(url))).collect();
         let server = json!({

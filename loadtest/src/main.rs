@@ -22,7 +22,10 @@ use report::Verdict;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Seed(seed) => seed::run(&seed).map(|()| Verdict::Right),
-        Verb::Run(run) => driver::run(&run).and_then(|result| report::write(&run, &result)),
+        Verb::Run(run) => {
+            let run = run.feasible();
+            driver::run(&run).and_then(|result| report::write(&run, &result))
+        }
         Verb::Sweep(sweep) => sweep::run(&sweep).map(Verdict::of),
         Verb::Compare(compare) => compare::run(&compare).map(Verdict::of),
     };

@@ -164,6 +164,11 @@ pub enum Mode {
 }
 
 impl Run {
+    /// The plan as it can be run: HMA takes one hash a request, and a connection one request at a time.
+    pub fn feasible(self) -> Self {
+        if self.hma.is_some() { Self { batch: 1, depth: 1, ..self } } else { self }
+    }
+
     /// Time to measure.
     pub fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.duration.clamp(0.1, 86_400.0))

@@ -113,13 +113,12 @@ fn report(plan: &Run, outcome: &Outcome) -> Report {
         server["hashes"] = hashes;
         server["rss_bytes"] = memory;
     }
-    let batch = if plan.hma.is_some() { 1 } else { plan.batch };
     let worked = tally.worked.as_secs_f64();
     Report {
         mode: if plan.rate.is_some() { "open loop" } else { "closed loop" },
-        batch,
+        batch: plan.batch,
         connections: plan.connections,
-        depth: plan.rate.is_none().then_some(if plan.hma.is_some() { 1 } else { plan.depth }),
+        depth: plan.rate.is_none().then_some(plan.depth),
         hit_ratio: plan.hit_ratio,
         generator_busy: generator::share(worked, seconds, outcome.threads),
         generator_bound: generator::fault(
@@ -127,7 +126,7 @@ fn report(plan: &Run, outcome: &Outcome) -> Report {
             seconds,
             outcome.threads,
             tally.late,
-            tally.sent / batch.max(1) as u64,
+            tally.sent / plan.batch.max(1) as u64,
         ),
         lookups_per_s: tally.answered as f64 / seconds,
         frames_per_s: tally.frames as f64 / seconds,

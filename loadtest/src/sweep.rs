@@ -14,7 +14,7 @@ pub fn run(sweep: &Sweep) -> Result<bool> {
     if sweep.run.rate.is_some() || sweep.from <= 0.0 || sweep.to < sweep.from || sweep.steps == 0 {
         bail!("a sweep sets the rate itself: --from is above 0, --to not below it, --steps 1 or more");
     }
-    let mut all = Points { plan: sweep.run.clone(), runs: Vec::new(), right: true };
+    let mut all = Points { plan: sweep.run.clone().feasible(), runs: Vec::new(), right: true };
     match sweep.p99_us {
         None => {
             for step in 0..sweep.steps {
