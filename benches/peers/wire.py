@@ -197,16 +197,22 @@ def batch_rows(args, reactor, inside):
             "loads": closed,
         }
         for kind, flags in arrivals(args).items():
-            answers = [
-                server.load("--rate", round(capacity / 2), "--batch", BATCH, "--connections", 1, *flags)
-                for _ in range(args.rounds)
-            ]
+            answers, alone = [], []
+            for _ in range(args.rounds):
+                answers.append(
+                    server.load("--rate", round(capacity / 2), "--batch", BATCH, "--connections", 1, *flags)
+                )
+                alone.append(inside.ask(kind, args.seconds))
             p99 = [answer["latency_us"]["p99"] for answer in answers]
             row["open"][kind] = {
                 "offered_per_s": capacity / 2,
                 "p50_us": middle([answer["latency_us"]["p50"] for answer in answers]),
                 "p99_us": middle(p99),
                 "p99_service_times": statistics.median(p99) / service_us,
+                # The same arrivals in a process that only searches: what queueing and the machine alone cost.
+                "in_process_p99_service_times": statistics.median(
+                    answer["p99_us"] / answer["service_us"] for answer in alone
+                ),
             }
             row["loads"] += answers
         return row
@@ -263,7 +269,8 @@ def lines(row):
         out.append(
             f"{row['reactor']}: open loop, {kind} arrivals at {figure(at['offered_per_s'])}/s: p50 "
             f"{figure(at['p50_us']['median'])} us, p99 {figure(at['p99_us']['median'])} us = {times:.1f} batch "
-            f"service times of {figure(row['batch_service_us'])} us (at most {limit}): {verdict(times <= limit)}"
+            f"service times of {figure(row['batch_service_us'])} us (at most {limit}): {verdict(times <= limit)}; "
+            f"in-process, without a network, {at['in_process_p99_service_times']:.1f}"
         )
     rate = row["single_lookups_per_s"]["median"]
     out.append(

@@ -32,7 +32,7 @@ enum Verb {
         #[arg(long, env = "HASHWARD_SHARED", default_value = "../shared")]
         shared: PathBuf,
     },
-    /// Build our index of a folder, then answer commands: go S, misses S, check, singles
+    /// Build our index of a folder, then answer commands: go S, misses S, poisson S, constant S, bulk, check, singles
     Ours {
         /// Folder that `make` wrote
         #[arg(long)]

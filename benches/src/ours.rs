@@ -33,6 +33,8 @@ pub struct Ours {
     found: Vec<Found>,
     at: usize,
     at_miss: usize,
+    /// What the last `go` gave, questions a second.
+    rate: f64,
 }
 
 impl Ours {
@@ -73,6 +75,7 @@ impl Ours {
             found: Vec::new(),
             at: 0,
             at_miss: 0,
+            rate: 0.0,
         };
         Ok((ours, ready))
     }
@@ -94,6 +97,32 @@ impl Ours {
                 return json!({ "queries": asked, "matches": answered, "seconds": took });
             }
         }
+    }
+
+    /// An open loop at half of what the last `go` gave, without any network: what queueing and the machine alone do
+    /// to a batch's latency. Between two arrivals it does not sleep.
+    fn open(&mut self, seconds: f64, poisson: bool) -> Result<Value> {
+        ensure!(self.rate > 0.0, "the rate is not known yet: say go first");
+        let service = BATCH as f64 / self.rate;
+        let mut random = ChaCha8Rng::seed_from_u64(6);
+        let (mut due, mut latencies) = (0.0, Vec::new());
+        let begun = Instant::now();
+        while due < seconds {
+            while begun.elapsed().as_secs_f64() < due {
+                std::hint::spin_loop();
+            }
+            let first = self.at.min(self.queries.len().saturating_sub(BATCH));
+            let batch = &self.queries[first..(first + BATCH).min(self.queries.len())];
+            self.at = if first + 2 * BATCH > self.queries.len() { 0 } else { first + BATCH };
+            self.found.clear();
+            self.snapshot.search(batch, self.threshold, &mut self.scratch, &mut self.found);
+            latencies.push(begun.elapsed().as_secs_f64() - due);
+            let unit = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+            due += 2.0 * service * if poisson { -(1.0 - unit).ln() } else { 1.0 };
+        }
+        latencies.sort_unstable_by(f64::total_cmp);
+        let at = |share: f64| latencies[(latencies.len() as f64 * share) as usize] * 1e6;
+        Ok(json!({ "p50_us": at(0.5), "p99_us": at(0.99), "service_us": service * 1e6 }))
     }
 
     /// A re-scan of a million strangers and all questions, in one request.
@@ -164,16 +193,19 @@ impl Ours {
 
 impl Contender for Ours {
     fn go(&mut self, seconds: f64) -> Result<Value> {
-        Ok(self.batches(seconds, false))
+        let done = self.batches(seconds, false);
+        self.rate = done["queries"].as_f64().unwrap_or_default() / done["seconds"].as_f64().unwrap_or(1.0);
+        Ok(done)
     }
 
     fn other(&mut self, command: &str, seconds: f64) -> Result<Value> {
         match command {
             "misses" => Ok(self.batches(seconds, true)),
+            "poisson" | "constant" => self.open(seconds, command == "poisson"),
             "bulk" => Ok(self.bulk()),
             "check" => Ok(self.check()),
             "singles" => Ok(self.singles()),
-            other => bail!("{other:?} is no command: go, misses, bulk, check, singles"),
+            other => bail!("{other:?} is no command: go, misses, poisson, constant, bulk, check, singles"),
         }
     }
 }

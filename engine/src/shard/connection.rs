@@ -7,8 +7,10 @@ use crate::config::Limits;
 
 /// Bytes read at a time before Hello: 64 KiB of strangers' memory must go a long way.
 const STRANGER_BYTES: usize = 8 << 10;
-/// Bytes read at a time after it: a few dozen frames of 64 hashes.
+/// Bytes read at a time after it, at most: hundreds of short frames.
 const PEER_BYTES: usize = 128 << 10;
+/// A frame that is read alone: copying and asking the kernel are little beside its search.
+const LONG_FRAME: usize = 1 << 10;
 /// Largest frame before Hello: a Hello with a long token.
 const HELLO_BYTES_MAX: usize = 4 << 10;
 
@@ -35,6 +37,8 @@ pub(super) struct Connection {
     pub(super) closing: bool,
     /// What has come is not served either.
     pub(super) parting: bool,
+    /// Bytes of the last frame with its prefix, likely those of the next.
+    pub(super) last_frame: usize,
     opened: Instant,
     last_input: Instant,
     frame_since: Option<Instant>,
@@ -54,6 +58,7 @@ impl Connection {
             greeted: false,
             closing: false,
             parting: false,
+            last_frame: 0,
             opened: now,
             last_input: now,
             frame_since: None,
@@ -71,8 +76,17 @@ impl Connection {
         if self.greeted { limits.frame_bytes_max } else { HELLO_BYTES_MAX }
     }
 
+    /// Bytes to read at a time. From a peer that sends long frames what is missing of the next one: a read that fills
+    /// its buffer is followed by another at once, one that does not by a round trip through the rings (glommio waits
+    /// for readiness first). Short frames come many at a time.
     pub(super) fn read_bytes(&self) -> usize {
-        if self.greeted { PEER_BYTES } else { STRANGER_BYTES }
+        if !self.greeted {
+            return STRANGER_BYTES;
+        }
+        match self.last_frame.saturating_sub(self.input.len()) {
+            short if short < LONG_FRAME => PEER_BYTES,
+            long => long.min(PEER_BYTES),
+        }
     }
 
     /// Drops what is served, once it is worth moving the rest.

@@ -83,9 +83,9 @@ async fn read<R>(
     loop {
         let wanted = shard.borrow().read_bytes(id);
         if buffer.len() < wanted {
-            buffer.resize(wanted, 0); // once, after Hello
+            buffer.resize(wanted, 0); // once or twice, after Hello
         }
-        match input.read(&mut buffer).await {
+        match input.read(&mut buffer[..wanted]).await {
             Ok(0) => shard.borrow_mut().end_of_input(id),
             Ok(count) => shard.borrow_mut().receive(id, &buffer[..count], Instant::now()),
             Err(_) => return, // the peer is gone; what it submitted is settled all the same

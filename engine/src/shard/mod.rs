@@ -153,7 +153,7 @@ impl Shard {
         self.connections.get(&id).is_none_or(Connection::owes_nothing)
     }
 
-    /// Bytes to read at a time: little until the peer has said who it is.
+    /// Bytes to read at a time: few until the peer has said who it is.
     pub fn read_bytes(&self, id: ConnectionId) -> usize {
         self.connections.get(&id).map_or(0, Connection::read_bytes)
     }

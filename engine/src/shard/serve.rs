@@ -103,6 +103,7 @@ impl Core {
             Split::Frame { end } => {
                 let start = connection.taken;
                 connection.taken += end;
+                connection.last_frame = end;
                 connection.note_frame(false, now);
                 // Taken out for the time of the work, so that the answer can be written beside it.
                 let input = std::mem::take(&mut connection.input);
