@@ -76,7 +76,7 @@ pub fn measure(signals: usize, per_second: usize, seconds: f64) -> Result<Value>
 fn bank(signals: usize, random: &mut ChaCha8Rng) -> Result<Banks> {
     let (banks, _) =
         Banks::load(Arc::new(MemoryStore::default()), BankOptions::default(), &LoadProgress::default())?;
-    change(&banks, BankChange::Create { name: "B".into() })?;
+    change(&banks, BankChange::Create { name: "B".into(), enabled_ratio: 1.0 })?;
     for first in (0..signals).step_by(50_000) {
         let contents = (first..signals.min(first + 50_000)).map(|_| content(hash(random))).collect();
         change(&banks, BankChange::Add { bank: "B".into(), contents })?;
@@ -139,7 +139,7 @@ fn change(banks: &Banks, change: BankChange) -> Result<()> {
 }
 
 fn content(hash: Hash256) -> NewContent {
-    NewContent { signals: vec![Signal::Pdq(hash)], note: String::new() }
+    NewContent { signals: vec![Signal::Pdq(hash)], ..NewContent::default() }
 }
 
 fn hash(random: &mut ChaCha8Rng) -> Hash256 {

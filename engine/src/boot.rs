@@ -18,6 +18,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use index::bank::{BankOptions, Banks, LoadProgress, MemoryBudget, Storing};
 use index::store::{DataDir, Database, RocksSegments, RocksStore, Store, StoreOptions, WindowLimits};
 use index::{Costs, Kernel, SignalType};
+use ingest::media::fetch::Fetcher;
 use reporter::{Router, RuleTable, Rules};
 use tokio::sync::Semaphore;
 
@@ -29,6 +30,9 @@ use crate::embeddings::Embeddings;
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::{curator, merge, routing};
+
+/// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
+const HELD_MIB: usize = 512;
 
 /// Runs the server until SIGTERM or SIGINT.
 pub fn serve(args: Serve) -> Result<ExitCode> {
@@ -52,6 +56,8 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         progress: LoadProgress::default(),
         disk: Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes)),
         metrics: Arc::new(Metrics::new(config.cores, kernel.name())),
+        held_mib: Arc::new(Semaphore::new(HELD_MIB)),
+        fetcher: Fetcher::new(config.fetch.clone())?,
         scans: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         accepting: AtomicBool::new(false),
         config,

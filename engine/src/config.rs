@@ -3,13 +3,18 @@
 //! A setting is defined once, in [`Settings`]: clap reads flags and environment into it, serde the file.
 //! [`Config`] is what the settings mean, checked; the rest of the program sees only that.
 
-use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use index::store::Durability;
+use ingest::media::fetch::FetchPolicy;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use kinds::{DurabilityWord, Names, Ranges, Reactor, Roles, Secret};
+
+mod kinds;
 
 macro_rules! settings {
     ($( $(#[doc = $doc:literal])+ $name:ident: $kind:ty = $env:literal, )+) => {
@@ -62,6 +67,18 @@ settings! {
     disk_reserve_bytes: u64 = "HASHWARD_DISK_RESERVE_BYTES",
     /// Bytes the tables may take, merges included; banks take no more beyond it [default: 80 % of the memory]
     memory_max_bytes: u64 = "HASHWARD_MEMORY_MAX_BYTES",
+    /// Serve /h: hash media [default: true]
+    role_hasher: bool = "HASHWARD_ROLE_HASHER",
+    /// Serve /m: match [default: true]
+    role_matcher: bool = "HASHWARD_ROLE_MATCHER",
+    /// Serve /c: curate banks [default: true]
+    role_curator: bool = "HASHWARD_ROLE_CURATOR",
+    /// Ranges that URLs may lie in although they are not public, with commas between (10.1.0.0/16,fd00::/8)
+    fetch_allow: Ranges = "HASHWARD_FETCH_ALLOW",
+    /// Hosts whose URLs are fetched, with their subdomains, with commas between [default: any]
+    fetch_hosts: Names = "HASHWARD_FETCH_HOSTS",
+    /// Largest file that is uploaded or fetched, in bytes [default: 100 MiB]
+    upload_bytes_max: usize = "HASHWARD_UPLOAD_BYTES_MAX",
     /// Connections a shard accepts [default: 1024]
     connections_max: usize = "HASHWARD_CONNECTIONS_MAX",
     /// Largest frame in bytes [default: 1 MiB]
@@ -80,46 +97,8 @@ settings! {
     log: String = "HASHWARD_LOG",
 }
 
-/// Which reactor drives the shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reactor {
-    /// Glommio where the kernel allows io_uring, else epoll.
-    #[default]
-    Auto,
-    /// io_uring.
-    Glommio,
-    /// epoll.
-    Epoll,
-}
-
-/// The durabilities an operator may choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DurabilityWord {
-    /// Survives kill -9.
-    Wal,
-    /// Survives a power cut.
-    Sync,
-}
-
-/// A text that never shows itself.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text, for comparing and sending only.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("***")
-    }
-}
+/// Files are held whole while they are hashed.
+const UPLOAD_BYTES_MAX: usize = 128 << 20;
 
 /// What the settings mean.
 #[derive(Clone, Debug)]
@@ -142,6 +121,10 @@ pub struct Config {
     pub rules: Option<PathBuf>,
     /// Development routes.
     pub dev: bool,
+    /// Routes of HMA's that are served.
+    pub roles: Roles,
+    /// What may be fetched; a file that is uploaded is no longer either.
+    pub fetch: FetchPolicy,
     /// What an acknowledgement is worth.
     pub durability: Durability,
     /// Free bytes below which nothing more is written; `None` is the default share of the disk.
@@ -234,13 +217,26 @@ impl Config {
     pub fn resolve(flags: Settings, file: Option<&Path>) -> Result<Self, ConfigError> {
         let from_file = file.map(read_file).transpose()?.unwrap_or_default();
         let environment =
-            Settings { token: std::env::var("HASHWARD_TOKEN").ok().map(Secret), ..Settings::default() };
+            Settings { token: std::env::var("HASHWARD_TOKEN").ok().map(Secret::new), ..Settings::default() };
         let settings = flags.or(environment).or(from_file);
         let token = match (settings.token, &settings.token_file) {
             (Some(token), _) => Some(token),
-            (None, Some(path)) => Some(Secret(read("token file", path)?.trim().to_string())),
+            (None, Some(path)) => Some(Secret::new(read("token file", path)?.trim())),
             (None, None) => None,
         };
+        let dev = settings.dev.unwrap_or(false);
+        let mut fetch = FetchPolicy {
+            hosts: settings.fetch_hosts.unwrap_or_default().0,
+            allow: settings.fetch_allow.unwrap_or_default().0,
+            ..FetchPolicy::default()
+        };
+        fetch.bytes_max = settings.upload_bytes_max.unwrap_or(fetch.bytes_max);
+        if dev {
+            fetch.allow.extend([
+                IpNet::from(IpAddr::from([127, 0, 0, 1])),
+                IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST)),
+            ]);
+        }
         let config = Config {
             data_dir: settings.data_dir.unwrap_or_else(|| "hashward-data".into()),
             listen: settings.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7400))),
@@ -250,7 +246,13 @@ impl Config {
             cores: settings.cores.unwrap_or_else(default_cores),
             reactor: settings.reactor.unwrap_or_default(),
             rules: settings.rules,
-            dev: settings.dev.unwrap_or(false),
+            dev,
+            roles: Roles {
+                hasher: settings.role_hasher.unwrap_or(true),
+                matcher: settings.role_matcher.unwrap_or(true),
+                curator: settings.role_curator.unwrap_or(true),
+            },
+            fetch,
             durability: match settings.durability {
                 Some(DurabilityWord::Wal) => Durability::Wal,
                 Some(DurabilityWord::Sync) | None => Durability::Sync,
@@ -288,6 +290,7 @@ impl Config {
         }
         let limits = &self.limits;
         for (name, found, low, high, allowed) in [
+            ("upload_bytes_max", self.fetch.bytes_max, 1 << 10, UPLOAD_BYTES_MAX, "1024 to 134217728"),
             ("cores", self.cores, 1, 1024, "1 to 1024"),
             ("connections_max", limits.connections_max, 1, 1 << 20, "1 to 1048576"),
             ("frame_bytes_max", limits.frame_bytes_max, 4096, 64 << 20, "4096 to 67108864"),
@@ -318,6 +321,12 @@ impl Config {
             #[serde(skip_serializing_if = "Option::is_none")]
             rules: &'a Option<PathBuf>,
             dev: bool,
+            role_hasher: bool,
+            role_matcher: bool,
+            role_curator: bool,
+            fetch_allow: String,
+            fetch_hosts: String,
+            upload_bytes_max: usize,
             durability: Durability,
             #[serde(skip_serializing_if = "Option::is_none")]
             disk_reserve_bytes: Option<u64>,
@@ -342,6 +351,12 @@ impl Config {
             reactor: self.reactor,
             rules: &self.rules,
             dev: self.dev,
+            role_hasher: self.roles.hasher,
+            role_matcher: self.roles.matcher,
+            role_curator: self.roles.curator,
+            fetch_allow: Ranges(self.fetch.allow.clone()).to_string(),
+            fetch_hosts: Names(self.fetch.hosts.clone()).to_string(),
+            upload_bytes_max: self.fetch.bytes_max,
             durability: self.durability,
             disk_reserve_bytes: self.disk_reserve_bytes,
             memory_max_bytes: self.memory_max_bytes,

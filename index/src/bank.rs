@@ -6,7 +6,9 @@
 
 mod budget;
 mod change;
+mod content;
 mod load;
+mod paused;
 mod stored;
 mod tables;
 
@@ -18,7 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub use budget::MemoryBudget;
 pub use change::{BankAnswer, BankChange, BankError, BankRequest, NewContent, name_fits};
+pub use content::StoredContent;
 pub use load::{LoadProgress, LoadReport};
+pub use paused::{ENABLED, Paused};
 pub use stored::Storing;
 pub use tables::{Entries, Tables};
 
@@ -31,16 +35,23 @@ use crate::store::{Durability, RequestWindow, Store, WindowLimits};
 pub const NAME_MAX: usize = 255;
 
 /// A bank as stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BankRecord {
     /// Unique among living banks.
     pub name: String,
     /// When it was made, in milliseconds since 1970 (UTC).
     pub created_ms: u64,
+    /// See [`Bank::enabled_ratio`].
+    #[serde(default = "always")]
+    pub enabled_ratio: f64,
+}
+
+fn always() -> f64 {
+    1.0
 }
 
 /// A living bank.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Bank {
     /// Its id, never reused.
     pub id: BankId,
@@ -48,6 +59,8 @@ pub struct Bank {
     pub name: Arc<str>,
     /// When it was made, in milliseconds since 1970 (UTC).
     pub created_ms: u64,
+    /// Share of the lookups it takes part in where a caller samples: 0 for none, 1 (or more) for all.
+    pub enabled_ratio: f64,
     /// Contents in it.
     pub contents: u64,
     /// Signals in it, by type.
@@ -100,6 +113,8 @@ pub struct BankState {
     pub last_content: ContentId,
     /// The living banks.
     pub directory: Arc<Directory>,
+    /// Contents that do not match for now.
+    pub paused: Arc<Paused>,
     /// The signals.
     pub tables: Tables,
 }

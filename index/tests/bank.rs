@@ -46,7 +46,7 @@ fn load(store: &Arc<Moody>, segments: &Arc<MemorySegments>) -> (Banks, LoadRepor
 
 fn content(byte: u8) -> NewContent {
     let signals = vec![Signal::Pdq(Hash256([byte; 32])), Signal::Exact(exact(byte), digest(byte))];
-    NewContent { signals, note: String::new() }
+    NewContent { signals, ..NewContent::default() }
 }
 
 /// The exact type of the digest that goes with a byte.
@@ -138,7 +138,7 @@ proptest! {
                     Step::Create(bank) => {
                         let fine = !model.contains_key(&name(bank));
                         model.entry(name(bank)).or_default();
-                        (BankChange::Create { name: name(bank) }, fine)
+                        (BankChange::Create { name: name(bank), enabled_ratio: 1.0 }, fine)
                     }
                     Step::Delete(bank) => {
                         model.remove(&name(bank));

@@ -10,6 +10,8 @@ use index::bank::BankError;
 use index::store::StoreError;
 use reporter::RouterError;
 
+use super::hma;
+
 /// A refusal with its status and message.
 #[derive(Debug)]
 pub struct Refusal {
@@ -22,6 +24,11 @@ impl Refusal {
     /// A refusal; the message says what was wrong and what to do.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), retry_after_s: None }
+    }
+
+    /// Whether it has this status.
+    pub fn is(&self, status: StatusCode) -> bool {
+        self.status == status
     }
 
     /// The request does not make sense as it is.
@@ -112,12 +119,29 @@ impl From<QueryRejection> for Refusal {
     }
 }
 
-/// No such path.
-pub async fn no_route(uri: Uri) -> Refusal {
-    Refusal::not_found(format!("no route {}", uri.path()))
+/// Whether a path is of our own API, which says no in JSON; HMA's clients know pages.
+fn is_own(uri: &Uri) -> bool {
+    ["/api/", "/healthz", "/readyz", "/metrics", "/openapi.json"]
+        .iter()
+        .any(|own| uri.path().starts_with(own))
 }
 
-/// A path, but not with this method.
-pub async fn no_method(method: Method, uri: Uri) -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+/// No such path.
+pub async fn no_route(uri: Uri) -> Response {
+    if !is_own(&uri) {
+        return hma::no_route();
+    }
+    Refusal::not_found(format!("no route {}", uri.path())).into_response()
+}
+
+/// A path, but not with this method. The router adds which it takes.
+pub async fn no_method(method: Method, uri: Uri) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::OK.into_response();
+    }
+    if !is_own(&uri) {
+        return hma::no_method();
+    }
+    let text = format!("{} does not take {method}", uri.path());
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text).into_response()
 }

@@ -70,7 +70,10 @@ pub async fn create(
     body: Result<Json<NewBank>, JsonRejection>,
 ) -> Result<(StatusCode, Json<BankAnswer>), Refusal> {
     let Json(NewBank { name }) = body?;
-    Ok((StatusCode::CREATED, change(&admin, &headers, BankChange::Create { name }).await?))
+    Ok((
+        StatusCode::CREATED,
+        change(&admin, &headers, BankChange::Create { name, enabled_ratio: 1.0 }).await?,
+    ))
 }
 
 /// `DELETE /api/v1/banks/{name}`; deleting what is not there is done already.
@@ -104,7 +107,7 @@ pub async fn add(
         .map(|(kind, text)| Signal::parse(SignalType::from_name(kind)?, text))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Refusal::bad(error.to_string()))?;
-    let contents = vec![NewContent { signals, note }];
+    let contents = vec![NewContent { signals, note, ..NewContent::default() }];
     Ok((StatusCode::CREATED, change(&admin, &headers, BankChange::Add { bank, contents }).await?))
 }
 

@@ -120,8 +120,8 @@ pub async fn queue(
 }
 
 /// Runs what reads the store away from the runtime's own thread.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::interrupted()))
+pub async fn blocking<T: Send + 'static, E: From<Refusal> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::interrupted().into()))
 }

@@ -107,8 +107,8 @@ fn read(loaded: &Loaded, job: Job, body: BodyReader) -> Result<ImportAnswer, Ref
     loop {
         match records.next() {
             Some(Ok(record)) => {
-                batch
-                    .push(NewContent { signals: vec![record.signal], note: record.note.unwrap_or_default() });
+                let note = record.note.unwrap_or_default();
+                batch.push(NewContent { signals: vec![record.signal], note, ..NewContent::default() });
                 if batch.len() == BATCH {
                     number += 1;
                     write(loaded, &job, number, std::mem::take(&mut batch), &mut answer)?;
@@ -172,7 +172,7 @@ fn write_lines(store: &dyn Store, bank: BankId, lines: &Sender<io::Result<Bytes>
     let (from, to) = (content_key(bank, ContentId(0)), content_key(BankId(bank.0 + 1), ContentId(0)));
     let (mut signals, mut text, mut failed) = (Vec::new(), String::new(), None);
     let outcome = store.scan(Keyspace::Contents, Range::between(&from, &to), &mut |key, row| {
-        let read = read_content_key(key).and_then(|key| Ok((key.1, decode_content(row, &mut signals)?.to_string())));
+        let read = read_content_key(key).and_then(|key| Ok((key.1, decode_content(row, &mut signals)?.note.to_string())));
         match read {
             Ok((content, note)) => {
                 for signal in &signals {

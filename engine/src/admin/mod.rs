@@ -10,6 +10,7 @@ mod cases;
 mod embeddings;
 mod guard;
 mod health;
+mod hma;
 mod import;
 mod lookup;
 mod scan;
@@ -18,10 +19,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{delete, get, post};
 use index::bank::{Banks, LoadProgress};
 use index::store::Store;
+use ingest::media::fetch::Fetcher;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
@@ -58,6 +62,10 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// As many scans at once as there are CPUs.
     pub scans: Arc<Semaphore>,
+    /// MiB that uploads and fetched files may take all together while they wait to be hashed.
+    pub held_mib: Arc<Semaphore>,
+    /// Fetches media.
+    pub fetcher: Fetcher,
     /// Set when the shards take traffic; cleared when the program drains.
     pub accepting: AtomicBool,
 }
@@ -74,7 +82,8 @@ impl Admin {
 
 /// Every route.
 pub fn routes(admin: Arc<Admin>) -> Router {
-    Router::new()
+    let routes = Router::new()
+        .merge(hma::routes(admin.config.roles))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
@@ -102,5 +111,29 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::no_method)
         .layer(from_fn_with_state(admin.clone(), guard::check))
-        .with_state(admin)
+        .with_state(admin);
+    // Around the router, because the path decides which route it is.
+    Router::new().fallback_service(routes).layer(from_fn(single_slashes))
+}
+
+/// Takes `//c/banks` for `/c/banks`, without a redirect: Coop's client writes it so (specs/coop.md 3).
+async fn single_slashes(mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if path.contains("//") {
+        let mut single = String::with_capacity(path.len());
+        for character in path.chars() {
+            if character != '/' || !single.ends_with('/') {
+                single.push(character);
+            }
+        }
+        if let Some(query) = request.uri().query() {
+            single.push('?');
+            single.push_str(query);
+        }
+        // Still a path: characters were only left out.
+        if let Ok(uri) = single.parse() {
+            *request.uri_mut() = uri;
+        }
+    }
+    next.run(request).await
 }

@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bank, BankRecord, BankState, Banks, Counters, Directory, Entries, NAME_MAX, Writer};
+use super::paused::ENABLED;
+use super::{Bank, BankRecord, BankState, Banks, Counters, Directory, Entries, NAME_MAX, Paused, Writer};
 use crate::hit::RequestId;
 use crate::signal::{BankId, ContentId, Generation, Signal, SignalType};
 use crate::store::keys::{
-    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, RemovedContent, bank_key, content_key, encode_content,
-    encode_removed, encode_u64, json_row, removed_key,
+    About, GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, RemovedContent, bank_key, content_key,
+    encode_content, encode_removed, encode_u64, json_row, removed_key,
 };
 use crate::store::{Batch, Durability, Keyspace, Seen, StoreError};
 
+/// Characters of a note, as in HMA.
+pub(super) const NOTE_MAX: usize = 255;
+const METADATA_MAX: usize = 64 << 10;
 const PRUNE_EVERY_MS: u64 = 60_000;
 /// What a further content takes at most: its signal in the delta, then in a segment and in the one merged from it.
 const SIGNAL_BYTES: usize = 600;
@@ -34,6 +38,8 @@ pub enum BankChange {
     Create {
         /// `[A-Z_][A-Z0-9_]*`, at most [`NAME_MAX`] characters.
         name: String,
+        /// See [`Bank::enabled_ratio`]; 1 is usual.
+        enabled_ratio: f64,
     },
     /// Remove a bank with all its contents.
     Delete {
@@ -46,6 +52,26 @@ pub enum BankChange {
         bank: String,
         /// In order.
         contents: Vec<NewContent>,
+    },
+    /// Rename a bank, or change how often it matches.
+    Update {
+        /// Its name so far.
+        name: String,
+        /// Its new name; the old one again changes nothing.
+        new_name: Option<String>,
+        /// See [`Bank::enabled_ratio`].
+        enabled_ratio: Option<f64>,
+    },
+    /// Change what is said about a content, or whether it matches.
+    Edit {
+        /// The bank's name.
+        bank: String,
+        /// Which.
+        content: ContentId,
+        /// The new note; empty removes it.
+        note: Option<String>,
+        /// See [`Paused`].
+        disabled_until: Option<u64>,
     },
     /// Remove one content.
     Remove {
@@ -63,6 +89,8 @@ pub struct NewContent {
     pub signals: Vec<Signal>,
     /// A note of at most 255 characters; may be empty.
     pub note: String,
+    /// A JSON object of at most 64 KiB that is kept and shown as it is; may be empty.
+    pub metadata: String,
 }
 
 /// What a change did. Stored for replays.
@@ -215,6 +243,7 @@ impl Banks {
             state.generation = counters.generation;
             state.last_content = counters.last_content;
             state.directory = Arc::new(group.directory);
+            state.paused = group.paused;
             for effect in group.effects {
                 match effect {
                     Effect::Add(entries) => state.tables.add(&entries),
@@ -236,14 +265,15 @@ enum Effect {
 }
 
 /// Changes on their way to one commit: they see each other, nobody else sees them.
-struct Group {
+pub(super) struct Group {
     durability: Durability,
     memory_max: Option<u64>,
     /// What tables and a merge of them all take with this group.
     memory: u64,
-    batch: Batch,
+    pub(super) batch: Batch,
     counters: Counters,
-    directory: Directory,
+    pub(super) directory: Directory,
+    pub(super) paused: Arc<Paused>,
     effects: Vec<Effect>,
     answered: HashMap<RequestId, BankAnswer>,
     /// Contents added by this group, so that it can remove them again.
@@ -259,6 +289,7 @@ impl Group {
             batch: Batch::default(),
             counters: writer.counters,
             directory: Directory::clone(&state.directory),
+            paused: state.paused.clone(),
             effects: Vec::new(),
             answered: HashMap::new(),
             added: HashMap::new(),
@@ -272,14 +303,20 @@ impl Group {
         now_ms: u64,
     ) -> Result<BankAnswer, BankError> {
         match change {
-            BankChange::Create { name } => self.create(name, now_ms),
+            BankChange::Create { name, enabled_ratio } => self.create(name, enabled_ratio, now_ms),
             BankChange::Delete { name } => Ok(self.delete(&name)),
             BankChange::Add { bank, contents } => self.add(&bank, contents),
+            BankChange::Update { name, new_name, enabled_ratio } => {
+                self.update(&name, new_name, enabled_ratio)
+            }
+            BankChange::Edit { bank, content, note, disabled_until } => {
+                self.edit(store, &bank, content, note, disabled_until)
+            }
             BankChange::Remove { bank, content } => self.remove(store, &bank, content),
         }
     }
 
-    fn create(&mut self, name: String, created_ms: u64) -> Result<BankAnswer, BankError> {
+    fn create(&mut self, name: String, enabled_ratio: f64, created_ms: u64) -> Result<BankAnswer, BankError> {
         if !name_fits(&name) {
             return Err(BankError::Name { name: clip(&name) });
         }
@@ -291,12 +328,13 @@ impl Group {
         self.batch.put(
             Keyspace::Banks,
             bank_key(id),
-            json_row(1, &BankRecord { name: name.clone(), created_ms }),
+            json_row(1, &BankRecord { name: name.clone(), created_ms, enabled_ratio }),
         );
         self.directory.insert(Bank {
             id,
             name: name.into(),
             created_ms,
+            enabled_ratio,
             contents: 0,
             signals: [0; SignalType::ALL.len()],
         });
@@ -313,6 +351,10 @@ impl Group {
         self.batch.delete(Keyspace::Banks, bank_key(id));
         let (from, to) = (content_key(id, ContentId(0)), content_key(BankId(id.0 + 1), ContentId(0)));
         self.batch.delete_range(Keyspace::Contents, from, to);
+        if self.paused.any_of(id) {
+            self.batch.delete_range(Keyspace::Paused, from, to);
+            Arc::make_mut(&mut self.paused).forget_bank(id);
+        }
         self.effects.push(Effect::RemoveBank(id, signals));
         self.answer(id, contents, ContentId(0))
     }
@@ -343,7 +385,7 @@ impl Group {
             self.batch.put(
                 Keyspace::Contents,
                 content_key(id, number),
-                encode_content(&content.signals, &content.note),
+                encode_content(&content.signals, &About { note: &content.note, metadata: &content.metadata }),
             );
             for signal in &content.signals {
                 signals[signal.kind().place()] += 1;
@@ -383,6 +425,7 @@ impl Group {
         };
         self.added.remove(&content);
         self.batch.delete(Keyspace::Contents, content_key(id, content));
+        self.pause(id, content, ENABLED);
         let generation = Generation(self.counters.generation.0 + 1); // what `answer` will make it
         let removed = RemovedContent { content, bank: id, generation, kinds: kinds.clone() };
         self.batch.put(Keyspace::Removed, removed_key(content), encode_removed(&removed));
@@ -394,18 +437,18 @@ impl Group {
         Ok(self.answer(id, 1, ContentId(0)))
     }
 
-    fn removed(&self, content: ContentId) -> bool {
+    pub(super) fn removed(&self, content: ContentId) -> bool {
         self.effects.iter().any(|effect| matches!(effect, Effect::Remove(gone, _) if *gone == content))
     }
 
     /// The answer of a change that took effect: it makes the next generation.
-    fn answer(&mut self, bank: BankId, contents: u64, first_content: ContentId) -> BankAnswer {
+    pub(super) fn answer(&mut self, bank: BankId, contents: u64, first_content: ContentId) -> BankAnswer {
         self.counters.generation.0 += 1;
         BankAnswer { contents, first_content, ..self.still(bank) }
     }
 
     /// The answer of a change that had nothing to do.
-    fn still(&self, bank: BankId) -> BankAnswer {
+    pub(super) fn still(&self, bank: BankId) -> BankAnswer {
         BankAnswer {
             generation: self.counters.generation,
             durability: self.durability,
@@ -430,13 +473,15 @@ fn content_fault(content: &NewContent) -> Option<&'static str> {
         Some("it has no signal")
     } else if SignalType::ALL.into_iter().any(|kind| kinds(kind) > 1) {
         Some("it has two signals of one type")
-    } else if content.note.chars().count() > 255 {
+    } else if content.note.chars().count() > NOTE_MAX {
         Some("its note is longer than 255 characters")
+    } else if content.metadata.len() > METADATA_MAX {
+        Some("its metadata is longer than 64 KiB")
     } else {
         None
     }
 }
 
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     text.chars().take(64).collect()
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use super::{
-    Bank, BankOptions, BankRecord, BankState, Banks, Counters, Directory, Entries, Storing, Tables, Writer,
-    stored,
+    Bank, BankOptions, BankRecord, BankState, Banks, Counters, Directory, Entries, Paused, Storing, Tables,
+    Writer, stored,
 };
 use crate::signal::{BankId, ContentId, Generation, SignalType};
 use crate::store::keys::{
@@ -50,6 +50,7 @@ impl Banks {
         let BankOptions { storing, durability, window, memory } = options;
         let counters = read_counters(&*store)?;
         let mut directory = read_directory(&*store)?;
+        let paused = Arc::new(Paused::read(&*store)?);
         let mut report = LoadReport::default();
         let mut stored = None;
         if let Some(storing) = &storing {
@@ -72,6 +73,7 @@ impl Banks {
             generation: counters.generation,
             last_content: counters.last_content,
             directory: Arc::new(loaded.directory),
+            paused,
             tables: loaded.tables,
         };
         report.stored = state.stored_signals();
@@ -109,6 +111,7 @@ fn read_directory(store: &dyn Store) -> Result<Directory, StoreError> {
             id: read_bank_key(key)?,
             name: record.name.into(),
             created_ms: record.created_ms,
+            enabled_ratio: record.enabled_ratio,
             contents: 0,
             signals: [0; SignalType::ALL.len()],
         });

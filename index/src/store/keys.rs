@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `bank_meta`, `case_meta` | ASCII name | u64 (counters, cursors) |
 //! | `banks` | bank u32 | JSON row, version 1: `BankRecord` |
-//! | `contents` | bank u32 ‖ content u64 | content row, version 1 (see [`encode_content`]) |
+//! | `contents` | bank u32 ‖ content u64 | content row, version 1 or 2 (see [`encode_content`]) |
+//! | `paused` | bank u32 ‖ content u64 | u64: the second since 1970 from which the content matches again, 0 for never |
 //! | `removed` | content u64 | removed row, version 1 (see [`encode_removed`]) |
 //! | `bank_requests`, `case_requests` | request id, 16 bytes | u8 version 1 ‖ answer bytes |
 //! | `hits` | position u64 | JSON row, version 1: `Hit` |
@@ -33,6 +34,8 @@ pub const SEGMENTS_KEY: &[u8] = b"segments";
 pub const LAST_CONTENT_KEY: &[u8] = b"last_content";
 
 const ROW_VERSION: u8 = 1;
+/// A content row with metadata.
+const WITH_METADATA: u8 = 2;
 
 /// Key of a bank.
 pub fn bank_key(bank: BankId) -> [u8; 4] {
@@ -67,27 +70,42 @@ pub fn read_content_key(key: &[u8]) -> Result<(BankId, ContentId), StoreError> {
 }
 
 /// Row of a banked content: version u8, number of signals u8, then per signal its type u8 and its bytes,
-/// then the note (UTF-8, may be empty) to the end. 34 bytes for a PDQ hash without a note.
-pub fn encode_content(signals: &[Signal], note: &str) -> Vec<u8> {
-    let mut row = Vec::with_capacity(2 + signals.len() * 33 + note.len());
-    row.push(ROW_VERSION);
+/// then the note (UTF-8, may be empty) to the end. 34 bytes for a PDQ hash without a note. With metadata it is
+/// version 2, and the note's length u16 stands before the note, the metadata behind it.
+pub fn encode_content(signals: &[Signal], about: &About<'_>) -> Vec<u8> {
+    let About { note, metadata } = about;
+    let mut row = Vec::with_capacity(4 + signals.len() * 33 + note.len() + metadata.len());
+    row.push(if metadata.is_empty() { ROW_VERSION } else { WITH_METADATA });
     row.push(signals.len() as u8);
     for signal in signals {
         row.push(signal.kind() as u8);
         row.extend_from_slice(signal.as_bytes());
     }
+    if !metadata.is_empty() {
+        row.extend_from_slice(&(note.len() as u16).to_be_bytes());
+    }
     row.extend_from_slice(note.as_bytes());
+    row.extend_from_slice(metadata.as_bytes());
     row
 }
 
-/// Reads [`encode_content`]: the signals go to `signals` (cleared first), the note is returned.
-pub fn decode_content<'a>(row: &'a [u8], signals: &mut Vec<Signal>) -> Result<&'a str, StoreError> {
+/// What is said about a content besides its signals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About<'a> {
+    /// A note for people; may be empty.
+    pub note: &'a str,
+    /// A JSON object, or empty.
+    pub metadata: &'a str,
+}
+
+/// Reads [`encode_content`]: the signals go to `signals` (cleared first), the rest is returned.
+pub fn decode_content<'a>(row: &'a [u8], signals: &mut Vec<Signal>) -> Result<About<'a>, StoreError> {
     let bad = |reason: &str| wrong(Keyspace::Contents, reason);
     signals.clear();
     let (&[version, count], mut rest) =
         row.split_first_chunk::<2>().ok_or_else(|| bad("a row is 2 bytes or more"))?;
-    if version != ROW_VERSION {
-        return Err(bad(&format!("version {version} is not {ROW_VERSION}")));
+    if version != ROW_VERSION && version != WITH_METADATA {
+        return Err(bad(&format!("version {version} is neither {ROW_VERSION} nor {WITH_METADATA}")));
     }
     for _ in 0..count {
         let (&kind, after) = rest.split_first().ok_or_else(|| bad("a signal is missing"))?;
@@ -97,7 +115,15 @@ pub fn decode_content<'a>(row: &'a [u8], signals: &mut Vec<Signal>) -> Result<&'
         signals.push(Signal::from_bytes(kind, bytes).map_err(|error| bad(&error.to_string()))?);
         rest = after;
     }
-    std::str::from_utf8(rest).map_err(|_| bad("the note is not UTF-8"))
+    let (note, metadata) = if version == WITH_METADATA {
+        let (length, rest) = rest.split_first_chunk().ok_or_else(|| bad("the note's length is cut"))?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        rest.split_at_checked(length).ok_or_else(|| bad("the note is cut"))?
+    } else {
+        (rest, &[][..])
+    };
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| bad("its note or metadata is not UTF-8"));
+    Ok(About { note: text(note)?, metadata: text(metadata)? })
 }
 
 /// A content that was removed: what must be subtracted from stored segments and counts older than that.
@@ -213,11 +239,16 @@ mod tests {
             Signal::Exact(SignalType::VideoMd5, Digest::new(&[9; 16]).unwrap()),
         ];
         let mut back = Vec::new();
-        let row = encode_content(&signals, "from a partner");
-        assert_eq!(decode_content(&row, &mut back).unwrap(), "from a partner");
-        assert_eq!(back, signals);
-        for cut in 0..row.len() - "from a partner".len() {
-            assert!(decode_content(&row[..cut], &mut back).is_err(), "cut at {cut}");
+        for (note, metadata) in
+            [("from a partner", ""), ("from a partner", r#"{"content_id":"1"}"#), ("", "{}")]
+        {
+            let about = About { note, metadata };
+            let row = encode_content(&signals, &about);
+            assert_eq!(decode_content(&row, &mut back).unwrap(), about);
+            assert_eq!(back, signals);
+            for cut in 0..row.len() - note.len() - metadata.len() {
+                assert!(decode_content(&row[..cut], &mut back).is_err(), "cut at {cut}");
+            }
         }
     }
 

@@ -61,6 +61,8 @@ pub enum Keyspace {
     Banks,
     /// Banked contents with their signals, by bank and content id.
     Contents,
+    /// Contents that do not match for now, or ever, by bank and content id.
+    Paused,
     /// Contents that were removed while stored segments may hold their signals, by content id.
     Removed,
     /// Answers of replayable bank changes, by request id.
@@ -77,10 +79,11 @@ pub enum Keyspace {
 
 impl Keyspace {
     /// Every keyspace.
-    pub const ALL: [Keyspace; 9] = [
+    pub const ALL: [Keyspace; 10] = [
         Keyspace::BankMeta,
         Keyspace::Banks,
         Keyspace::Contents,
+        Keyspace::Paused,
         Keyspace::Removed,
         Keyspace::BankRequests,
         Keyspace::CaseMeta,
@@ -95,6 +98,7 @@ impl Keyspace {
             Keyspace::BankMeta => "bank_meta",
             Keyspace::Banks => "banks",
             Keyspace::Contents => "contents",
+            Keyspace::Paused => "paused",
             Keyspace::Removed => "removed",
             Keyspace::BankRequests => "bank_requests",
             Keyspace::CaseMeta => "case_meta",
@@ -110,6 +114,7 @@ impl Keyspace {
             Keyspace::BankMeta
             | Keyspace::Banks
             | Keyspace::Contents
+            | Keyspace::Paused
             | Keyspace::Removed
             | Keyspace::BankRequests => Database::Bank,
             Keyspace::CaseMeta | Keyspace::Hits | Keyspace::CaseRequests | Keyspace::QueueEntries => {

@@ -1,11 +1,22 @@
 //! Pictures to pixels, within limits that are checked before anything is decoded.
 //!
-//! The format is told by the content, never by a name. Supported: JPEG and PNG.
+//! The format is told by the content, never by a name. Supported: JPEG, PNG, WebP, GIF, BMP and TIFF; of several
+//! frames the first.
 
 use std::io::Cursor;
 
 use image::error::{ImageError, LimitErrorKind};
 use image::{ImageFormat, ImageReader, RgbImage};
+
+/// What is read.
+const FORMATS: [ImageFormat; 6] = [
+    ImageFormat::Jpeg,
+    ImageFormat::Png,
+    ImageFormat::WebP,
+    ImageFormat::Gif,
+    ImageFormat::Bmp,
+    ImageFormat::Tiff,
+];
 
 /// What a picture may cost.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +50,7 @@ pub enum MediaError {
         max: usize,
     },
     /// It is not a picture this build reads.
-    #[error("the content is {found}; pictures are read as JPEG or PNG")]
+    #[error("the content is {found}; pictures are read as JPEG, PNG, WebP, GIF, BMP or TIFF")]
     Format {
         /// What the first bytes suggest.
         found: &'static str,
@@ -74,7 +85,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaError> {
         return Err(MediaError::Bytes { found: bytes.len(), max: limits.bytes_max });
     }
     let format = match image::guess_format(bytes) {
-        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => format,
+        Ok(format) if FORMATS.contains(&format) => format,
         Ok(other) => {
             return Err(MediaError::Format {
                 found: other.extensions_str().first().copied().unwrap_or("unknown"),
@@ -120,7 +131,7 @@ mod tests {
         let says = |bytes: &[u8], limits: &Limits| decode(bytes, limits).unwrap_err().to_string();
         assert_eq!(says(b"", &limits), "the file is empty");
         assert_eq!(says(&[0; 5000], &limits), "the file has 5000 bytes, 4000 are allowed");
-        assert!(says(b"GIF89a.............", &limits).contains("is gif; pictures are read as JPEG or PNG"));
+        assert!(says(b"\0\0\x01\0...........", &limits).contains("is ico; pictures are read as JPEG, PNG"));
         assert!(says(b"just some text, no picture", &limits).contains("of no known kind"));
         assert_eq!(says(&png(30, 20), &limits), "the picture is 30 x 20 pixels, 500 pixels are allowed");
         let whole = png(20, 20);

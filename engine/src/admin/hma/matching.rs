@@ -1,0 +1,218 @@
+//! `/m/raw_lookup`, `/m/lookup` and `/m/compare`.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use index::bank::BankState;
+use index::{BankId, Found, Scratch, Signal, SignalType};
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use super::answer::{Answer, Fault, json};
+use super::coin::flip;
+use super::fields::{Fields, Pairs, first, json_body};
+use super::media::{self, Hashes, Upload};
+use super::signals::{installed, parse};
+
+thread_local! {
+    /// Room a search needs, used again by the next one on this thread.
+    static ROOM: RefCell<(Scratch, Vec<Found>)> = RefCell::default();
+}
+
+/// What matches a signal within its type's threshold, nearest first, in every bank.
+fn search<T>(state: &BankState, signal: &Signal, take: impl FnOnce(&[Found]) -> T) -> T {
+    ROOM.with_borrow_mut(|(scratch, found)| {
+        found.clear();
+        let threshold = signal.kind().threshold();
+        match (signal, state.tables.exact(signal.kind())) {
+            (Signal::Pdq(hash), _) => state.tables.pdq.search(&[*hash], threshold, scratch, found),
+            (Signal::Exact(_, digest), Some(exact)) => exact.search(&[*digest], threshold, scratch, found),
+            (Signal::Exact(..), None) => {}
+        }
+        take(found)
+    })
+}
+
+/// The banks a lookup is limited to: exact names between commas; no name limits nothing.
+struct Wanted(Option<Vec<BankId>>);
+
+impl Wanted {
+    fn of(state: &BankState, banks: Option<&str>) -> Self {
+        let names = banks.filter(|names| !names.is_empty());
+        Self(
+            names.map(|names| {
+                names.split(',').filter_map(|name| Some(state.directory.named(name)?.id)).collect()
+            }),
+        )
+    }
+
+    fn has(&self, bank: BankId) -> bool {
+        self.0.as_ref().is_none_or(|banks| banks.contains(&bank))
+    }
+}
+
+/// A distance as HMA prints it.
+pub fn distance(kind: SignalType, hit: &Found) -> String {
+    if kind == SignalType::Pdq { hit.distance.to_string() } else { "-".to_string() }
+}
+
+fn signal(kind: &str, text: &str) -> Result<Signal, Fault> {
+    let kind = installed(kind).ok_or_else(|| Fault::bad(format!("No such SignalType '{kind}'")))?;
+    parse(kind, text).map_err(|fault| Fault::bad(format!("invalid signal: {fault}")))
+}
+
+/// While banks load, lookups say so in HMA's words.
+fn state(admin: &Admin) -> Result<Arc<BankState>, Fault> {
+    match admin.loaded() {
+        Ok(loaded) => Ok(loaded.banks.state_owned()),
+        Err(_) => Err(Fault::Message(StatusCode::SERVICE_UNAVAILABLE, "index not yet ready".into())),
+    }
+}
+
+/// `GET /m/raw_lookup?signal_type=…&signal=…[&banks=A,B][&include_distance=true]`: every content within the
+/// threshold, whether its bank matches at present or not.
+pub async fn raw_lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) -> Answer {
+    let mut fields = Fields::of_query(&query);
+    let (text, kind) = (fields.text("signal"), fields.text("signal_type"));
+    let with_distance = fields.truth("include_distance").unwrap_or(false);
+    fields.done()?;
+    let signal = signal(&kind, &text)?;
+    let state = state(&admin)?;
+    let wanted = Wanted::of(&state, first(&query, "banks"));
+    let matches: Vec<Value> = search(&state, &signal, |found| {
+        let found = found.iter().filter(|hit| wanted.has(hit.bank));
+        let shown = |hit: &Found| {
+            if with_distance {
+                json!({ "bank_content_id": hit.content, "distance": distance(signal.kind(), hit) })
+            } else {
+                json!(hit.content)
+            }
+        };
+        found.map(shown).collect()
+    });
+    Ok(json(&json!({ "matches": matches })))
+}
+
+/// Which matches count: the banks asked for, contents that are not disabled, banks that the coin keeps.
+pub struct Gate {
+    wanted: Wanted,
+    coin: f64,
+    now_s: u64,
+}
+
+impl Gate {
+    /// For one lookup of one signal type.
+    pub fn new(state: &BankState, banks: Option<&str>, coin: f64) -> Self {
+        Self { wanted: Wanted::of(state, banks), coin, now_s: crate::clock::now_ms() / 1000 }
+    }
+
+    /// What matches, by bank.
+    pub fn lookup(&self, state: &BankState, signal: &Signal) -> BTreeMap<String, Vec<Found>> {
+        let mut banks = BTreeMap::<String, Vec<Found>>::new();
+        search(state, signal, |found| {
+            for hit in found {
+                let Some(bank) = state.directory.get(hit.bank) else { continue };
+                let counts = self.wanted.has(hit.bank)
+                    && bank.enabled_ratio >= self.coin
+                    && state.paused.matches(hit.content, self.now_s);
+                if counts {
+                    banks.entry(bank.name.to_string()).or_default().push(*hit);
+                }
+            }
+        });
+        banks
+    }
+}
+
+fn by_bank(state: &BankState, gate: &Gate, signal: &Signal) -> Value {
+    let shown =
+        |hit: &Found| json!({ "bank_content_id": hit.content, "distance": distance(signal.kind(), hit) });
+    let banks = gate.lookup(state, signal);
+    banks.into_iter().map(|(name, found)| (name, found.iter().map(shown).collect::<Value>())).collect()
+}
+
+/// `GET /m/lookup` of a signal or a URL.
+pub async fn lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) -> Answer {
+    let mut fields = Fields::of_query(&query);
+    fields.truth("bypass_coinflip"); // checked and, as in HMA, without effect here
+    fields.done()?;
+    let (url, kind, text) = (first(&query, "url"), first(&query, "signal_type"), first(&query, "signal"));
+    if let Some(url) = url {
+        media::needs_hasher(&admin)?;
+        state(&admin)?;
+        let hashes = media::hash_url(&admin, url, &query).await?;
+        let mut answer = look_up_hashes(&admin, &hashes, &query, false)?;
+        return Ok(json(&match kind {
+            Some(kind) => answer.remove(kind).unwrap_or_else(|| json!({})),
+            None => Value::Object(answer),
+        }));
+    }
+    let (Some(kind), Some(text)) = (kind, text) else {
+        return Err(Fault::bad("Either url or both signal and signal_type are required"));
+    };
+    let signal = signal(kind, text)?;
+    let state = state(&admin)?;
+    let gate = Gate::new(&state, first(&query, "banks"), flip(first(&query, "seed")));
+    Ok(json(&by_bank(&state, &gate, &signal)))
+}
+
+/// `POST /m/lookup` of a file.
+pub async fn lookup_file(State(admin): State<Arc<Admin>>, Query(query): Pairs, request: Request) -> Answer {
+    media::needs_hasher(&admin)?;
+    state(&admin)?;
+    let form = Upload::read(&admin, request).await?;
+    let hashes = media::hash_upload(&admin, form, &query).await?;
+    let bypass = first(&query, "bypass_coinflip") == Some("true");
+    Ok(json(&Value::Object(look_up_hashes(&admin, &hashes, &query, bypass)?)))
+}
+
+fn look_up_hashes(
+    admin: &Admin,
+    hashes: &Hashes,
+    query: &[(String, String)],
+    bypass: bool,
+) -> Result<Map<String, Value>, Fault> {
+    let state = state(admin)?;
+    let mut answer = Map::new();
+    for (kind, text) in hashes {
+        let signal = signal(kind.name(), text)?;
+        let coin = if bypass { 0.0 } else { flip(first(query, "seed")) };
+        let gate = Gate::new(&state, first(query, "banks"), coin);
+        answer.insert(kind.name().to_string(), by_bank(&state, &gate, &signal));
+    }
+    Ok(answer)
+}
+
+/// `POST /m/compare {"<type>": [a, b], …}`
+pub async fn compare(headers: HeaderMap, body: Bytes) -> Answer {
+    let Value::Object(given) = json_body(&headers, &body)? else {
+        return Err(Fault::bad("Request input was not a dict"));
+    };
+    let mut answer = Map::new();
+    for (name, pair) in &given {
+        let kind = installed(name).ok_or_else(|| Fault::bad(format!("No such SignalType '{name}'")))?;
+        let Value::Array(pair) = pair else {
+            return Err(Fault::bad(format!("Comparison hashes for {name} was not a list")));
+        };
+        let [one, other] = pair.as_slice() else {
+            return Err(Fault::bad("Comparison hash list length must be exactly 2"));
+        };
+        let read = |value: &Value| {
+            let text = value.as_str().unwrap_or_default();
+            parse(kind, text).map_err(|fault| Fault::bad(format!("Invalid {name} hash: {fault}")))
+        };
+        let pair = match (read(one)?, read(other)?) {
+            (Signal::Pdq(one), Signal::Pdq(other)) => {
+                let distance = one.distance(&other);
+                json!([distance <= kind.threshold(), { "distance": distance }])
+            }
+            (one, other) => json!([one == other, {}]),
+        };
+        answer.insert(name.clone(), pair);
+    }
+    Ok(json(&Value::Object(answer)))
+}

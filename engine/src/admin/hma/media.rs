@@ -1,0 +1,232 @@
+//! From a URL or an upload to the signals of its content type.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use index::{Signal, SignalType};
+use ingest::media::fetch::{FetchError, Fetched};
+use ingest::media::{Limits, digest, hash_picture, pdq::QUALITY_MIN};
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::super::Refusal;
+use super::super::cases::blocking;
+use super::Admin;
+use super::answer::{Answer, Fault, json};
+use super::content::is_multipart;
+use super::fields::{Fields, Pairs, first};
+use super::signals::INSTALLED;
+
+/// A text for each signal type that was hashed; empty where the content says too little to be matched on.
+pub type Hashes = BTreeMap<SignalType, String>;
+
+/// What a file is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ContentType {
+    Photo,
+    Video,
+}
+
+impl ContentType {
+    fn named(name: &str) -> Result<Self, Fault> {
+        match name {
+            "photo" => Ok(Self::Photo),
+            "video" => Ok(Self::Video),
+            other => Err(Fault::bad(format!("no such content_type: '{other}'"))),
+        }
+    }
+
+    /// What a `Content-Type` header says.
+    fn of_header(kind: &str) -> Result<Self, Fault> {
+        let lower = kind.to_ascii_lowercase();
+        if lower.starts_with("image") {
+            Ok(Self::Photo)
+        } else if lower.starts_with("video") {
+            Ok(Self::Video)
+        } else {
+            Err(Fault::bad(format!(
+                "unsupported url ContentType: '{}', if you know the expected type, provide it with the content_type \
+                 query param",
+                kind.chars().take(128).collect::<String>()
+            )))
+        }
+    }
+
+    fn signal_types(self) -> &'static [SignalType] {
+        match self {
+            Self::Photo => &[SignalType::Pdq],
+            Self::Video => &[SignalType::VideoMd5],
+        }
+    }
+}
+
+/// The signal types asked for, of those this content type has.
+fn types(query: &[(String, String)], content: ContentType) -> Result<Vec<SignalType>, Fault> {
+    let Some(asked) = first(query, "types") else { return Ok(content.signal_types().to_vec()) };
+    let names: Vec<&str> = asked.split(',').filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return Err(Fault::bad("empty signal type selection"));
+    }
+    names
+        .into_iter()
+        .map(|name| {
+            let found = INSTALLED.into_iter().find(|kind| kind.name() == name);
+            found
+                .filter(|kind| content.signal_types().contains(kind))
+                .ok_or_else(|| Fault::bad(format!("signal type '{name}' doesn't exist or is disabled")))
+        })
+        .collect()
+}
+
+async fn hash(
+    admin: &Admin,
+    bytes: Bytes,
+    content: ContentType,
+    kinds: Vec<SignalType>,
+) -> Result<Hashes, Fault> {
+    // Decoding takes memory: not more pictures at once than there are CPUs.
+    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
+    blocking(move || {
+        let hashes = kinds.into_iter().map(|kind| {
+            let text = match kind {
+                SignalType::Pdq => {
+                    let picture = hash_picture(&bytes, &Limits::default()).map_err(|error| {
+                        Fault::bad(format!(
+                            "the {} cannot be hashed: {error}",
+                            match content {
+                                ContentType::Photo => "photo",
+                                ContentType::Video => "video",
+                            }
+                        ))
+                    })?;
+                    if picture.quality < QUALITY_MIN {
+                        String::new()
+                    } else {
+                        Signal::Pdq(picture.hash).to_string()
+                    }
+                }
+                _ => digest::digest(&bytes[..]).map_err(|error| Fault::bad(error.to_string()))?.md5,
+            };
+            Ok((kind, text))
+        });
+        let hashes = hashes.collect();
+        drop(turn);
+        hashes
+    })
+    .await
+}
+
+/// Fetches a URL and hashes what it gives.
+pub async fn hash_url(admin: &Admin, url: &str, query: &[(String, String)]) -> Result<Hashes, Fault> {
+    let named = first(query, "content_type").map(ContentType::named).transpose()?;
+    let _held = hold(admin, None).await?;
+    let Fetched { content_type, bytes } = admin.fetcher.fetch(url).await.map_err(|error| match error {
+        FetchError::Url => Fault::bad("Invalid or unsafe URL provided"),
+        FetchError::TooLarge { .. } => {
+            Fault::Message(StatusCode::PAYLOAD_TOO_LARGE, "Content too large".into())
+        }
+        other => Fault::bad(format!("Failed to fetch URL: {other}")),
+    })?;
+    let content = match named {
+        Some(content) => content,
+        None => ContentType::of_header(&content_type)?,
+    };
+    let kinds = types(query, content)?;
+    hash(admin, bytes, content, kinds).await
+}
+
+/// Files and fields of a form.
+pub struct Upload {
+    files: Vec<(String, Bytes)>,
+    /// Fields that are no files.
+    pub fields: BTreeMap<String, String>,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Upload {
+    /// Reads a form within the limit of an upload.
+    pub async fn read(admin: &Admin, mut request: Request) -> Result<Self, Fault> {
+        let mut upload = Self { files: Vec::new(), fields: BTreeMap::new(), held: None };
+        if !is_multipart(request.headers()) {
+            return Ok(upload);
+        }
+        let held = hold(admin, declared(request.headers())).await?;
+        let damaged =
+            || Fault::bad("The browser (or proxy) sent a request that this server could not understand.");
+        let too_large = || Fault::Message(StatusCode::PAYLOAD_TOO_LARGE, "Content too large".into());
+        DefaultBodyLimit::disable().apply(&mut request); // `left` is the limit
+        let mut form = Multipart::from_request(request, &()).await.map_err(|_| damaged())?;
+        let mut left = admin.config.fetch.bytes_max;
+        while let Some(mut field) = form.next_field().await.map_err(|_| damaged())? {
+            let (name, is_file) = (field.name().unwrap_or_default().to_string(), field.file_name().is_some());
+            let mut bytes = Vec::new();
+            while let Some(chunk) = field.chunk().await.map_err(|_| damaged())? {
+                left = left.checked_sub(chunk.len()).ok_or_else(too_large)?;
+                bytes.extend_from_slice(&chunk);
+            }
+            if is_file {
+                upload.files.push((name, bytes.into()));
+            } else {
+                upload.fields.insert(name, String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+        upload.held = Some(held);
+        Ok(upload)
+    }
+}
+
+/// Waits until there is room in memory for so many bytes.
+async fn hold(admin: &Admin, bytes: Option<usize>) -> Result<OwnedSemaphorePermit, Fault> {
+    let bytes = bytes.unwrap_or(usize::MAX).min(admin.config.fetch.bytes_max);
+    let held = admin.held_mib.clone().acquire_many_owned((bytes >> 20) as u32 + 1).await;
+    Ok(held.map_err(|_| Refusal::interrupted())?)
+}
+
+fn declared(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Hashes the one file of a form; the name of its field is its content type.
+pub async fn hash_upload(
+    admin: &Admin,
+    mut form: Upload,
+    query: &[(String, String)],
+) -> Result<Hashes, Fault> {
+    let (name, bytes) =
+        form.files.pop().ok_or_else(|| Fault::bad("Missing multipart/form-data file upload"))?;
+    if !form.files.is_empty() {
+        return Err(Fault::bad("Only one file allowed per request"));
+    }
+    let content = ContentType::named(&name)?;
+    let kinds = types(query, content)?;
+    hash(admin, bytes, content, kinds).await
+}
+
+/// A process without the hasher's role takes signals only.
+pub fn needs_hasher(admin: &Admin) -> Result<(), Fault> {
+    if admin.config.roles.hasher {
+        return Ok(());
+    }
+    Err(Fault::Message(StatusCode::FORBIDDEN, "Hashing is disabled, missing role".into()))
+}
+
+fn shown(hashes: Hashes) -> Value {
+    hashes.into_iter().map(|(kind, text)| (kind.name().to_string(), json!(text))).collect()
+}
+
+/// `GET /h/hash?url=…[&content_type=…][&types=a,b]`
+pub async fn hash_of_url(State(admin): State<Arc<Admin>>, Query(query): Pairs) -> Answer {
+    let mut fields = Fields::of_query(&query);
+    let url = fields.text("url");
+    fields.done()?;
+    Ok(json(&shown(hash_url(&admin, &url, &query).await?)))
+}
+
+/// `POST /h/hash[?types=a,b]` with a file.
+pub async fn hash_of_file(State(admin): State<Arc<Admin>>, Query(query): Pairs, request: Request) -> Answer {
+    let form = Upload::read(&admin, request).await?;
+    Ok(json(&shown(hash_upload(&admin, form, &query).await?)))
+}

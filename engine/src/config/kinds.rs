@@ -1,0 +1,123 @@
+//! The kinds of values settings have.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Which reactor drives the shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reactor {
+    /// Glommio where the kernel allows io_uring, else epoll.
+    #[default]
+    Auto,
+    /// io_uring.
+    Glommio,
+    /// epoll.
+    Epoll,
+}
+
+/// The durabilities an operator may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilityWord {
+    /// Survives kill -9.
+    Wal,
+    /// Survives a power cut.
+    Sync,
+}
+
+/// A text that never shows itself.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for comparing and sending only.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("***")
+    }
+}
+
+/// Which of HMA's routes a process serves, so that one program can be deployed split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// `/h`: hash media.
+    pub hasher: bool,
+    /// `/m`: match.
+    pub matcher: bool,
+    /// `/c`: curate banks.
+    pub curator: bool,
+}
+
+/// Address ranges with commas between; a lone address is a range of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Ranges(pub Vec<IpNet>);
+
+impl FromStr for Ranges {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let range = |word: &str| {
+            let lone = || word.parse::<IpAddr>().map(IpNet::from).ok();
+            word.parse()
+                .ok()
+                .or_else(lone)
+                .ok_or_else(|| format!("'{word}' is no address range like 10.1.0.0/16"))
+        };
+        words(text).map(range).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Names with commas between.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Names(pub Vec<String>);
+
+impl FromStr for Names {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(words(text).map(str::to_string).collect()))
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+macro_rules! text_form {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let words: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+                out.write_str(&words.join(","))
+            }
+        }
+    };
+}
+text_form!(Ranges);
+text_form!(Names);

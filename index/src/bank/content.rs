@@ -1,0 +1,145 @@
+//! One content: reading it, and changing what is said about it.
+
+use std::sync::Arc;
+
+use super::change::{BankAnswer, BankError, Group, NOTE_MAX, clip};
+use super::{BankRecord, Banks, name_fits};
+use crate::signal::{BankId, ContentId, Signal};
+use crate::store::keys::{
+    About, bank_key, content_key, decode_content, encode_content, encode_u64, json_row,
+};
+use crate::store::{Keyspace, Store, StoreError};
+
+/// A banked content as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredContent {
+    /// The bank it lies in.
+    pub bank: BankId,
+    /// Which it is.
+    pub content: ContentId,
+    /// Its signals, at most one a type.
+    pub signals: Vec<Signal>,
+    /// A note for people; may be empty.
+    pub note: String,
+    /// A JSON object, or empty.
+    pub metadata: String,
+    /// See [`Paused`](super::Paused).
+    pub disabled_until: u64,
+}
+
+impl Banks {
+    /// The content with this id, whichever bank it lies in. A read of the store for each bank: not for the hot path.
+    pub fn content(&self, content: ContentId) -> Result<Option<StoredContent>, StoreError> {
+        let state = self.state_owned();
+        for bank in state.directory.list() {
+            let Some(row) = self.store.get(Keyspace::Contents, &content_key(bank.id, content))? else {
+                continue;
+            };
+            let mut signals = Vec::new();
+            let About { note, metadata } = decode_content(&row, &mut signals)?;
+            return Ok(Some(StoredContent {
+                bank: bank.id,
+                content,
+                note: note.to_string(),
+                metadata: metadata.to_string(),
+                signals,
+                disabled_until: state.paused.until(content),
+            }));
+        }
+        Ok(None)
+    }
+}
+
+impl Group {
+    pub(super) fn update(
+        &mut self,
+        name: &str,
+        new_name: Option<String>,
+        enabled_ratio: Option<f64>,
+    ) -> Result<BankAnswer, BankError> {
+        let Some(bank) = self.directory.named(name) else {
+            return Err(BankError::NotFound { name: clip(name) });
+        };
+        let mut bank = bank.clone();
+        if let Some(new_name) = new_name.filter(|new| *new != *bank.name) {
+            if !name_fits(&new_name) {
+                return Err(BankError::Name { name: clip(&new_name) });
+            }
+            if self.directory.named(&new_name).is_some() {
+                return Err(BankError::Exists { name: new_name });
+            }
+            bank.name = new_name.into();
+        }
+        bank.enabled_ratio = enabled_ratio.unwrap_or(bank.enabled_ratio);
+        let record = BankRecord {
+            name: bank.name.to_string(),
+            created_ms: bank.created_ms,
+            enabled_ratio: bank.enabled_ratio,
+        };
+        self.batch.put(Keyspace::Banks, bank_key(bank.id), json_row(1, &record));
+        let id = bank.id;
+        self.directory.remove(id);
+        self.directory.insert(bank);
+        Ok(self.answer(id, 0, ContentId(0)))
+    }
+
+    pub(super) fn edit(
+        &mut self,
+        store: &dyn Store,
+        name: &str,
+        content: ContentId,
+        note: Option<String>,
+        disabled_until: Option<u64>,
+    ) -> Result<BankAnswer, BankError> {
+        let Some(id) = self.directory.named(name).map(|bank| bank.id) else {
+            return Err(BankError::NotFound { name: clip(name) });
+        };
+        let key = content_key(id, content);
+        // What an earlier change of this group wrote is not in the store yet.
+        let row = match self.written(&key) {
+            Some(row) => Some(row),
+            None => store.get(Keyspace::Contents, &key).map_err(Arc::new)?,
+        };
+        let Some(row) = row.filter(|_| !self.removed(content)) else { return Ok(self.still(id)) };
+        if let Some(note) = note {
+            if note.chars().count() > NOTE_MAX {
+                return Err(BankError::Content {
+                    index: 0,
+                    reason: "its note is longer than 255 characters",
+                });
+            }
+            let mut signals = Vec::new();
+            let About { metadata, .. } = decode_content(&row, &mut signals).map_err(Arc::new)?;
+            self.batch.put(
+                Keyspace::Contents,
+                key,
+                encode_content(&signals, &About { note: &note, metadata }),
+            );
+        }
+        if let Some(until) = disabled_until {
+            self.pause(id, content, until);
+        }
+        Ok(self.answer(id, 1, content))
+    }
+
+    /// Notes from when on a content matches, for good and for readers.
+    pub(super) fn pause(&mut self, bank: BankId, content: ContentId, until: u64) {
+        if self.paused.until(content) == until {
+            return;
+        }
+        let key = content_key(bank, content);
+        if until == super::ENABLED {
+            self.batch.delete(Keyspace::Paused, key);
+        } else {
+            self.batch.put(Keyspace::Paused, key, encode_u64(until));
+        }
+        Arc::make_mut(&mut self.paused).set(bank, content, until);
+    }
+
+    fn written(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.batch.changes.iter().rev().find_map(|change| match change {
+            crate::store::Change::Put(Keyspace::Contents, put, row) if put == key => Some(row.clone()),
+            _ => None,
+        })
+    }
+}
