@@ -37,6 +37,21 @@ impl Http {
         answer(request.call())
     }
 
+    /// PUT of JSON: status and body.
+    pub fn put(&self, path: &str, body: &Value) -> (u16, Value) {
+        let request =
+            self.agent.put(format!("{}{path}", self.base)).header("content-type", "application/json");
+        answer(request.send(body.to_string()))
+    }
+
+    /// POST of a form with one file: status and body.
+    pub fn upload(&self, path: &str, field: &str, file: &[u8]) -> (u16, Value) {
+        let head = format!("--b\r\ncontent-disposition: form-data; name=\"{field}\"; filename=\"f\"\r\n\r\n");
+        let body = [head.as_bytes(), file, b"\r\n--b--\r\n"].concat();
+        let request = self.agent.post(format!("{}{path}", self.base));
+        answer(request.header("content-type", "multipart/form-data; boundary=b").send(&body[..]))
+    }
+
     /// DELETE: status and body.
     pub fn delete(&self, path: &str) -> (u16, Value) {
         answer(self.agent.delete(format!("{}{path}", self.base)).call())

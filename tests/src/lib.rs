@@ -4,11 +4,14 @@
 
 #![allow(clippy::panic)] // a harness fails the test by panicking
 
+mod files;
 mod hma;
 mod http;
 mod server;
 mod skip;
+pub mod transcript;
 
+pub use files::Files;
 pub use hma::Hma;
 pub use http::Http;
 pub use server::{Server, Setup, program, refusal};

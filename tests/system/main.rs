@@ -7,6 +7,7 @@ mod cli;
 mod crash;
 mod disk;
 mod embeddings;
+mod hma;
 mod loadtest;
 mod matching;
 mod powercut;

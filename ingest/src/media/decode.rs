@@ -93,6 +93,9 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaError> {
         }
         Err(_) => return Err(MediaError::Format { found: "of no known kind" }),
     };
+    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
+        return Err(MediaError::Damaged { reason: "the end of the JPEG is missing".to_string() });
+    }
     let (width, height) =
         ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(fault)?;
     if u64::from(width) * u64::from(height) > limits.pixels_max {
@@ -103,6 +106,29 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaError> {
     allowed.max_alloc = Some(limits.memory_max);
     reader.limits(allowed);
     Ok(reader.decode().map_err(fault)?.into_rgb8())
+}
+
+/// Whether a JPEG goes on to its end-of-image marker. A decoder paints what is missing grey and says nothing: the hash
+/// would be that of another picture.
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    let mut at = 2; // behind start-of-image
+    loop {
+        // Fill bytes, and the scan's own data with its stuffed zeroes and restarts, lie before the next marker.
+        let Some(skip) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff)) else {
+            return false;
+        };
+        at += skip + 1;
+        match bytes.get(at) {
+            None => return false,
+            Some(0xd9) => return true,
+            Some(0xff) => {}
+            Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
+            Some(_) => {
+                let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { return false };
+                at += 1 + usize::from(u16::from_be_bytes([high, low]));
+            }
+        }
+    }
 }
 
 fn fault(error: ImageError) -> MediaError {
@@ -139,6 +165,23 @@ mod tests {
         assert!(says(&whole[..whole.len() / 2], &limits).starts_with("the picture is cut or damaged"));
         let tight = Limits { memory_max: 100, ..limits };
         assert!(decode(&whole, &tight).is_err());
+    }
+
+    #[test]
+    fn a_picture_that_is_cut_is_refused_in_every_format() {
+        let picture = image::DynamicImage::from(RgbImage::from_fn(200, 150, |x, y| {
+            image::Rgb([(x * y) as u8, (x * 5) as u8, (y * 3) as u8])
+        }));
+        for format in FORMATS {
+            let mut bytes = Cursor::new(Vec::new());
+            picture.write_to(&mut bytes, format).unwrap();
+            let bytes = bytes.into_inner();
+            assert!(decode(&bytes, &Limits::default()).is_ok(), "{format:?}");
+            for share in [1, 3, 5, 9] {
+                let cut = &bytes[..bytes.len() * share / 10];
+                assert!(decode(cut, &Limits::default()).is_err(), "{format:?}, {share} tenths");
+            }
+        }
     }
 
     proptest::proptest! {

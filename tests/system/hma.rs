@@ -1,0 +1,211 @@
+//! HMA's HTTP API: recorded exchanges are played against our server, and cases of our own.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use image::{DynamicImage, ImageFormat, Luma, Rgba};
+use serde_json::json;
+use tests::transcript::{Exchange, comparable, read};
+use tests::{Files, Setup, skipped};
+
+/// What of HMA's behaviour we change on purpose: part of the command, the status we answer, and why.
+/// docs/hma.md says the same to users.
+const DIFFERENCES: [(&str, u16, &str); 16] = [
+    ("5199/ ", 302, "the web UI does not exist yet: / leads to /status"),
+    ("/site-map", 200, "it lists what is served"),
+    ("-d \\[1\\]", 400, "HMA fails on a list"),
+    ("disable_until_ts\\\":null", 400, "HMA fails on null"),
+    ("c9b22%0A", 400, "HMA takes a line end for part of a hash and then fails"),
+    ("video_md5\\\":\\[\\\"d41d", 200, "HMA cannot compare digests"),
+    ("trunc.jpg", 400, "HMA fails on a cut picture"),
+    ("t.txt\\&content_type=photo", 400, "HMA fails on what is no picture"),
+    ("photo=@images/t.txt", 400, "HMA fails on what is no picture"),
+    ("missing.jpg", 400, "the reason in words is the status's own"),
+    ("127.0.0.1:1/x.jpg", 400, "the words of another HTTP library"),
+    ("p.gif", 200, "HMA hashes palette indices; we hash the picture"),
+    ("rgba.png", 200, "the recording's picture is not at hand; the test's own has other pixels"),
+    ("/c/signal_type/pdq", 400, "HMA fails on every PUT of a signal type"),
+    ("/c/signal_type/nope", 400, "HMA fails on every PUT of a signal type"),
+    ("e9c9b22 (06)", 200, "recorded after an exchange had filled a bank"),
+];
+
+/// The pictures the recordings were made with, as far as they can be made again.
+fn pictures(shared: &Path, folder: &Path) {
+    let original = shared.join("data/pdq/bridge-mods/aaa-orig.jpg");
+    let bytes = fs::read(&original).unwrap();
+    fs::write(folder.join("aaa-orig.jpg"), &bytes).unwrap();
+    fs::write(folder.join("trunc.jpg"), &bytes[..bytes.len() / 3]).unwrap();
+    fs::write(folder.join("t.txt"), "hello\n").unwrap();
+    let picture = image::load_from_memory(&bytes).unwrap();
+    let save = |picture: &DynamicImage, name: &str, format| {
+        let mut out = Cursor::new(Vec::new());
+        picture.write_to(&mut out, format).unwrap();
+        fs::write(folder.join(name), out.into_inner()).unwrap();
+    };
+    save(&picture, "orig.png", ImageFormat::Png);
+    fs::copy(shared.join("data/pdq/misc-images/modes/L.png"), folder.join("l.png")).unwrap();
+    save(&DynamicImage::from(picture.to_rgba8()), "rgba.png", ImageFormat::Png);
+    save(&picture.thumbnail(400, 400), "p.gif", ImageFormat::Gif);
+    let grey = image::ImageBuffer::from_pixel(200, 200, Luma([128u8]));
+    save(&DynamicImage::from(grey), "gray.png", ImageFormat::Png);
+}
+
+fn shared() -> Option<PathBuf> {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").into();
+    let folder = std::env::var_os("HASHWARD_SHARED").map_or(beside, PathBuf::from);
+    folder.join("specs/hma-transcripts").is_dir().then_some(folder)
+}
+
+#[test]
+fn recorded_exchanges_with_hma_give_the_same() {
+    let Some(shared) = shared() else {
+        return skipped("hma_transcripts", "HASHWARD_SHARED has no transcripts");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    pictures(&shared, folder.path());
+    let files = Files::serve(folder.path());
+    let server = Setup::default().env("HASHWARD_DEV", "true").start();
+    let (mut played, mut wrong) = (0, Vec::new());
+    for name in ["00_core", "01_banks", "02_content", "03_match", "04_hash", "06_config"] {
+        let text = fs::read_to_string(shared.join(format!("specs/hma-transcripts/{name}.txt"))).unwrap();
+        for exchange in read(&text) {
+            // A clip that is not at hand.
+            if exchange.command.contains("flat.mp4") {
+                continue;
+            }
+            played += 1;
+            let given = exchange.play(&server.admin, &files.address.to_string(), folder.path());
+            wrong.extend(
+                fault(name, &exchange, &given)
+                    .map(|fault| format!("{name}: {}\n  {fault}", exchange.command)),
+            );
+        }
+    }
+    assert!(played > 200, "{played} exchanges played");
+    assert!(wrong.is_empty(), "{} of {played} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn fault(name: &str, exchange: &Exchange, given: &tests::transcript::Answered) -> Option<String> {
+    let command = format!("{} ({})", exchange.command, &name[..2]);
+    if let Some((_, status, _)) = DIFFERENCES.iter().find(|(part, ..)| command.contains(part)) {
+        return (given.status != *status)
+            .then(|| format!("{} instead of our {status}: {}", given.status, given.body));
+    }
+    if given.status != exchange.status {
+        return Some(format!("{} instead of {}: {}", given.status, exchange.status, given.body));
+    }
+    if given.allow != exchange.allow() {
+        return Some(format!("Allow {:?} instead of {:?}", given.allow, exchange.allow()));
+    }
+    let (mut ours, mut theirs) = (comparable(&given.body), comparable(&exchange.body));
+    // A bank at one half takes part or not as a coin falls; without a seed that cannot be repeated.
+    if command.contains("/m/lookup") && !command.contains("seed=") {
+        for answer in [&mut ours, &mut theirs] {
+            for place in ["", "/pdq"] {
+                answer.pointer_mut(place).and_then(|banks| banks.as_object_mut()?.remove("HALF"));
+            }
+        }
+    }
+    (ours != theirs && !exchange.command.contains("--head"))
+        .then(|| format!("gave\n    {ours}\n  instead of\n    {theirs}"))
+}
+
+#[test]
+fn a_content_that_was_added_is_found_by_the_next_lookup() {
+    let server = Setup::default().start();
+    let (one, other) = ("0".repeat(64), "f".repeat(64));
+    assert_eq!(server.http.post("/c/banks", &json!({ "name": "A", "enabled_ratio": "1" })).0, 201);
+    assert_eq!(server.http.post("//c//banks", &json!({ "name": "OFF", "enabled_ratio": 0 })).0, 201);
+    let added = server.http.post("/c/bank/A/signal", &json!({ "pdq": one, "note": "first" }));
+    assert_eq!(added, (200, json!({ "id": 1, "signals": { "pdq": one } })));
+    assert_eq!(server.http.post("/c/bank/OFF/signal", &json!({ "pdq": one })).0, 200);
+    let lookup =
+        |signal: &str| server.http.get(&format!("/m/lookup?signal_type=pdq&signal={signal}&seed=1")).1;
+    assert_eq!(lookup(&one), json!({ "A": [{ "bank_content_id": 1, "distance": "0" }] }));
+    assert_eq!(lookup(&other), json!({}));
+    let raw = server.http.get(&format!("/m/raw_lookup?signal_type=pdq&signal={one}")).1;
+    assert_eq!(raw["matches"].as_array().unwrap().len(), 2, "{raw}");
+
+    // Disabled, a content is banked and does not match; so it stays over a restart.
+    let (status, shown) = server.http.put("/c/bank/A/content/1", &json!({ "disable_until_ts": 0 }));
+    assert_eq!((status, &shown["disable_until_ts"]), (200, &json!(0)));
+    assert_eq!(lookup(&one), json!({}));
+    assert_eq!(server.http.put("/c/bank/OFF", &json!({ "name": "ON", "enabled": true })).1["name"], "ON");
+    let server = server.stop().restart();
+    let lookup =
+        |signal: &str| server.http.get(&format!("/m/lookup?signal_type=pdq&signal={signal}&seed=1")).1;
+    assert_eq!(lookup(&one), json!({ "ON": [{ "bank_content_id": 2, "distance": "0" }] }));
+    let (_, shown) = server.http.get("/c/bank/A/content/1?include_signals=true");
+    assert_eq!(
+        (&shown["disable_until_ts"], &shown["note"], &shown["signals"]["pdq"]),
+        (&json!(0), &json!("first"), &json!(one))
+    );
+    assert_eq!(server.http.put("/c/bank/A/content/1", &json!({ "disable_until_ts": 1 })).0, 200);
+    assert_eq!(server.http.delete("/c/bank/A/content/1").1, json!({ "deleted": 1 }));
+    assert_eq!(server.http.delete("/c/bank/A/content/1").1, json!({ "deleted": 0 }));
+}
+
+#[test]
+fn a_url_does_not_lead_into_the_private_network() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.mp4"), "a film").unwrap();
+    let files = Files::serve(folder.path());
+    let port = files.address.port();
+    let server = Setup::default().start();
+    let ask = |url: &str| server.http.get(&format!("/h/hash?url={url}"));
+    for url in [
+        format!("http://127.0.0.1:{port}/a.mp4"),
+        format!("http://localhost:{port}/a.mp4"),
+        format!("http://[::ffff:127.0.0.1]:{port}/a.mp4"),
+        format!("http://2130706433:{port}/a.mp4"),
+        "http://169.254.169.254/latest/meta-data".to_string(),
+    ] {
+        let (status, said) = ask(&url);
+        let text = said["message"].as_str().unwrap_or_default().to_string();
+        assert!(status == 400 && text.contains("not a public address"), "{url}: {status} {said}");
+    }
+    assert_eq!(ask("file:///etc/passwd").1, json!({ "message": "Invalid or unsafe URL provided" }));
+    // Named ranges are reached; a redirect out of them is not.
+    let server = Setup::default().flag("--fetch-allow", "127.0.0.1/32").start();
+    let ask = |url: &str| server.http.get(&format!("/h/hash?url={url}"));
+    let md5 = "38f8f4a4ee51cb6ef1ecbe1cd0a7b3ba";
+    let (status, said) = ask(&format!("http://127.0.0.1:{port}/a.mp4"));
+    assert_eq!((status, said["video_md5"].as_str().map(str::len)), (200, Some(md5.len())), "{said}");
+    let (status, said) = ask(&format!("http://127.0.0.1:{port}/redirect/http://10.0.0.1/"));
+    assert!(status == 400 && said["message"].as_str().unwrap().contains("not a public address"), "{said}");
+    let (status, said) = ask(&format!("http://127.0.0.1:{port}/redirect/file:///etc/passwd"));
+    assert!(status == 400, "{said}");
+}
+
+#[test]
+fn a_process_serves_the_roles_it_has() {
+    let server = Setup::default().flag("--role-hasher", "false").flag("--role-curator", "false").start();
+    assert_eq!(server.http.get("/h/hash?url=x").0, 404);
+    assert_eq!(server.http.get("/c/banks").0, 404);
+    let refused = (403, json!({ "message": "Hashing is disabled, missing role" }));
+    assert_eq!(server.http.get("/m/lookup?url=http://127.0.0.1/a.jpg"), refused);
+    assert_eq!(
+        server.http.get(&format!("/m/lookup?signal_type=pdq&signal={}", "0".repeat(64))),
+        (200, json!({}))
+    );
+}
+
+/// An RGBA pixel for the compiler to know the type by.
+#[test]
+fn transparency_is_dropped_not_blended() {
+    let opaque = image::ImageBuffer::from_fn(120, 90, |x, y| {
+        Rgba([(x * 2) as u8, (y * 2) as u8, (x * y) as u8, 255u8])
+    });
+    let mut clear = opaque.clone();
+    clear.pixels_mut().for_each(|pixel| pixel.0[3] = (pixel.0[0] / 2) + 1);
+    let server = Setup::default().start();
+    let hash = |picture: image::RgbaImage| {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        server.http.upload("/h/hash", "photo", bytes.get_ref())
+    };
+    let (status, hashed) = hash(opaque);
+    assert_eq!(status, 200, "{hashed}");
+    assert_eq!(hash(clear), (200, hashed));
+}
