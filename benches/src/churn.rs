@@ -132,7 +132,7 @@ fn look(banks: &Banks, queries: &[Hash256], seconds: f64) -> (f64, f64) {
 }
 
 fn change(banks: &Banks, change: BankChange) -> Result<()> {
-    for answer in banks.apply(vec![BankRequest { id: None, change }], 0) {
+    for answer in banks.apply(vec![BankRequest::from(change)], 0) {
         answer?;
     }
     Ok(())

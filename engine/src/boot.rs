@@ -29,7 +29,8 @@ use crate::disk::Disk;
 use crate::embeddings::Embeddings;
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
-use crate::{curator, merge, routing};
+use crate::secrets::Sealer;
+use crate::{curator, exchanges, merge, routing};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
 const HELD_MIB: usize = 512;
@@ -73,6 +74,10 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let (bell, merging) = merge::start(banks.clone(), admin.disk.clone(), others)?;
     bell.ring();
     let (curator, curating) = curator::start(banks.clone(), admin.disk.clone(), bell)?;
+    let key_file = admin.config.key_file.clone().unwrap_or_else(|| data_dir.path().join("secrets.key"));
+    let sealer = Sealer::open(&key_file).with_context(|| format!("key file {}", key_file.display()))?;
+    let (exchanges, fetching) =
+        exchanges::start(banks.clone(), curator.clone(), sealer, admin.config.durability)?;
     let (router_bell, router_rings) = sync_channel(1);
     let (ledger, logging) = ledger::start(LedgerParts {
         store: case_store.clone(),
@@ -87,7 +92,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let shards = shards::start(&admin, &banks, &rules, ledger)?;
     admin
         .loaded
-        .set(Loaded { banks: banks.clone(), curator, cases: case_store, embeddings })
+        .set(Loaded { banks: banks.clone(), curator, cases: case_store, exchanges, embeddings })
         .map_err(|_| anyhow!("loaded twice"))?;
     admin.accepting.store(true, Ordering::Release);
     announce(&admin, shards.listen, admin_address, &banks, started)?;
@@ -100,6 +105,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     join("router", routing)?;
     control.stop()?; // and with it the last sender to the curator
     drop(admin);
+    join("exchanges", fetching)?;
     join("curator", curating)?;
     let [merging, storing] = merging;
     join("merge", merging)?;

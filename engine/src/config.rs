@@ -55,6 +55,8 @@ settings! {
     admin_host: String = "HASHWARD_ADMIN_HOST",
     /// File with the bearer token that both ports ask for (or set HASHWARD_TOKEN); needed beyond loopback
     token_file: PathBuf = "HASHWARD_TOKEN_FILE",
+    /// File with the key that seals stored secrets; made if it is not there [default: secrets.key in the data directory]
+    key_file: PathBuf = "HASHWARD_KEY_FILE",
     /// Shards, one thread each [default: CPUs - 1, at least 1]
     cores: usize = "HASHWARD_CORES",
     /// auto, glommio or epoll [default: auto]
@@ -113,6 +115,8 @@ pub struct Config {
     pub admin_host: Option<String>,
     /// Token both ports ask for.
     pub token: Option<Secret>,
+    /// Key file; `None` is one in the data directory.
+    pub key_file: Option<PathBuf>,
     /// Shards.
     pub cores: usize,
     /// Reactor.
@@ -243,6 +247,7 @@ impl Config {
             admin: settings.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7480))),
             admin_host: settings.admin_host,
             token,
+            key_file: settings.key_file,
             cores: settings.cores.unwrap_or_else(default_cores),
             reactor: settings.reactor.unwrap_or_default(),
             rules: settings.rules,
@@ -316,6 +321,8 @@ impl Config {
             admin_host: &'a Option<String>,
             #[serde(skip_serializing_if = "Option::is_none")]
             token: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            key_file: &'a Option<PathBuf>,
             cores: usize,
             reactor: Reactor,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -347,6 +354,7 @@ impl Config {
             admin: self.admin,
             admin_host: &self.admin_host,
             token: self.token.as_ref().map(|_| "***"),
+            key_file: &self.key_file,
             cores: self.cores,
             reactor: self.reactor,
             rules: &self.rules,
@@ -422,11 +430,11 @@ mod tests {
         let error = Config::resolve(open.clone(), None).unwrap_err().to_string();
         assert!(error.contains("--listen 0.0.0.0:7400") && error.contains("HASHWARD_TOKEN"), "{error}");
 
-        let weak = Settings { token: Some(Secret("hunter2".into())), ..open.clone() };
+        let weak = Settings { token: Some(Secret::new("hunter2")), ..open.clone() };
         assert!(Config::resolve(weak, None).unwrap_err().to_string().contains("32 or more"));
 
         let token = "0123456789abcdef0123456789abcdef";
-        let config = Config::resolve(Settings { token: Some(Secret(token.into())), ..open }, None).unwrap();
+        let config = Config::resolve(Settings { token: Some(Secret::new(token)), ..open }, None).unwrap();
         assert!(!config.show().contains(token) && !format!("{config:?}").contains(token));
         assert!(config.show().contains("token = \"***\""));
     }

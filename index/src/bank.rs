@@ -7,6 +7,7 @@
 mod budget;
 mod change;
 mod content;
+mod exchanged;
 mod load;
 mod paused;
 mod stored;

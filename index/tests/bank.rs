@@ -167,7 +167,7 @@ proptest! {
                         (BankChange::Remove { bank: name(bank), content: ContentId(id) }, fine)
                     }
                 };
-                requests.push(BankRequest { id: Some(RequestId::fresh()), change });
+                requests.push(BankRequest { id: Some(RequestId::fresh()), ..change.into() });
                 expected.push(fine);
             }
             let outcomes = banks.apply(requests.clone(), 1_000_000);

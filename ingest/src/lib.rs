@@ -2,6 +2,7 @@
 //!
 //! `ingest` turns what comes from outside into `index`'s types, and knows nothing of what happens to a hit.
 
+pub mod exchange;
 pub mod import;
 pub mod media;
 pub mod wire;

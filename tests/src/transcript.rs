@@ -66,7 +66,11 @@ fn exchange(block: &str) -> Exchange {
             "--head" => {}
             "-d" => exchange.data = Some(next()),
             "-H" => {
-                exchange.headers.extend(next().split_once(": ").map(|(a, b)| (a.to_string(), b.to_string())))
+                let mut header = next();
+                if header.ends_with(':') {
+                    header = format!("{header} {}", next()); // recorded without the shell's quotes
+                }
+                exchange.headers.extend(header.split_once(": ").map(|(a, b)| (a.to_string(), b.to_string())));
             }
             "-F" => exchange.form.extend(next().split_once('=').map(|(a, b)| (a.to_string(), b.to_string()))),
             _ => exchange.url = word,
@@ -197,8 +201,8 @@ fn settle(value: &mut Value) {
     match value {
         Value::Array(list) => {
             list.iter_mut().for_each(settle);
-            // Matches, banks and field faults are objects; compared as sets. So are lists of ids.
-            if list.iter().all(|item| item.is_object()) || list.iter().all(Value::is_u64) {
+            // Matches, banks and field faults are objects; compared as sets. So are lists of ids and of names.
+            if [Value::is_object, Value::is_u64, Value::is_string].iter().any(|kind| list.iter().all(kind)) {
                 list.sort_by_key(Value::to_string);
             }
         }

@@ -126,7 +126,7 @@ pub async fn remove_content(
 
 async fn change(admin: &Admin, headers: &HeaderMap, change: BankChange) -> Result<Json<BankAnswer>, Refusal> {
     let id = request_id(headers)?;
-    let answer = admin.loaded()?.curator.change(BankRequest { id, change }).await?;
+    let answer = admin.loaded()?.curator.change(BankRequest { id, ..change.into() }).await?;
     Ok(Json(answer))
 }
 

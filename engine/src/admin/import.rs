@@ -145,8 +145,9 @@ fn write(
         std::thread::sleep(Duration::from_millis(2)); // lookups stay fast: the merge sets the pace
     }
     let change = BankChange::Add { bank: job.bank.clone(), contents };
-    let done =
-        loaded.curator.change_blocking(BankRequest { id: job.id.map(|id| id.part(number)), change })?;
+    let done = loaded
+        .curator
+        .change_blocking(BankRequest { id: job.id.map(|id| id.part(number)), ..change.into() })?;
     answer.imported += done.contents;
     answer.generation = done.generation.0;
     Ok(())

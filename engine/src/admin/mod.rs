@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::curator::Curator;
 use crate::disk::Disk;
 use crate::embeddings::Embeddings;
+use crate::exchanges::Exchanges;
 use crate::metrics::Metrics;
 
 pub use answer::Refusal;
@@ -44,6 +45,8 @@ pub struct Loaded {
     pub curator: Curator,
     /// The case database.
     pub cases: Arc<dyn Store>,
+    /// Exchanges.
+    pub exchanges: Exchanges,
     /// Sets of embeddings.
     pub embeddings: Arc<Embeddings>,
 }
@@ -83,7 +86,7 @@ impl Admin {
 /// Every route.
 pub fn routes(admin: Arc<Admin>) -> Router {
     let routes = Router::new()
-        .merge(hma::routes(admin.config.roles))
+        .merge(hma::routes(admin.config.roles, admin.config.dev))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -29,6 +29,14 @@ pub struct BankRequest {
     pub id: Option<RequestId>,
     /// What to do.
     pub change: BankChange,
+    /// Rows of the caller's own that become durable with the change, or not at all.
+    pub beside: Batch,
+}
+
+impl From<BankChange> for BankRequest {
+    fn from(change: BankChange) -> Self {
+        Self { id: None, change, beside: Batch::default() }
+    }
 }
 
 /// What can be done to banks.
@@ -61,6 +69,15 @@ pub enum BankChange {
         new_name: Option<String>,
         /// See [`Bank::enabled_ratio`].
         enabled_ratio: Option<f64>,
+    },
+    /// What an exchange has new, and no longer.
+    Exchange {
+        /// The bank's name.
+        bank: String,
+        /// Contents by the keys of their records: added, or put in the place of what the key stood for.
+        put: Vec<(String, NewContent)>,
+        /// Keys of records that are withdrawn.
+        withdrawn: Vec<String>,
     },
     /// Change what is said about a content, or whether it matches.
     Edit {
@@ -220,6 +237,7 @@ impl Banks {
             }
         }
         let answer = group.change(request.change, &*self.store, now_ms)?;
+        group.batch.changes.extend(request.beside.changes);
         if let Some(id) = request.id {
             let row = serde_json::to_vec(&answer).expect("an answer is a struct with string keys");
             writer.requests.record(&mut group.batch, id, &row);
@@ -309,6 +327,7 @@ impl Group {
             BankChange::Update { name, new_name, enabled_ratio } => {
                 self.update(&name, new_name, enabled_ratio)
             }
+            BankChange::Exchange { bank, put, withdrawn } => self.exchange(store, &bank, put, &withdrawn),
             BankChange::Edit { bank, content, note, disabled_until } => {
                 self.edit(store, &bank, content, note, disabled_until)
             }
@@ -351,6 +370,7 @@ impl Group {
         self.batch.delete(Keyspace::Banks, bank_key(id));
         let (from, to) = (content_key(id, ContentId(0)), content_key(BankId(id.0 + 1), ContentId(0)));
         self.batch.delete_range(Keyspace::Contents, from, to);
+        self.batch.delete_range(Keyspace::Imported, bank_key(id), bank_key(BankId(id.0 + 1)));
         if self.paused.any_of(id) {
             self.batch.delete_range(Keyspace::Paused, from, to);
             Arc::make_mut(&mut self.paused).forget_bank(id);
@@ -359,7 +379,7 @@ impl Group {
         self.answer(id, contents, ContentId(0))
     }
 
-    fn add(&mut self, name: &str, contents: Vec<NewContent>) -> Result<BankAnswer, BankError> {
+    pub(super) fn add(&mut self, name: &str, contents: Vec<NewContent>) -> Result<BankAnswer, BankError> {
         let Some(id) = self.directory.named(name).map(|bank| bank.id) else {
             return Err(BankError::NotFound { name: clip(name) });
         };
@@ -401,7 +421,7 @@ impl Group {
         Ok(self.answer(id, contents.len() as u64, first))
     }
 
-    fn remove(
+    pub(super) fn remove(
         &mut self,
         store: &dyn crate::store::Store,
         name: &str,

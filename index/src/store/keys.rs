@@ -6,6 +6,8 @@
 //! | `banks` | bank u32 | JSON row, version 1: `BankRecord` |
 //! | `contents` | bank u32 ‖ content u64 | content row, version 1 or 2 (see [`encode_content`]) |
 //! | `paused` | bank u32 ‖ content u64 | u64: the second since 1970 from which the content matches again, 0 for never |
+//! | `imported` | bank u32 ‖ the record's key | content u64 |
+//! | `exchanges`, `credentials` | owned by `engine` | owned by `engine` |
 //! | `removed` | content u64 | removed row, version 1 (see [`encode_removed`]) |
 //! | `bank_requests`, `case_requests` | request id, 16 bytes | u8 version 1 ‖ answer bytes |
 //! | `hits` | position u64 | JSON row, version 1: `Hit` |
@@ -46,6 +48,11 @@ pub fn bank_key(bank: BankId) -> [u8; 4] {
 pub fn read_bank_key(key: &[u8]) -> Result<BankId, StoreError> {
     let bytes = key.try_into().map_err(|_| wrong(Keyspace::Banks, "a key is 4 bytes"))?;
     Ok(BankId(u32::from_be_bytes(bytes)))
+}
+
+/// Key of what an exchange's record became.
+pub fn imported_key(bank: BankId, record: &[u8]) -> Vec<u8> {
+    [&bank.0.to_be_bytes()[..], record].concat()
 }
 
 /// Key of a banked content. Contents of a bank are neighbours, so that a bank goes by one range.

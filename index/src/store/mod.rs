@@ -63,6 +63,12 @@ pub enum Keyspace {
     Contents,
     /// Contents that do not match for now, or ever, by bank and content id.
     Paused,
+    /// Which content an exchange's record became, by bank and the record's key.
+    Imported,
+    /// Exchanges by name; rows are the program's.
+    Exchanges,
+    /// Sealed credentials by exchange programme; rows are the program's.
+    Credentials,
     /// Contents that were removed while stored segments may hold their signals, by content id.
     Removed,
     /// Answers of replayable bank changes, by request id.
@@ -79,11 +85,14 @@ pub enum Keyspace {
 
 impl Keyspace {
     /// Every keyspace.
-    pub const ALL: [Keyspace; 10] = [
+    pub const ALL: [Keyspace; 13] = [
         Keyspace::BankMeta,
         Keyspace::Banks,
         Keyspace::Contents,
         Keyspace::Paused,
+        Keyspace::Imported,
+        Keyspace::Exchanges,
+        Keyspace::Credentials,
         Keyspace::Removed,
         Keyspace::BankRequests,
         Keyspace::CaseMeta,
@@ -99,6 +108,9 @@ impl Keyspace {
             Keyspace::Banks => "banks",
             Keyspace::Contents => "contents",
             Keyspace::Paused => "paused",
+            Keyspace::Imported => "imported",
+            Keyspace::Exchanges => "exchanges",
+            Keyspace::Credentials => "credentials",
             Keyspace::Removed => "removed",
             Keyspace::BankRequests => "bank_requests",
             Keyspace::CaseMeta => "case_meta",
@@ -115,6 +127,9 @@ impl Keyspace {
             | Keyspace::Banks
             | Keyspace::Contents
             | Keyspace::Paused
+            | Keyspace::Imported
+            | Keyspace::Exchanges
+            | Keyspace::Credentials
             | Keyspace::Removed
             | Keyspace::BankRequests => Database::Bank,
             Keyspace::CaseMeta | Keyspace::Hits | Keyspace::CaseRequests | Keyspace::QueueEntries => {

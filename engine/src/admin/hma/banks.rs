@@ -21,7 +21,7 @@ pub fn shown(bank: &Bank) -> Value {
 /// Makes one change of banks.
 pub async fn change(admin: &Admin, headers: &HeaderMap, change: BankChange) -> Result<BankAnswer, Fault> {
     let id = request_id(headers)?;
-    Ok(admin.loaded()?.curator.change(BankRequest { id, change }).await?)
+    Ok(admin.loaded()?.curator.change(BankRequest { id, ..change.into() }).await?)
 }
 
 /// `GET /c/banks`

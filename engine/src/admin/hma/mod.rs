@@ -6,6 +6,8 @@ mod answer;
 mod banks;
 mod coin;
 mod content;
+mod dev;
+mod exchanges;
 mod fields;
 mod matching;
 mod media;
@@ -26,7 +28,7 @@ use super::Admin;
 use crate::config::Roles;
 
 /// The routes of the roles this process has.
-pub fn routes(roles: Roles) -> Router<Arc<Admin>> {
+pub fn routes(roles: Roles, dev: bool) -> Router<Arc<Admin>> {
     let mut router = Router::new()
         .route("/", get(|| async { answer::redirect("/status") }))
         .route("/status", get(status))
@@ -52,10 +54,26 @@ pub fn routes(roles: Roles) -> Router<Arc<Admin>> {
                 "/c/bank/{name}/content/{id}",
                 get(content::show).put(content::update).delete(content::remove),
             )
+            .route("/c/exchanges", get(exchanges::list).post(exchanges::create))
+            .route("/c/exchanges/apis", get(exchanges::apis))
+            .route("/c/exchanges/api/{name}", get(exchanges::show_api).post(exchanges::set_credentials))
+            .route("/c/exchanges/api/{name}/schema", get(exchanges::schema))
+            .route(
+                "/c/exchange/{name}",
+                get(exchanges::show).put(exchanges::update).delete(exchanges::remove),
+            )
+            .route("/c/exchange/{name}/status", get(exchanges::status))
             .route("/c/content_type", get(signals::content_types))
             .route("/c/signal_type", get(signals::signal_types))
             .route("/c/signal_type/{name}", put(signals::set_signal_type))
             .route("/c/signal_type/index", get(signals::index_of_types));
+    }
+    if dev {
+        router = router
+            .route("/dev/factory_reset", post(dev::factory_reset))
+            .route("/dev/run_fetch", post(dev::run_fetch))
+            .route("/dev/seed_banks", post(dev::seed_banks))
+            .route("/dev/setup_sample_example", post(dev::setup_sample));
     }
     router
 }
@@ -73,8 +91,12 @@ async fn status(State(admin): State<Arc<Admin>>) -> Answer {
 /// `GET /site-map`: the paths there are, in HMA's notation.
 async fn site_map(State(admin): State<Arc<Admin>>) -> Answer {
     let roles = admin.config.roles;
-    let groups: [(bool, &[&str]); 4] = [
+    let groups: [(bool, &[&str]); 5] = [
         (true, &["/", "/site-map", "/status", "/status/live"]),
+        (
+            admin.config.dev,
+            &["/dev/factory_reset", "/dev/run_fetch", "/dev/seed_banks", "/dev/setup_sample_example"],
+        ),
         (roles.hasher, &["/h/hash"]),
         (roles.matcher, &["/m/compare", "/m/index/status", "/m/lookup", "/m/raw_lookup"]),
         (
@@ -86,6 +108,12 @@ async fn site_map(State(admin): State<Arc<Admin>>) -> Answer {
                 "/c/bank/<bank_name>/signal",
                 "/c/banks",
                 "/c/content_type",
+                "/c/exchange/<string:exchange_name>",
+                "/c/exchange/<string:exchange_name>/status",
+                "/c/exchanges",
+                "/c/exchanges/api/<string:api_name>",
+                "/c/exchanges/api/<string:api_name>/schema",
+                "/c/exchanges/apis",
                 "/c/signal_type",
                 "/c/signal_type/<signal_type_name>",
                 "/c/signal_type/index",

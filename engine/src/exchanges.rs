@@ -1,0 +1,252 @@
+//! Exchanges of this installation: what is configured, and the thread that fetches.
+//!
+//! An exchange fills the bank of its name. A page of changes and the exchange's own row are one batch, so that a crash
+//! repeats nothing; a failed fetch changes nothing but the status.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use index::bank::{BankChange, BankError, BankRequest, Banks, NewContent};
+use index::store::keys::{json_row, read_json_row};
+use index::store::{Batch, Durability, Keyspace, Range, Store, StoreError};
+use ingest::exchange::{Record, api};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::clock::now_ms;
+use crate::curator::Curator;
+use crate::secrets::Sealer;
+
+/// How often all exchanges are fetched, as in HMA's reference.
+const EVERY: Duration = Duration::from_secs(240);
+/// Records of one batch.
+const PAGE: usize = 5000;
+const VERSION: u8 = 1;
+
+/// An exchange as stored, by its name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Its programme.
+    pub api: String,
+    /// Whether it is fetched.
+    pub enabled: bool,
+    /// The programme's own fields.
+    pub config: Map<String, Value>,
+    /// How the last fetch went.
+    #[serde(default)]
+    pub status: Status,
+}
+
+/// How the last fetch of an exchange went. Times in seconds since 1970.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Up to when the programme's changes were taken; programmes that give whole lists have none.
+    pub checkpoint_ts: Option<u64>,
+    /// Records that are banked now.
+    pub fetched_items: u64,
+    /// When the last fetch ended, well or not.
+    pub last_fetch_complete_ts: Option<u64>,
+    /// Whether it went well.
+    pub last_fetch_succeeded: Option<bool>,
+    /// Since when a fetch is under way.
+    pub running_fetch_start_ts: Option<u64>,
+    /// Whether everything there was has been taken.
+    pub up_to_date: bool,
+}
+
+/// The exchanges, for whoever configures them and asks how they are.
+#[derive(Clone)]
+pub struct Exchanges {
+    store: Arc<dyn Store>,
+    durability: Durability,
+    sealer: Arc<Sealer>,
+    wake: SyncSender<SyncSender<()>>,
+}
+
+impl Exchanges {
+    /// All names.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        names(&*self.store)
+    }
+
+    /// The exchange with this name.
+    pub fn get(&self, name: &str) -> Result<Option<Exchange>, StoreError> {
+        read(&*self.store, name)
+    }
+
+    /// The rows that make an exchange, to be committed with its bank.
+    pub fn creation(name: &str, exchange: &Exchange) -> Batch {
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Exchanges, name.as_bytes(), json_row(VERSION, exchange));
+        batch
+    }
+
+    /// The rows that end one.
+    pub fn deletion(name: &str) -> Batch {
+        let mut batch = Batch::default();
+        batch.delete(Keyspace::Exchanges, name.as_bytes());
+        batch
+    }
+
+    /// Changes whether an exchange is fetched.
+    pub fn enable(&self, name: &str, enabled: bool) -> Result<Option<Exchange>, StoreError> {
+        let Some(mut exchange) = self.get(name)? else { return Ok(None) };
+        exchange.enabled = enabled;
+        self.store.commit(Self::creation(name, &exchange), self.durability)?;
+        Ok(Some(exchange))
+    }
+
+    /// Ends an exchange whose bank has gone already.
+    pub fn forget(&self, name: &str) -> Result<(), StoreError> {
+        self.store.commit(Self::deletion(name), self.durability)
+    }
+
+    /// Whether a programme's credentials are stored, and open.
+    pub fn has_credentials(&self, api: &str) -> Result<bool, StoreError> {
+        let Some(sealed) = self.store.get(Keyspace::Credentials, api.as_bytes())? else { return Ok(false) };
+        let opened = self.sealer.unseal(api, &sealed);
+        if let Err(error) = &opened {
+            tracing::warn!(api, %error, "stored credentials");
+        }
+        Ok(opened.is_ok())
+    }
+
+    /// Stores a programme's credentials, sealed; none removes them.
+    pub fn set_credentials(
+        &self,
+        api: &str,
+        credentials: Option<&Map<String, Value>>,
+    ) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        match credentials {
+            None => batch.delete(Keyspace::Credentials, api.as_bytes()),
+            Some(credentials) => {
+                let text = Value::Object(credentials.clone()).to_string();
+                let sealed = self.sealer.seal(api, text.as_bytes()).map_err(|error| StoreError::Failed {
+                    path: "the key file".to_string(),
+                    reason: error.to_string(),
+                })?;
+                batch.put(Keyspace::Credentials, api.as_bytes(), sealed);
+            }
+        }
+        self.store.commit(batch, self.durability)
+    }
+
+    /// Fetches all exchanges now; returns when it is done. For a thread that may wait.
+    pub fn fetch_now(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.wake.send(done).is_ok() {
+            let _ = wait.recv(); // an error means that the thread has ended
+        }
+    }
+}
+
+fn names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
+    let mut names = Vec::new();
+    store.scan(Keyspace::Exchanges, Range::ALL, &mut |key, _| {
+        names.push(String::from_utf8_lossy(key).into_owned());
+        std::ops::ControlFlow::Continue(())
+    })?;
+    Ok(names)
+}
+
+fn read(store: &dyn Store, name: &str) -> Result<Option<Exchange>, StoreError> {
+    let row = store.get(Keyspace::Exchanges, name.as_bytes())?;
+    row.map(|row| read_json_row(Keyspace::Exchanges, VERSION, &row)).transpose()
+}
+
+/// Starts the thread that fetches. It ends when the last [`Exchanges`] is dropped.
+pub fn start(
+    banks: Arc<Banks>,
+    curator: Curator,
+    sealer: Sealer,
+    durability: Durability,
+) -> io::Result<(Exchanges, JoinHandle<()>)> {
+    let (wake, woken) = sync_channel(8);
+    let store = banks.store();
+    let fetcher = Fetcher { banks, curator, store: store.clone() };
+    let thread = thread::Builder::new().name("exchanges".into()).spawn(move || fetcher.run(&woken))?;
+    Ok((Exchanges { store, durability, sealer: Arc::new(sealer), wake }, thread))
+}
+
+struct Fetcher {
+    banks: Arc<Banks>,
+    curator: Curator,
+    store: Arc<dyn Store>,
+}
+
+impl Fetcher {
+    fn run(&self, woken: &Receiver<SyncSender<()>>) {
+        loop {
+            let done = match woken.recv_timeout(EVERY) {
+                Ok(done) => Some(done),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            match names(&*self.store) {
+                Ok(names) => names.iter().for_each(|name| self.fetch(name)),
+                Err(error) => tracing::error!(%error, "the exchanges cannot be read"),
+            }
+            done.map(|done| done.try_send(())); // whoever asked may have gone
+        }
+    }
+
+    fn fetch(&self, name: &str) {
+        if let Err(error) = self.try_fetch(name) {
+            tracing::warn!(exchange = name, error = %format!("{error:#}"), "an exchange was not fetched");
+        }
+    }
+
+    fn try_fetch(&self, name: &str) -> anyhow::Result<()> {
+        let Some(mut exchange) = read(&*self.store, name)?.filter(|exchange| exchange.enabled) else {
+            return Ok(());
+        };
+        let started = now_ms() / 1000;
+        let fetched = api(&exchange.api)
+            .ok_or_else(|| anyhow::anyhow!("there is no programme {}", exchange.api))
+            .and_then(|api| Ok(api.fetch(&exchange.config)?))
+            .and_then(|records| self.take(name, records));
+        let status = &mut exchange.status;
+        status.last_fetch_complete_ts = Some((now_ms() / 1000).max(started));
+        status.last_fetch_succeeded = Some(fetched.is_ok());
+        status.up_to_date = fetched.is_ok();
+        if let Ok(items) = &fetched {
+            status.fetched_items = *items;
+        }
+        // Only the status: somebody may have switched the exchange off, or deleted it, meanwhile.
+        if let Some(now) = read(&*self.store, name)? {
+            let row = Exchange { status: exchange.status, ..now };
+            self.store.commit(Exchanges::creation(name, &row), Durability::Wal)?;
+        }
+        fetched.map(|_| ())
+    }
+
+    /// Makes the bank hold exactly these records; gives their number.
+    fn take(&self, name: &str, records: Vec<Record>) -> anyhow::Result<u64> {
+        let bank = self.banks.state().directory.named(name).map(|bank| bank.id);
+        let bank = bank.ok_or_else(|| BankError::NotFound { name: name.to_string() })?;
+        let here: BTreeSet<&str> = records.iter().map(|record| record.key.as_str()).collect();
+        let mut withdrawn = self.banks.imported(bank)?;
+        withdrawn.retain(|key| !here.contains(key.as_str()));
+        let items = records.len() as u64;
+        let content = |record: Record| {
+            let metadata = serde_json::json!({ "collab": { name: [&record.key] } }).to_string();
+            (record.key, NewContent { signals: record.signals, note: String::new(), metadata })
+        };
+        let mut records = records.into_iter().map(content).peekable();
+        while records.peek().is_some() || !withdrawn.is_empty() {
+            let change = BankChange::Exchange {
+                bank: name.to_string(),
+                put: records.by_ref().take(PAGE).collect(),
+                withdrawn: withdrawn.split_off(withdrawn.len().saturating_sub(PAGE)),
+            };
+            self.curator.change_blocking(BankRequest::from(change))?;
+        }
+        Ok(items)
+    }
+}
