@@ -55,6 +55,8 @@ settings! {
     admin_host: String = "HASHWARD_ADMIN_HOST",
     /// File with the bearer token that both ports ask for (or set HASHWARD_TOKEN); needed beyond loopback
     token_file: PathBuf = "HASHWARD_TOKEN_FILE",
+    /// Addresses that may call HMA's routes (/h /m /c) without a token, with commas between (10.1.0.0/16,10.2.0.7)
+    hma_allow: Ranges = "HASHWARD_HMA_ALLOW",
     /// File with the key that seals stored secrets; made if it is not there [default: secrets.key in the data directory]
     key_file: PathBuf = "HASHWARD_KEY_FILE",
     /// Shards, one thread each [default: CPUs - 1, at least 1]
@@ -115,6 +117,8 @@ pub struct Config {
     pub admin_host: Option<String>,
     /// Token both ports ask for.
     pub token: Option<Secret>,
+    /// Sources that call HMA's routes without a token.
+    pub hma_allow: Ranges,
     /// Key file; `None` is one in the data directory.
     pub key_file: Option<PathBuf>,
     /// Shards.
@@ -247,6 +251,7 @@ impl Config {
             admin: settings.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7480))),
             admin_host: settings.admin_host,
             token,
+            hma_allow: settings.hma_allow.unwrap_or_default(),
             key_file: settings.key_file,
             cores: settings.cores.unwrap_or_else(default_cores),
             reactor: settings.reactor.unwrap_or_default(),
@@ -284,7 +289,9 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         for (port, address) in [("--listen", self.listen), ("--admin", self.admin)] {
-            if !address.ip().is_loopback() && self.token.is_none() {
+            // HMA's routes may be open to listed addresses; the guard keeps the others shut without a token.
+            let listed = port == "--admin" && !self.hma_allow.0.is_empty();
+            if !address.ip().is_loopback() && self.token.is_none() && !listed {
                 return Err(ConfigError::OpenPort { port, address });
             }
         }
@@ -321,6 +328,7 @@ impl Config {
             admin_host: &'a Option<String>,
             #[serde(skip_serializing_if = "Option::is_none")]
             token: Option<&'a str>,
+            hma_allow: String,
             #[serde(skip_serializing_if = "Option::is_none")]
             key_file: &'a Option<PathBuf>,
             cores: usize,
@@ -354,6 +362,7 @@ impl Config {
             admin: self.admin,
             admin_host: &self.admin_host,
             token: self.token.as_ref().map(|_| "***"),
+            hma_allow: self.hma_allow.to_string(),
             key_file: &self.key_file,
             cores: self.cores,
             reactor: self.reactor,

@@ -17,7 +17,7 @@ use ingest::exchange::{Record, api};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::clock::now_ms;
+use crate::clock::now_s;
 use crate::curator::Curator;
 use crate::secrets::Sealer;
 
@@ -206,13 +206,13 @@ impl Fetcher {
         let Some(mut exchange) = read(&*self.store, name)?.filter(|exchange| exchange.enabled) else {
             return Ok(());
         };
-        let started = now_ms() / 1000;
+        let started = now_s();
         let fetched = api(&exchange.api)
             .ok_or_else(|| anyhow::anyhow!("there is no programme {}", exchange.api))
             .and_then(|api| Ok(api.fetch(&exchange.config)?))
             .and_then(|records| self.take(name, records));
         let status = &mut exchange.status;
-        status.last_fetch_complete_ts = Some((now_ms() / 1000).max(started));
+        status.last_fetch_complete_ts = Some(now_s().max(started));
         status.last_fetch_succeeded = Some(fetched.is_ok());
         status.up_to_date = fetched.is_ok();
         if let Ok(items) = &fetched {

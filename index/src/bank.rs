@@ -20,8 +20,8 @@ use arc_swap::{ArcSwap, Guard};
 use serde::{Deserialize, Serialize};
 
 pub use budget::MemoryBudget;
-pub use change::{BankAnswer, BankChange, BankError, BankRequest, NewContent, name_fits};
-pub use content::StoredContent;
+pub use change::{BankAnswer, BankChange, BankError, BankRequest, name_fits};
+pub use content::{NewContent, StoredContent};
 pub use load::{LoadProgress, LoadReport};
 pub use paused::{ENABLED, Paused};
 pub use stored::Storing;
@@ -29,7 +29,7 @@ pub use tables::{Entries, Tables};
 
 use crate::segment::Searchable;
 use crate::signal::{BankId, ContentId, Generation, SignalType};
-use crate::snapshot::{MergeJob, Snapshot};
+use crate::snapshot::{Found, MergeJob, Snapshot};
 use crate::store::{Durability, RequestWindow, Store, WindowLimits};
 
 /// Longest bank name, as in HMA.
@@ -68,11 +68,20 @@ pub struct Bank {
     pub signals: [u64; SignalType::ALL.len()],
 }
 
+impl Bank {
+    /// Whether it takes part in no lookup.
+    pub fn is_off(&self) -> bool {
+        self.enabled_ratio <= 0.0
+    }
+}
+
 /// The living banks, by id and by name.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     by_id: HashMap<BankId, Bank>,
     by_name: HashMap<Arc<str>, BankId>,
+    /// Banks that are switched off.
+    off: usize,
 }
 
 impl Directory {
@@ -94,12 +103,14 @@ impl Directory {
     }
 
     fn insert(&mut self, bank: Bank) {
+        self.off += usize::from(bank.is_off());
         self.by_name.insert(bank.name.clone(), bank.id);
         self.by_id.insert(bank.id, bank);
     }
 
     fn remove(&mut self, id: BankId) -> Option<Bank> {
         let bank = self.by_id.remove(&id)?;
+        self.off -= usize::from(bank.is_off());
         self.by_name.remove(&bank.name);
         Some(bank)
     }
@@ -121,6 +132,17 @@ pub struct BankState {
 }
 
 impl BankState {
+    /// Takes out what shall not match: contents that are paused, banks that are switched off. Where there are none,
+    /// as nearly always, nothing is looked at.
+    pub fn keep_matching(&self, found: &mut Vec<Found>, now_s: impl FnOnce() -> u64) {
+        if self.paused.is_empty() && self.directory.off == 0 {
+            return;
+        }
+        let now_s = now_s();
+        let on = |bank| self.directory.get(bank).is_some_and(|bank| !bank.is_off());
+        found.retain(|hit| on(hit.bank) && self.paused.matches(hit.content, now_s));
+    }
+
     /// Bytes the tables hold.
     pub fn bytes(&self) -> usize {
         self.tables.bytes()

@@ -18,6 +18,7 @@ impl Http {
     pub fn new(address: &str) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
+            .max_redirects(0)
             .timeout_global(Some(Duration::from_secs(120)))
             .build();
         Self { agent: config.into(), base: format!("http://{address}") }

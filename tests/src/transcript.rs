@@ -42,6 +42,8 @@ pub fn read(text: &str) -> Vec<Exchange> {
 
 fn exchange(block: &str) -> Exchange {
     let (command, answer) = block.split_once('\n').expect("a command line");
+    // Pages were recorded by their beginnings only, under headings of another form.
+    let answer = answer.split("\n### ").next().unwrap_or_default();
     let (head, body) = answer.split_once("\n\n").unwrap_or((answer, ""));
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status line");

@@ -5,13 +5,15 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageFormat, Luma, Rgba};
+use index::Hash256;
+use ingest::wire::Query;
 use serde_json::json;
 use tests::transcript::{Exchange, comparable, read};
 use tests::{Files, Setup, skipped};
 
 /// What of HMA's behaviour we change on purpose: part of the command, HMA's status, ours, and why.
 /// docs/hma.md says the same to users.
-const DIFFERENCES: [(&str, u16, u16, &str); 22] = [
+const DIFFERENCES: [(&str, u16, u16, &str); 24] = [
     ("5199/ ", 302, 302, "the web UI does not exist yet: / leads to /status"),
     ("/site-map", 200, 200, "it lists what is served"),
     ("-d \\[1\\]", 500, 400, "HMA fails on a list"),
@@ -38,6 +40,8 @@ const DIFFERENCES: [(&str, u16, u16, &str); 22] = [
         "HMA answers the keys, run together",
     ),
     ("-d \\{\\} http://127.0.0.1:5199/c/exchange/", 200, 200, "HMA answers the keys, run together"),
+    ("bypass_enabled_ratio=false", 200, 200, "a coin without a seed is nobody's to repeat"),
+    ("ui/query_url", 400, 400, "HMA wraps the reason in others"),
     ("EDGE_DIS/status", 200, 200, "HMA notes a start of what it does not fetch"),
 ];
 
@@ -86,6 +90,7 @@ fn recorded_exchanges_with_hma_give_the_same() {
         "04_hash",
         "05_exchange",
         "06_config",
+        "07_ui",
         "09_exchange_edge",
     ] {
         let text = fs::read_to_string(shared.join(format!("specs/hma-transcripts/{name}.txt"))).unwrap();
@@ -153,6 +158,10 @@ fn a_content_that_was_added_is_found_by_the_next_lookup() {
     let (status, shown) = server.http.put("/c/bank/A/content/1", &json!({ "disable_until_ts": 0 }));
     assert_eq!((status, &shown["disable_until_ts"]), (200, &json!(0)));
     assert_eq!(lookup(&one), json!({}));
+    // Nor does it over the binary port or our own API, nor do banks that are off.
+    assert!(server.client().lookup(Query::pdq(vec![Hash256([0; 32])])).unwrap().hits.is_empty());
+    let own = server.http.post("/api/v1/lookup", &json!({ "signal_type": "pdq", "signals": [one] })).1;
+    assert_eq!(own["results"][0]["matches_total"], 0, "{own}");
     assert_eq!(server.http.put("/c/bank/OFF", &json!({ "name": "ON", "enabled": true })).1["name"], "ON");
     let server = server.stop().restart();
     let lookup =
@@ -213,7 +222,6 @@ fn a_process_serves_the_roles_it_has() {
     );
 }
 
-/// An RGBA pixel for the compiler to know the type by.
 #[test]
 fn transparency_is_dropped_not_blended() {
     let opaque = image::ImageBuffer::from_fn(120, 90, |x, y| {
@@ -230,4 +238,142 @@ fn transparency_is_dropped_not_blended() {
     let (status, hashed) = hash(opaque);
     assert_eq!(status, 200, "{hashed}");
     assert_eq!(hash(clear), (200, hashed));
+}
+
+/// What Coop's client sends, as its source has it (specs/coop.md 3): a slash too many, ratios as text.
+#[test]
+fn coops_calls_succeed() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = image::ImageBuffer::from_fn(160, 120, |x, y| {
+        image::Rgb([(x * y) as u8, (x * 3) as u8, (y * 5) as u8])
+    });
+    picture.save_with_format(folder.path().join("a.png"), ImageFormat::Png).unwrap();
+    let files = Files::serve(folder.path());
+    let server = Setup::default().env("HASHWARD_DEV", "true").start();
+    let (http, bank) = (&server.http, "COOP_ORG_MINE");
+    let url = format!("http%3A%2F%2F{}%2Fa.png", files.address.to_string().replace(':', "%3A"));
+    let (status, hashes) = http.get(&format!("//h/hash?url={url}"));
+    let hash = hashes["pdq"].as_str().unwrap_or_default().to_string();
+    assert_eq!((status, hash.len()), (200, 64), "{hashes}");
+    let made = http.post("//c/banks", &json!({ "name": bank, "enabled_ratio": "1" }));
+    assert_eq!(made, (201, json!({ "name": bank, "matching_enabled_ratio": 1.0 })));
+    assert_eq!(http.post(&format!("//c/bank/{bank}/content?url={url}"), &json!({})).0, 200);
+    let (status, found) = http.get(&format!("//m/lookup?signal={hash}&signal_type=pdq"));
+    assert_eq!((status, &found[bank][0]["distance"]), (200, &json!("0")), "{found}");
+    assert_eq!(http.get(&format!("//c/bank/{bank}")).0, 200);
+    assert_eq!(http.get("//c/bank/COOP_ORG_NONE").0, 404);
+    assert_eq!(
+        http.put(&format!("//c/bank/{bank}"), &json!({ "enabled_ratio": 0.5 })).1["matching_enabled_ratio"],
+        0.5
+    );
+    let exchange = json!({ "bank": "COOP_ORG_X", "api": "sample", "api_json": {} });
+    assert_eq!(http.post("//c/exchanges", &exchange).0, 201);
+    assert!(http.get("//c/exchanges/apis").1.as_array().unwrap().contains(&json!("ncmec")));
+    let login = json!({ "credential_json": { "user": "u", "password": "p" } });
+    assert_eq!(http.post("//c/exchanges/api/ncmec", &login).0, 200);
+    let known = json!({ "supports_authentification": true, "has_set_authentification": true });
+    assert_eq!(http.get("//c/exchanges/api/ncmec"), (200, known));
+    assert!(http.get("//c/exchanges/api/ncmec/schema").1["credentials_schema"]["fields"].is_array());
+    assert_eq!(http.get("//c/exchange/COOP_ORG_X").1["api"], "sample");
+    assert_eq!(http.get("//c/exchange/COOP_ORG_X/status").1["up_to_date"], false);
+    assert_eq!(http.delete(&format!("//c/bank/{bank}")).0, 200);
+}
+
+#[test]
+fn a_local_list_is_followed_and_its_failure_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.txt");
+    let (one, other) = ("1".repeat(64), "7".repeat(64));
+    fs::write(&list, format!("pdq {one}\n{other}\n")).unwrap();
+    let server = Setup::default().env("HASHWARD_DEV", "true").start();
+    let http = server.http.clone();
+    let config = json!({ "filename": list, "signal_type": "pdq" });
+    let made = http.post("/c/exchanges", &json!({ "bank": "LIST", "api": "local_file", "api_json": config }));
+    assert_eq!(made.0, 201, "{}", made.1);
+    let fetch = |http: &tests::Http| {
+        assert_eq!(http.post("/dev/run_fetch", &json!({})).0, 302);
+        http.get("/c/exchange/LIST/status").1
+    };
+    let found = |http: &tests::Http, signal: &str| {
+        http.get(&format!("/m/raw_lookup?signal_type=pdq&signal={signal}")).1["matches"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let status = fetch(&http);
+    assert_eq!(
+        (&status["last_fetch_succeeded"], &status["fetched_items"]),
+        (&json!(true), &json!(2)),
+        "{status}"
+    );
+    assert_eq!((found(&http, &one), found(&http, &other)), (1, 1));
+    let content =
+        http.get(&format!("/m/raw_lookup?signal_type=pdq&signal={one}")).1["matches"][0].as_u64().unwrap();
+    let shown = http.get(&format!("/c/bank/LIST/content/{content}")).1;
+    assert_eq!(shown["metadata"]["collab"], json!({ "LIST": [format!("('pdq', '{one}')")] }), "{shown}");
+    // The same list again changes nothing; a damaged one neither; a shorter one withdraws.
+    let generation = |http: &tests::Http| http.get("/api/v1/index").1["generation"].clone();
+    let before = generation(&http);
+    fetch(&http);
+    assert_eq!(generation(&http), before);
+    for damaged in ["", "pdq zz", &format!("{one}\nwhat is this\n")] {
+        fs::write(&list, damaged).unwrap();
+        assert_eq!(fetch(&http)["last_fetch_succeeded"], false, "{damaged:?}");
+        assert_eq!((found(&http, &one), found(&http, &other)), (1, 1), "{damaged:?}");
+    }
+    fs::write(&list, &other).unwrap();
+    assert_eq!(fetch(&http)["fetched_items"], 1);
+    assert_eq!((found(&http, &one), found(&http, &other)), (0, 1));
+    // What it knows survives a crash, and what a person removed stays removed.
+    let killed = server.kill();
+    let server = Setup::default().data(killed.data()).env("HASHWARD_DEV", "true").start();
+    let http = server.http.clone();
+    let content =
+        http.get(&format!("/m/raw_lookup?signal_type=pdq&signal={other}")).1["matches"][0].as_u64().unwrap();
+    assert_eq!(http.delete(&format!("/c/bank/LIST/content/{content}")).1["deleted"], 1);
+    fetch(&http);
+    assert_eq!(found(&http, &other), 0);
+}
+
+#[test]
+fn stored_credentials_are_sealed() {
+    let server = Setup::default().start();
+    let planted = "planted-secret-5f2c";
+    let login = json!({ "credential_json": { "user": "u", "password": planted } });
+    assert_eq!(server.http.post("/c/exchanges/api/ncmec", &login).1["has_set_authentification"], true);
+    let refused =
+        server.http.post("/c/exchanges/api/ncmec", &json!({ "credential_json": { "password": [planted] } }));
+    assert!(refused.0 == 400 && !refused.1.to_string().contains(planted), "{}", refused.1);
+    let stopped = server.stop();
+    let mut looked_at = 0;
+    let mut folders = vec![stopped.data().to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = fs::read(&path).unwrap();
+            let found = bytes.windows(planted.len()).any(|window| window == planted.as_bytes());
+            assert!(!found, "{} holds the password", path.display());
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 5, "{looked_at} files");
+    let server = stopped.restart();
+    assert_eq!(server.http.get("/c/exchanges/api/ncmec").1["has_set_authentification"], true);
+}
+
+#[test]
+fn hmas_routes_may_be_open_to_listed_addresses_alone() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let server = Setup::default().env("HASHWARD_TOKEN", token).flag("--hma-allow", "127.0.0.0/8").start();
+    assert_eq!(server.http.get("/c/banks"), (200, json!([])));
+    assert_eq!(server.http.get("/api/v1/banks").0, 401);
+    assert_eq!(server.http.get("//api/v1/banks").0, 401);
+    assert_eq!(server.http.get("/c/../api/v1/banks").0, 404);
+    let server = Setup::default().env("HASHWARD_TOKEN", token).flag("--hma-allow", "10.1.0.0/16").start();
+    assert_eq!(server.http.get("/c/banks").0, 401);
+    assert_eq!(server.http.get_with("/c/banks", &[("authorization", &format!("Bearer {token}"))]).0, 200);
 }

@@ -2,63 +2,97 @@
 //!
 //! A page in the operator's browser can reach loopback. Two checks stop it: the Host header must be a name
 //! we know or an IP literal (DNS rebinding needs a name of the attacker's), and a request that a foreign
-//! page sends carries its Origin. With a token set, everything but `/healthz` needs it as well.
+//! page sends carries its Origin. With a token set, everything but `/healthz` needs it as well. HMA's clients cannot
+//! send one: `--hma-allow` names the addresses that may call HMA's routes, and those alone, without.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
 use super::{Admin, Refusal};
 
 /// The middleware around every route.
-pub async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let known = admin.config.admin_host.as_deref();
-    match refuse(
-        request.headers(),
-        request.uri(),
-        known,
-        admin.config.token.as_ref().map(|token| token.reveal()),
-    ) {
+pub async fn check(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let config = &admin.config;
+    let rules = Rules {
+        known: config.admin_host.as_deref(),
+        token: config.token.as_ref().map(|token| token.reveal()),
+        hma_allow: &config.hma_allow.0,
+    };
+    match rules.refuse(request.headers(), request.uri(), peer.ip().to_canonical()) {
         Some(refusal) => refusal.into_response(),
         None => next.run(request).await,
     }
 }
 
-fn refuse(headers: &HeaderMap, uri: &Uri, known: Option<&str>, token: Option<&str>) -> Option<Refusal> {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
-    let host = text(header::HOST).or(uri.authority().map(|authority| authority.as_str()));
-    if !host.is_some_and(|host| may_name_us(host, known)) {
-        return Some(Refusal::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "the Host header names another server: call an IP address, localhost, or the --admin-host name",
-        ));
-    }
-    if let Some(origin) = text(header::ORIGIN) {
-        let from = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        if !from.is_some_and(|from| may_name_us(from, known)) {
+/// Who may call.
+struct Rules<'a> {
+    known: Option<&'a str>,
+    token: Option<&'a str>,
+    hma_allow: &'a [IpNet],
+}
+
+/// Whether a path is one that HMA's clients call.
+fn is_hmas(path: &str) -> bool {
+    ["/h/", "/m/", "/c/"].iter().any(|group| path.starts_with(group))
+        || ["/status", "/status/live", "/site-map"].contains(&path)
+}
+
+impl Rules<'_> {
+    fn refuse(&self, headers: &HeaderMap, uri: &Uri, peer: IpAddr) -> Option<Refusal> {
+        let (known, token) = (self.known, self.token);
+        let listed = is_hmas(uri.path()) && self.hma_allow.iter().any(|range| range.contains(&peer));
+        let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
+        let host = text(header::HOST).or(uri.authority().map(|authority| authority.as_str()));
+        // Servers on the list call us by whatever name their network gives us; browsers are not on it, and say so.
+        let by_any_name = listed && !headers.contains_key(header::ORIGIN);
+        if !by_any_name && !host.is_some_and(|host| may_name_us(host, known)) {
+            return Some(Refusal::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "the Host header names another server: call an IP address, localhost, or the --admin-host name",
+            ));
+        }
+        if let Some(origin) = text(header::ORIGIN) {
+            let from = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            if !from.is_some_and(|from| may_name_us(from, known)) {
+                return Some(Refusal::new(
+                    StatusCode::FORBIDDEN,
+                    "a page of another origin may not call the admin port",
+                ));
+            }
+        }
+        if listed || uri.path() == "/healthz" {
+            return None;
+        }
+        if token.is_none() && !peer.is_loopback() {
             return Some(Refusal::new(
                 StatusCode::FORBIDDEN,
-                "a page of another origin may not call the admin port",
+                "without a token only --hma-allow's addresses may call, and HMA's routes only",
             ));
         }
-    }
-    if let Some(token) = token
-        && uri.path() != "/healthz"
-    {
-        let given = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
-        if !bool::from(given.as_bytes().ct_eq(token.as_bytes())) {
-            return Some(Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "send the server's token as 'Authorization: Bearer …'",
-            ));
+        if let Some(token) = token {
+            let given =
+                text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
+            if !bool::from(given.as_bytes().ct_eq(token.as_bytes())) {
+                return Some(Refusal::new(
+                    StatusCode::UNAUTHORIZED,
+                    "send the server's token as 'Authorization: Bearer …'",
+                ));
+            }
         }
+        None
     }
-    None
 }
 
 /// Whether a `host[:port]` can be ours: localhost, the configured name, or any IP literal.
@@ -81,7 +115,10 @@ mod tests {
         for (name, value) in headers {
             map.insert(header::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
-        let refusal = refuse(&map, &path.parse().unwrap(), Some("match.example"), token)?;
+        let rules =
+            Rules { known: Some("match.example"), token, hma_allow: &["10.1.0.0/16".parse().unwrap()] };
+        let peer = headers.iter().find(|(name, _)| *name == "peer").map_or("127.0.0.1", |(_, peer)| *peer);
+        let refusal = rules.refuse(&map, &path.parse().unwrap(), peer.parse().unwrap())?;
         Some(refusal.into_response().status().as_u16())
     }
 
@@ -105,6 +142,24 @@ mod tests {
             assert_eq!(refusal(&[host, ("origin", origin)], "/", None), Some(403), "{origin}");
         }
         assert_eq!(refusal(&[host, ("origin", "http://localhost:7480")], "/", None), None);
+    }
+
+    #[test]
+    fn listed_addresses_call_hmas_routes_and_nothing_else_without_a_token() {
+        let (listed, stranger) = (("peer", "10.1.2.3"), ("peer", "10.2.0.1"));
+        let (host, token) = (("host", "matching:7480"), Some("0123456789abcdef0123456789abcdef"));
+        for path in ["/m/lookup", "/h/hash", "/c/banks", "/status"] {
+            assert_eq!(refusal(&[listed, host], path, token), None, "{path}");
+            assert_eq!(refusal(&[listed, host], path, None), None, "{path}");
+            assert_eq!(refusal(&[stranger, ("host", "10.0.0.7")], path, token), Some(401), "{path}");
+            assert_eq!(refusal(&[stranger, ("host", "10.0.0.7")], path, None), Some(403), "{path}");
+            let page = ("origin", "http://evil.example");
+            assert!(refusal(&[listed, host, page], path, token).is_some(), "{path}");
+        }
+        for path in ["/api/v1/banks", "/metrics", "/dev/factory_reset", "/ui/create_bank", "/"] {
+            assert_eq!(refusal(&[listed, ("host", "10.0.0.7")], path, token), Some(401), "{path}");
+            assert_eq!(refusal(&[listed, ("host", "10.0.0.7")], path, None), Some(403), "{path}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::banks::no_bank;
 use super::cases::blocking;
 use super::{Admin, Refusal};
+use crate::clock::now_s;
 
 const SIGNALS_MAX: usize = 1000;
 /// Signals searched for together.
@@ -93,6 +94,7 @@ pub async fn lookup(
         for (signals, results) in signals.chunks(AT_ONCE).zip(results.chunks_mut(AT_ONCE)) {
             found.clear();
             search(&state, kind, signals, threshold, &mut scratch, &mut found);
+            state.keep_matching(&mut found, now_s);
             for hit in &found {
                 let result = &mut results[hit.query as usize];
                 result.matches_total += 1;

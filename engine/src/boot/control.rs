@@ -1,7 +1,7 @@
 //! The control plane's thread: one tokio runtime for admin HTTP and signals.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -59,7 +59,8 @@ pub fn start(admin: Arc<Admin>, port: TcpListener) -> io::Result<Control> {
                 let _ = (terminate.recv().await, interrupt.recv().await);
             });
             let port = tokio::net::TcpListener::from_std(port)?;
-            let serving = axum::serve(port, admin::routes(admin));
+            let serving =
+                axum::serve(port, admin::routes(admin).into_make_service_with_connect_info::<SocketAddr>());
             let (ended, end) = oneshot::channel();
             let graceful = serving.with_graceful_shutdown(async move {
                 let _ = stopped.await;

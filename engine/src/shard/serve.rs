@@ -21,6 +21,7 @@ use subtle::ConstantTimeEq;
 use super::connection::Connection;
 use super::gather::Gather;
 use super::{ConnectionId, Step};
+use crate::clock::now_s;
 use crate::config::{Limits, Secret};
 use crate::ledger::{Append, AppendError, Ledger, Receipt, Settled, Ticket};
 use crate::metrics::{ShardCounts, resident_bytes};
@@ -223,6 +224,7 @@ impl Core {
                 if let Some(exact) = state.tables.exact(kind) {
                     exact.search(&self.digests, query.threshold, &mut self.scratch, &mut self.found);
                 }
+                state.keep_matching(&mut self.found, now_s);
                 self.count(query.len(), started);
             }
         }
@@ -233,6 +235,7 @@ impl Core {
         let started = Instant::now();
         self.found.clear();
         state.tables.pdq.search(hashes, threshold, &mut self.scratch, &mut self.found);
+        state.keep_matching(&mut self.found, now_s);
         self.count(hashes.len(), started);
     }
 

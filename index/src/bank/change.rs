@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::paused::ENABLED;
-use super::{Bank, BankRecord, BankState, Banks, Counters, Directory, Entries, NAME_MAX, Paused, Writer};
+use super::{
+    Bank, BankRecord, BankState, Banks, Counters, Directory, Entries, NAME_MAX, NewContent, Paused, Writer,
+};
 use crate::hit::RequestId;
 use crate::signal::{BankId, ContentId, Generation, Signal, SignalType};
 use crate::store::keys::{
@@ -15,9 +17,6 @@ use crate::store::keys::{
 };
 use crate::store::{Batch, Durability, Keyspace, Seen, StoreError};
 
-/// Characters of a note, as in HMA.
-pub(super) const NOTE_MAX: usize = 255;
-const METADATA_MAX: usize = 64 << 10;
 const PRUNE_EVERY_MS: u64 = 60_000;
 /// What a further content takes at most: its signal in the delta, then in a segment and in the one merged from it.
 const SIGNAL_BYTES: usize = 600;
@@ -97,17 +96,6 @@ pub enum BankChange {
         /// Which.
         content: ContentId,
     },
-}
-
-/// A content to bank: at most one signal of each type.
-#[derive(Clone, Debug, Default)]
-pub struct NewContent {
-    /// Its signals, at least one.
-    pub signals: Vec<Signal>,
-    /// A note of at most 255 characters; may be empty.
-    pub note: String,
-    /// A JSON object of at most 64 KiB that is kept and shown as it is; may be empty.
-    pub metadata: String,
 }
 
 /// What a change did. Stored for replays.
@@ -384,7 +372,7 @@ impl Group {
             return Err(BankError::NotFound { name: clip(name) });
         };
         if let Some((index, reason)) =
-            contents.iter().enumerate().find_map(|(index, content)| Some((index, content_fault(content)?)))
+            contents.iter().enumerate().find_map(|(index, content)| Some((index, content.fault()?)))
         {
             return Err(BankError::Content { index, reason });
         }
@@ -485,21 +473,6 @@ pub fn name_fits(name: &str) -> bool {
     name.len() <= NAME_MAX
         && name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-}
-
-fn content_fault(content: &NewContent) -> Option<&'static str> {
-    let kinds = |kind| content.signals.iter().filter(|signal| signal.kind() == kind).count();
-    if content.signals.is_empty() {
-        Some("it has no signal")
-    } else if SignalType::ALL.into_iter().any(|kind| kinds(kind) > 1) {
-        Some("it has two signals of one type")
-    } else if content.note.chars().count() > NOTE_MAX {
-        Some("its note is longer than 255 characters")
-    } else if content.metadata.len() > METADATA_MAX {
-        Some("its metadata is longer than 64 KiB")
-    } else {
-        None
-    }
 }
 
 pub(super) fn clip(text: &str) -> String {

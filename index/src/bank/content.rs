@@ -2,13 +2,46 @@
 
 use std::sync::Arc;
 
-use super::change::{BankAnswer, BankError, Group, NOTE_MAX, clip};
+use super::change::{BankAnswer, BankError, Group, clip};
 use super::{BankRecord, Banks, name_fits};
-use crate::signal::{BankId, ContentId, Signal};
+use crate::signal::{BankId, ContentId, Signal, SignalType};
 use crate::store::keys::{
     About, bank_key, content_key, decode_content, encode_content, encode_u64, json_row,
 };
 use crate::store::{Keyspace, Store, StoreError};
+
+/// Characters of a note, as in HMA.
+const NOTE_MAX: usize = 255;
+const METADATA_MAX: usize = 64 << 10;
+
+/// A content to bank: at most one signal of each type.
+#[derive(Clone, Debug, Default)]
+pub struct NewContent {
+    /// Its signals, at least one.
+    pub signals: Vec<Signal>,
+    /// A note of at most 255 characters; may be empty.
+    pub note: String,
+    /// A JSON object of at most 64 KiB that is kept and shown as it is; may be empty.
+    pub metadata: String,
+}
+
+impl NewContent {
+    /// Why it cannot be banked.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        let kinds = |kind| self.signals.iter().filter(|signal| signal.kind() == kind).count();
+        if self.signals.is_empty() {
+            Some("it has no signal")
+        } else if SignalType::ALL.into_iter().any(|kind| kinds(kind) > 1) {
+            Some("it has two signals of one type")
+        } else if self.note.chars().count() > NOTE_MAX {
+            Some("its note is longer than 255 characters")
+        } else if self.metadata.len() > METADATA_MAX {
+            Some("its metadata is longer than 64 KiB")
+        } else {
+            None
+        }
+    }
+}
 
 /// A banked content as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

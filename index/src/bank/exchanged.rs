@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Banks;
-use super::change::{BankAnswer, BankError, Group, NewContent, clip};
+use super::change::{BankAnswer, BankError, Group, clip};
 use super::load::visit;
+use super::{Banks, NewContent};
 use crate::signal::{BankId, ContentId};
 use crate::store::keys::{content_key, decode_content, decode_u64, encode_u64, imported_key};
 use crate::store::{Keyspace, Range, Store, StoreError};

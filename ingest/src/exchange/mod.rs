@@ -21,8 +21,10 @@ pub struct Api {
     pub config: &'static [Field],
     /// What it asks of whoever fetches; `None` if it asks nothing.
     pub credentials: Option<&'static [Field]>,
-    fetch: Option<fn(&Map<String, Value>) -> Result<Vec<Record>, ExchangeError>>,
+    fetch: Option<FetchFn>,
 }
+
+type FetchFn = fn(&Map<String, Value>) -> Result<Vec<Record>, ExchangeError>;
 
 /// What a programme says about one content.
 #[derive(Clone, Debug, PartialEq, Eq)]

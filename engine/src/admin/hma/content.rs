@@ -168,9 +168,20 @@ fn bank_of(admin: &Admin, content: &StoredContent) -> Result<(String, Value), Fa
     Ok((bank.name.to_string(), shown(bank)))
 }
 
-/// The metadata a person gave; `null` if none.
-pub fn metadata_of(content: &StoredContent) -> Value {
+/// All metadata, of persons and exchanges; `null` if none.
+fn metadata_of(content: &StoredContent) -> Value {
     serde_json::from_str(&content.metadata).unwrap_or_default()
+}
+
+/// The metadata a person gave; `null` if none.
+pub fn user_metadata(content: &StoredContent) -> Value {
+    match metadata_of(content) {
+        Value::Object(mut given) => {
+            given.remove("collab");
+            if given.is_empty() { Value::Null } else { Value::Object(given) }
+        }
+        other => other,
+    }
 }
 
 /// `GET /c/bank/NAME/content/ID[?include_signals=true][&include_metadata=false]`
@@ -236,7 +247,7 @@ pub async fn update(
         "id": content.content,
         "note": if content.note.is_empty() { Value::Null } else { json!(content.note) },
         "original_media_uri": null,
-        "user_metadata": metadata_of(&content),
+        "user_metadata": user_metadata(&content),
     })))
 }
 
@@ -255,7 +266,7 @@ fn second(value: &Value) -> Result<u64, Fault> {
     let number = number.ok_or_else(|| Fault::bad(format!("Invalid int: {}", shown())))?;
     let number =
         u64::try_from(number).map_err(|_| Fault::bad("disable_until_ts must be a non-negative integer"))?;
-    if number >= crate::clock::now_ms() / 1000 + AHEAD_MAX_S {
+    if number >= crate::clock::now_s() + AHEAD_MAX_S {
         return Err(Fault::bad("disable_until_ts must be less than 5 years in the future"));
     }
     Ok(number)

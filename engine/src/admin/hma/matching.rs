@@ -24,7 +24,7 @@ thread_local! {
 }
 
 /// What matches a signal within its type's threshold, nearest first, in every bank.
-fn search<T>(state: &BankState, signal: &Signal, take: impl FnOnce(&[Found]) -> T) -> T {
+pub fn search<T>(state: &BankState, signal: &Signal, take: impl FnOnce(&[Found]) -> T) -> T {
     ROOM.with_borrow_mut(|(scratch, found)| {
         found.clear();
         let threshold = signal.kind().threshold();
@@ -60,13 +60,14 @@ pub fn distance(kind: SignalType, hit: &Found) -> String {
     if kind == SignalType::Pdq { hit.distance.to_string() } else { "-".to_string() }
 }
 
-fn signal(kind: &str, text: &str) -> Result<Signal, Fault> {
+/// The signal a request names.
+pub fn signal(kind: &str, text: &str) -> Result<Signal, Fault> {
     let kind = installed(kind).ok_or_else(|| Fault::bad(format!("No such SignalType '{kind}'")))?;
     parse(kind, text).map_err(|fault| Fault::bad(format!("invalid signal: {fault}")))
 }
 
 /// While banks load, lookups say so in HMA's words.
-fn state(admin: &Admin) -> Result<Arc<BankState>, Fault> {
+pub fn state(admin: &Admin) -> Result<Arc<BankState>, Fault> {
     match admin.loaded() {
         Ok(loaded) => Ok(loaded.banks.state_owned()),
         Err(_) => Err(Fault::Message(StatusCode::SERVICE_UNAVAILABLE, "index not yet ready".into())),
@@ -107,7 +108,7 @@ pub struct Gate {
 impl Gate {
     /// For one lookup of one signal type.
     pub fn new(state: &BankState, banks: Option<&str>, coin: f64) -> Self {
-        Self { wanted: Wanted::of(state, banks), coin, now_s: crate::clock::now_ms() / 1000 }
+        Self { wanted: Wanted::of(state, banks), coin, now_s: crate::clock::now_s() }
     }
 
     /// What matches, by bank.

@@ -12,6 +12,7 @@ mod fields;
 mod matching;
 mod media;
 mod signals;
+mod ui;
 
 use std::sync::Arc;
 
@@ -68,6 +69,14 @@ pub fn routes(roles: Roles, dev: bool) -> Router<Arc<Admin>> {
             .route("/c/signal_type/{name}", put(signals::set_signal_type))
             .route("/c/signal_type/index", get(signals::index_of_types));
     }
+    if roles.curator && roles.matcher {
+        router = router
+            .route("/ui/query", post(ui::query_file))
+            .route("/ui/query_url", post(ui::query_url))
+            .route("/ui/query_hash", post(ui::query_hash))
+            .route("/ui/bank/{name}/content/find", post(ui::find))
+            .route("/ui/create_bank", post(ui::create));
+    }
     if dev {
         router = router
             .route("/dev/factory_reset", post(dev::factory_reset))
@@ -91,11 +100,21 @@ async fn status(State(admin): State<Arc<Admin>>) -> Answer {
 /// `GET /site-map`: the paths there are, in HMA's notation.
 async fn site_map(State(admin): State<Arc<Admin>>) -> Answer {
     let roles = admin.config.roles;
-    let groups: [(bool, &[&str]); 5] = [
+    let groups: [(bool, &[&str]); 6] = [
         (true, &["/", "/site-map", "/status", "/status/live"]),
         (
             admin.config.dev,
             &["/dev/factory_reset", "/dev/run_fetch", "/dev/seed_banks", "/dev/setup_sample_example"],
+        ),
+        (
+            roles.curator && roles.matcher,
+            &[
+                "/ui/bank/<bank_name>/content/find",
+                "/ui/create_bank",
+                "/ui/query",
+                "/ui/query_hash",
+                "/ui/query_url",
+            ],
         ),
         (roles.hasher, &["/h/hash"]),
         (roles.matcher, &["/m/compare", "/m/index/status", "/m/lookup", "/m/raw_lookup"]),

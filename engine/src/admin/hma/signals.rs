@@ -81,7 +81,7 @@ pub async fn index_of_types(State(admin): State<Arc<Admin>>, Query(query): Pairs
 fn status(admin: &Admin, query: &[(String, String)], show: impl Fn(usize, u64) -> Value) -> Answer {
     let kinds = asked(query)?;
     let state = admin.loaded()?.banks.state_owned();
-    let now = crate::clock::now_ms() / 1000;
+    let now = crate::clock::now_s();
     let shown = kinds.iter().map(|kind| (kind.name().to_string(), show(state.tables.len(*kind), now)));
     Ok(json(&shown.collect()))
 }

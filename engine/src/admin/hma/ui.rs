@@ -1,0 +1,218 @@
+//! The JSON routes behind HMA's pages. What they refuse they say on a page.
+
+use std::sync::Arc;
+
+use axum::Form;
+use axum::body::Bytes;
+use axum::extract::rejection::FormRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use index::bank::StoredContent;
+use index::{BankId, Found, Signal, SignalType};
+use serde_json::{Value, json};
+
+use super::super::cases::blocking;
+use super::Admin;
+use super::answer::{Answer, Fault, json, page, redirect};
+use super::banks::create_bank;
+use super::content::user_metadata;
+use super::fields::{first, json_body};
+use super::matching::{Gate, distance, search, signal, state};
+use super::media::{self, Hashes, Upload};
+
+type Pairs = Result<Form<Vec<(String, String)>>, FormRejection>;
+
+/// Matches of which the notes and metadata are read.
+const READ_MAX: usize = 1000;
+
+/// The refusal as a page.
+fn on_page(answer: Answer) -> Answer {
+    match answer {
+        Err(Fault::Message(status, text)) => Ok(page(status, &escaped(&text))),
+        other => other,
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '\'' => escaped.push_str("&#39;"),
+            '"' => escaped.push_str("&#34;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+fn pairs(form: Pairs) -> Vec<(String, String)> {
+    form.map(|Form(pairs)| pairs).unwrap_or_default()
+}
+
+/// Whether banks match whatever their ratio, as these routes do unless told otherwise.
+fn bypasses(given: Option<&str>) -> bool {
+    !given.is_some_and(|word| word.eq_ignore_ascii_case("false"))
+}
+
+/// `POST /ui/query_hash` of a form: `signal_type`, `signal_value`, `bypass_enabled_ratio`?
+pub async fn query_hash(State(admin): State<Arc<Admin>>, form: Pairs) -> Answer {
+    let pairs = pairs(form);
+    let needed = |name: &str, called: &str| {
+        let given = first(&pairs, name).filter(|text| !text.is_empty());
+        given.ok_or_else(|| Fault::bad(format!("{called} is required")))
+    };
+    let asked = || {
+        let kind = needed("signal_type", "Signal type")?;
+        let signal = signal(kind, needed("signal_value", "Signal value")?)?;
+        Ok::<_, Fault>(Hashes::from([(signal.kind(), signal.to_string())]))
+    };
+    let answer = match asked() {
+        Ok(hashes) => matches(&admin, hashes, bypasses(first(&pairs, "bypass_enabled_ratio"))).await,
+        Err(fault) => Err(fault),
+    };
+    on_page(answer)
+}
+
+/// `POST /ui/query_url` of a form: `url`, `content_type`, `bypass_enabled_ratio`?
+pub async fn query_url(State(admin): State<Arc<Admin>>, form: Pairs) -> Answer {
+    on_page(query_url_of(&admin, &pairs(form)).await)
+}
+
+async fn query_url_of(admin: &Arc<Admin>, pairs: &[(String, String)]) -> Answer {
+    let needed = |name: &str, called: &str| {
+        let given = first(pairs, name).filter(|text| !text.is_empty());
+        given.ok_or_else(|| Fault::bad(format!("{called} is required")))
+    };
+    let url = needed("url", "URL")?;
+    needed("content_type", "Content type")?;
+    let hashes = media::hash_url(admin, url, pairs).await.map_err(|fault| match fault {
+        Fault::Message(status, text) => Fault::Message(status, format!("Failed to hash URL content: {text}")),
+        other => other,
+    })?;
+    matches(admin, hashes, bypasses(first(pairs, "bypass_enabled_ratio"))).await
+}
+
+/// `POST /ui/query` of a file: `photo` or `video`, `bypass_enabled_ratio`?
+pub async fn query_file(State(admin): State<Arc<Admin>>, request: Request) -> Answer {
+    let answer = async {
+        let form = Upload::read(&admin, request).await?;
+        let bypass = bypasses(form.fields.get("bypass_enabled_ratio").map(String::as_str));
+        let hashes = media::hash_upload(&admin, form, &[]).await?;
+        matches(&admin, hashes, bypass).await
+    };
+    on_page(answer.await)
+}
+
+/// What matches each hash, nearest first, with what is said about it.
+async fn matches(admin: &Arc<Admin>, hashes: Hashes, bypass: bool) -> Answer {
+    let state = state(admin)?;
+    let mut found: Vec<(SignalType, String, String, Found)> = Vec::new();
+    for (kind, text) in &hashes {
+        let signal = signal(kind.name(), text)?;
+        let coin = if bypass { 0.0 } else { super::coin::flip(None) };
+        for (bank, hits) in Gate::new(&state, None, coin).lookup(&state, &signal) {
+            found.extend(hits.into_iter().map(|hit| (*kind, text.clone(), bank.clone(), hit)));
+        }
+    }
+    found.sort_by_key(|(_, _, _, hit)| hit.distance);
+    let mut banks: Vec<String> = found.iter().map(|(_, _, bank, _)| bank.clone()).collect();
+    banks.sort();
+    banks.dedup();
+    let hashes: Value = hashes.iter().map(|(kind, text)| (kind.name().to_string(), json!(text))).collect();
+    let stored = admin.loaded()?.banks.clone();
+    blocking(move || {
+        let mut shown = Vec::with_capacity(found.len());
+        for (at, (kind, text, bank, hit)) in found.iter().enumerate() {
+            let mut row = row(*kind, text, hit);
+            row["bank_name"] = json!(bank);
+            if at < READ_MAX
+                && let Some(content) = stored.content(hit.content)?
+            {
+                describe(&mut row, &content);
+            }
+            shown.push(row);
+        }
+        Ok(json(&json!({ "banks": banks, "hashes": hashes, "matches": shown })))
+    })
+    .await
+}
+
+fn row(kind: SignalType, text: &str, hit: &Found) -> Value {
+    json!({
+        "content_id": hit.content,
+        "distance": distance(kind, hit),
+        "signal_type": kind.name(),
+        "signal_value": text,
+    })
+}
+
+fn describe(row: &mut Value, content: &StoredContent) {
+    if !content.note.is_empty() {
+        row["note"] = json!(content.note);
+    }
+    let metadata = user_metadata(content);
+    if !metadata.is_null() {
+        row["metadata"] = metadata;
+    }
+}
+
+/// `POST /ui/bank/NAME/content/find`: contents of one bank that a signal or a URL matches, disabled ones as well.
+pub async fn find(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    on_page(find_in(&admin, &name, &headers, &body).await)
+}
+
+async fn find_in(admin: &Arc<Admin>, name: &str, headers: &HeaderMap, body: &Bytes) -> Answer {
+    let bank = state(admin)?.directory.named(name).map(|bank| bank.id);
+    let bank: BankId = bank.ok_or_else(|| Fault::missing(format!("bank '{name}' not found")))?;
+    let given = json_body(headers, body)?;
+    let field = |name: &str| given.get(name).and_then(Value::as_str);
+    let hashes = match (field("url"), field("content_type"), field("signal_type"), field("signal_value")) {
+        (Some(url), Some(kind), ..) => {
+            let query = [("content_type".to_string(), kind.to_string())];
+            media::hash_url(admin, url, &query).await?
+        }
+        (Some(_), None, ..) => return Err(Fault::bad("content_type required when searching by URL")),
+        (None, _, Some(kind), Some(text)) => {
+            let signal = signal(kind, text)?;
+            Hashes::from([(signal.kind(), signal.to_string())])
+        }
+        _ => {
+            return Err(Fault::bad(
+                "Either 'url' with 'content_type' or 'signal_type' with 'signal_value' required",
+            ));
+        }
+    };
+    let state = state(admin)?;
+    let (mut rows, mut ids) = (Vec::new(), Vec::new());
+    for (kind, text) in &hashes {
+        let signal: Signal = signal(kind.name(), text)?;
+        search(&state, &signal, |found| {
+            for hit in found.iter().filter(|hit| hit.bank == bank) {
+                rows.push(row(*kind, text, hit));
+                ids.push(hit.content);
+            }
+        });
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(json(&json!({ "bank_name": name, "content_ids": ids, "matches": rows })))
+}
+
+/// `POST /ui/create_bank` of a form: `bank_name`.
+pub async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, form: Pairs) -> Answer {
+    let pairs = pairs(form);
+    let made: Result<Response, Fault> = match first(&pairs, "bank_name").filter(|name| !name.is_empty()) {
+        None => Err(Fault::Message(StatusCode::BAD_REQUEST, "Bank name is required".into())),
+        Some(name) => create_bank(&admin, &headers, name, 1.0).await.map(|()| redirect("./")),
+    };
+    on_page(made)
+}
