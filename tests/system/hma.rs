@@ -377,3 +377,44 @@ fn hmas_routes_may_be_open_to_listed_addresses_alone() {
     assert_eq!(server.http.get("/c/banks").0, 401);
     assert_eq!(server.http.get_with("/c/banks", &[("authorization", &format!("Bearer {token}"))]).0, 200);
 }
+
+/// Bytes this process has held at most.
+fn peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn hostile_uploads_are_refused_in_bounded_memory() {
+    let server = Setup::default().flag("--upload-bytes-max", 8 << 20).start();
+    let at_rest = peak(server.pid());
+    let refused = |name: &str, (status, said): (u16, serde_json::Value), wanted: u16| {
+        let words = said["message"].as_str().unwrap_or_default().to_string();
+        assert!(status == wanted && !words.is_empty(), "{name}: {status} {said}");
+        words
+    };
+    // A header that promises 2.5 gigapixels, with nothing behind it.
+    let mut bomb = Cursor::new(Vec::new());
+    image::RgbImage::new(8, 8).write_to(&mut bomb, ImageFormat::Bmp).unwrap();
+    let mut bomb = bomb.into_inner();
+    bomb[18..22].copy_from_slice(&50_000u32.to_le_bytes());
+    bomb[22..26].copy_from_slice(&50_000u32.to_le_bytes());
+    let words = refused("bomb", server.http.upload("/h/hash", "photo", &bomb), 400);
+    assert!(words.contains("50000 x 50000"), "{words}");
+    refused("empty", server.http.upload("/h/hash", "photo", b""), 400);
+    refused("no picture", server.http.upload("/h/hash", "photo", b"GIF89a but not really"), 400);
+    refused("too large", server.http.upload("/h/hash", "video", &vec![7; 9 << 20]), 413);
+    let (status, said) = server.http.upload("/h/hash", "video", &vec![7; 7 << 20]);
+    assert_eq!(status, 200, "{said}");
+    // A gigabyte that is only announced is refused before it is read.
+    let mut socket = std::net::TcpStream::connect(&server.admin).unwrap();
+    let head = "POST /h/hash HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=b\r\n\
+                content-length: 1073741824\r\nconnection: close\r\n\r\n";
+    std::io::Write::write_all(&mut socket, head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut socket, &mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("Content too large"), "{answer}");
+    let more = peak(server.pid()) - at_rest;
+    assert!(more < 64 << 20, "{more} bytes more than at rest");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender, bounded};
 use axum::body::{Body, Bytes};
-use futures_lite::StreamExt;
+use futures_lite::{StreamExt, future};
 use tokio::time::timeout;
 
 use super::Refusal;
@@ -21,7 +21,7 @@ pub async fn read_whole<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     let (sender, receiver) = bounded(16);
     let reading = blocking(move || work(BodyReader { chunks: receiver, chunk: Bytes::new() }));
-    let ((), answer) = futures_lite::future::zip(feed(body, sender), reading).await;
+    let ((), answer) = future::zip(feed(body, sender), reading).await;
     answer
 }
 
@@ -38,7 +38,13 @@ pub async fn after(body: Body, refusal: Refusal) -> Refusal {
 async fn feed(body: Body, sender: Sender<io::Result<Bytes>>) {
     let mut chunks = body.into_data_stream();
     loop {
-        let Some(chunk) = chunks.next().await else { return };
+        // Who waits for a chunk must see as well that nobody wants it any more: a client may stall.
+        let unwanted = async {
+            sender.closed().await;
+            None
+        };
+        let Some(chunk) = future::or(async { Some(chunks.next().await) }, unwanted).await else { break };
+        let Some(chunk) = chunk else { return };
         if sender.send(chunk.map_err(io::Error::other)).await.is_err() {
             break;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Query, Request, State};
@@ -11,8 +12,10 @@ use ingest::media::fetch::{FetchError, Fetched};
 use ingest::media::{Limits, digest, hash_picture, pdq::QUALITY_MIN};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::super::Refusal;
+use super::super::body::after;
 use super::super::cases::blocking;
 use super::Admin;
 use super::answer::{Answer, Fault, json};
@@ -138,6 +141,15 @@ pub async fn hash_url(admin: &Admin, url: &str, query: &[(String, String)]) -> R
     hash(admin, bytes, content, kinds).await
 }
 
+/// What a form's own words may take beside a file.
+const FORM_BYTES: usize = 64 << 10;
+/// An upload's first byte to its last: it holds memory meanwhile.
+const UPLOAD_TIME: Duration = Duration::from_secs(120);
+
+fn too_large() -> Refusal {
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "Content too large")
+}
+
 /// Files and fields of a form.
 pub struct Upload {
     files: Vec<(String, Bytes)>,
@@ -147,16 +159,29 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Reads a form within the limit of an upload.
-    pub async fn read(admin: &Admin, mut request: Request) -> Result<Self, Fault> {
+    /// Reads a form within the limits of an upload.
+    pub async fn read(admin: &Admin, request: Request) -> Result<Self, Fault> {
+        let length = declared(request.headers());
+        if is_multipart(request.headers())
+            && length.is_some_and(|length| length > admin.config.fetch.bytes_max + FORM_BYTES)
+        {
+            return Err(after(request.into_body(), too_large()).await.into());
+        }
+        let held = hold(admin, length).await?;
+        let form = timeout(UPLOAD_TIME, Self::read_form(admin, request)).await;
+        let mut form = form
+            .map_err(|_| Fault::Message(StatusCode::REQUEST_TIMEOUT, "the upload took too long".into()))??;
+        form.held = Some(held);
+        Ok(form)
+    }
+
+    async fn read_form(admin: &Admin, mut request: Request) -> Result<Self, Fault> {
         let mut upload = Self { files: Vec::new(), fields: BTreeMap::new(), held: None };
         if !is_multipart(request.headers()) {
             return Ok(upload);
         }
-        let held = hold(admin, declared(request.headers())).await?;
         let damaged =
             || Fault::bad("The browser (or proxy) sent a request that this server could not understand.");
-        let too_large = || Fault::Message(StatusCode::PAYLOAD_TOO_LARGE, "Content too large".into());
         DefaultBodyLimit::disable().apply(&mut request); // `left` is the limit
         let mut form = Multipart::from_request(request, &()).await.map_err(|_| damaged())?;
         let mut left = admin.config.fetch.bytes_max;
@@ -164,7 +189,7 @@ impl Upload {
             let (name, is_file) = (field.name().unwrap_or_default().to_string(), field.file_name().is_some());
             let mut bytes = Vec::new();
             while let Some(chunk) = field.chunk().await.map_err(|_| damaged())? {
-                left = left.checked_sub(chunk.len()).ok_or_else(too_large)?;
+                left = left.checked_sub(chunk.len()).ok_or_else(too_large).map_err(Fault::from)?;
                 bytes.extend_from_slice(&chunk);
             }
             if is_file {
@@ -173,7 +198,6 @@ impl Upload {
                 upload.fields.insert(name, String::from_utf8_lossy(&bytes).into_owned());
             }
         }
-        upload.held = Some(held);
         Ok(upload)
     }
 }
