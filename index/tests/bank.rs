@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use index::bank::{
-    BankChange, BankError, BankOptions, BankRequest, Banks, LoadProgress, LoadReport, NewContent, Storing,
+    BankChange, BankError, BankOptions, BankRequest, Banks, ENABLED, LoadProgress, LoadReport, NewContent,
+    Storing,
 };
 use index::store::segments::{MemorySegments, SegmentStore};
 use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit};
@@ -58,16 +59,40 @@ fn digest(byte: u8) -> Digest {
     Digest::new(&vec![byte; exact(byte).bytes()]).unwrap()
 }
 
-/// Bank name → content id → byte of its hash.
-type Model = BTreeMap<String, BTreeMap<u64, u8>>;
+/// Bank name → content id → byte of its hash; contents that are paused; what records of exchanges became.
+#[derive(Clone, Default)]
+struct Model {
+    banks: BTreeMap<String, BTreeMap<u64, u8>>,
+    paused: BTreeMap<u64, u64>,
+    imported: BTreeMap<(String, u8), u64>,
+}
+
+impl Model {
+    fn forget(&mut self, name: &str) {
+        for id in self.banks.remove(name).unwrap_or_default().keys() {
+            self.paused.remove(id);
+        }
+        self.imported.retain(|(bank, _), _| bank != name);
+    }
+}
 
 fn agrees(banks: &Banks, model: &Model) {
     let state = banks.state();
     let listed: BTreeMap<String, u64> =
         state.directory.list().iter().map(|bank| (bank.name.to_string(), bank.contents)).collect();
     let expected: BTreeMap<String, u64> =
-        model.iter().map(|(name, contents)| (name.clone(), contents.len() as u64)).collect();
+        model.banks.iter().map(|(name, contents)| (name.clone(), contents.len() as u64)).collect();
     assert_eq!(listed, expected);
+    for id in model.banks.values().flat_map(BTreeMap::keys) {
+        let until = model.paused.get(id).copied().unwrap_or(ENABLED);
+        assert_eq!(state.paused.until(ContentId(*id)), until, "content {id}");
+        assert_eq!(banks.content(ContentId(*id)).unwrap().unwrap().disabled_until, until);
+    }
+    for (name, bank) in state.directory.list().into_iter().map(|bank| (bank.name.to_string(), bank.id)) {
+        let keys: Vec<String> =
+            model.imported.keys().filter(|(of, _)| *of == name).map(|(_, key)| key.to_string()).collect();
+        assert_eq!(banks.imported(bank).unwrap(), keys);
+    }
     for byte in 0..8 {
         let mut found = Vec::new();
         let query = [Hash256([byte; 32])];
@@ -88,6 +113,7 @@ fn agrees(banks: &Banks, model: &Model) {
             .collect();
         found.sort();
         let expected: Vec<(String, u64)> = model
+            .banks
             .iter()
             .flat_map(|(name, contents)| contents.iter().map(move |(id, held)| (name, id, held)))
             .filter(|(_, _, held)| **held == byte)
@@ -103,6 +129,9 @@ enum Step {
     Delete(u8),
     Add(u8, Vec<u8>),
     Remove(u8, u8),
+    Pause(u8, u8, u64),
+    Rename(u8, u8),
+    Exchange(u8, Vec<(u8, u8)>, Vec<u8>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -111,6 +140,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u8..4).prop_map(Step::Delete),
         5 => (0u8..4, prop::collection::vec(0u8..8, 0..4)).prop_map(|(bank, bytes)| Step::Add(bank, bytes)),
         3 => (0u8..4, any::<u8>()).prop_map(|(bank, which)| Step::Remove(bank, which)),
+        2 => (0u8..4, any::<u8>(), 0u64..3).prop_map(|(bank, which, until)| Step::Pause(bank, which, until)),
+        1 => (0u8..4, 0u8..4).prop_map(|(bank, to)| Step::Rename(bank, to)),
+        3 => (0u8..4, prop::collection::vec((0u8..6, 0u8..8), 0..4), prop::collection::vec(0u8..6, 0..3))
+            .prop_map(|(bank, put, withdrawn)| Step::Exchange(bank, put, withdrawn)),
     ]
 }
 
@@ -126,7 +159,7 @@ proptest! {
         let store = Arc::new(Moody::default());
         let segments = Arc::new(MemorySegments::default());
         let (mut banks, _) = load(&store, &segments);
-        let (mut model, mut last_content, mut generation) = (Model::new(), 0, 0);
+        let (mut model, mut last_content, mut generation) = (Model::default(), 0, 0);
         for (steps, mood, damage) in groups {
             let (before, ids_before) = (model.clone(), last_content);
             let failing = mood == 0;
@@ -136,16 +169,16 @@ proptest! {
             for step in steps {
                 let (change, fine) = match step {
                     Step::Create(bank) => {
-                        let fine = !model.contains_key(&name(bank));
-                        model.entry(name(bank)).or_default();
+                        let fine = !model.banks.contains_key(&name(bank));
+                        model.banks.entry(name(bank)).or_default();
                         (BankChange::Create { name: name(bank), enabled_ratio: 1.0 }, fine)
                     }
                     Step::Delete(bank) => {
-                        model.remove(&name(bank));
+                        model.forget(&name(bank));
                         (BankChange::Delete { name: name(bank) }, true)
                     }
                     Step::Add(bank, bytes) => {
-                        let held = model.get_mut(&name(bank));
+                        let held = model.banks.get_mut(&name(bank));
                         let fine = held.is_some();
                         if let Some(held) = held {
                             for byte in &bytes {
@@ -157,14 +190,65 @@ proptest! {
                         (BankChange::Add { bank: name(bank), contents }, fine)
                     }
                     Step::Remove(bank, which) => {
-                        let held = model.get_mut(&name(bank));
+                        let held = model.banks.get_mut(&name(bank));
                         let fine = held.is_some();
                         // Any content there was before this group or in it, or none.
                         let id = u64::from(which) % (last_content + 2);
-                        if let Some(held) = held {
-                            held.remove(&id);
+                        if held.is_some_and(|held| held.remove(&id).is_some()) {
+                            model.paused.remove(&id);
                         }
                         (BankChange::Remove { bank: name(bank), content: ContentId(id) }, fine)
+                    }
+                    Step::Pause(bank, which, until) => {
+                        let held = model.banks.get(&name(bank));
+                        let fine = held.is_some();
+                        let id = u64::from(which) % (last_content + 2);
+                        if held.is_some_and(|held| held.contains_key(&id)) {
+                            model.paused.insert(id, until);
+                        }
+                        let note = Some(format!("note {until}"));
+                        (BankChange::Edit { bank: name(bank), content: ContentId(id), note, disabled_until: Some(until) }, fine)
+                    }
+                    Step::Rename(bank, to) => {
+                        let (old, new) = (name(bank), name(to));
+                        let fine = model.banks.contains_key(&old) && (old == new || !model.banks.contains_key(&new));
+                        if fine && old != new {
+                            let held = model.banks.remove(&old).unwrap();
+                            model.banks.insert(new.clone(), held);
+                            let moved = std::mem::take(&mut model.imported).into_iter();
+                            let rename = |((of, key), id)| ((if of == old { new.clone() } else { of }, key), id);
+                            model.imported = moved.map(rename).collect();
+                        }
+                        (BankChange::Update { name: old, new_name: Some(new), enabled_ratio: None }, fine)
+                    }
+                    Step::Exchange(bank, put, withdrawn) => {
+                        let bank = name(bank);
+                        let fine = model.banks.contains_key(&bank);
+                        let last: BTreeMap<u8, u8> = put.iter().copied().collect();
+                        if let Some(held) = model.banks.get_mut(&bank) {
+                            let mut gone: Vec<u64> = Vec::new();
+                            for key in withdrawn.iter().filter(|key| !last.contains_key(key)) {
+                                gone.extend(model.imported.remove(&(bank.clone(), *key)));
+                            }
+                            for (key, byte) in last {
+                                if let Some(id) = model.imported.get(&(bank.clone(), key)) {
+                                    match held.get(id) {
+                                        Some(other) if *other != byte => gone.push(*id),
+                                        _ => continue,
+                                    }
+                                }
+                                last_content += 1;
+                                held.insert(last_content, byte);
+                                model.imported.insert((bank.clone(), key), last_content);
+                            }
+                            for id in gone {
+                                held.remove(&id);
+                                model.paused.remove(&id);
+                            }
+                        }
+                        let put = put.into_iter().map(|(key, byte)| (key.to_string(), content(byte))).collect();
+                        let withdrawn = withdrawn.iter().map(u8::to_string).collect();
+                        (BankChange::Exchange { bank, put, withdrawn }, fine)
                     }
                 };
                 requests.push(BankRequest { id: Some(RequestId::fresh()), ..change.into() });

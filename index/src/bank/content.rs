@@ -8,7 +8,7 @@ use crate::signal::{BankId, ContentId, Signal, SignalType};
 use crate::store::keys::{
     About, bank_key, content_key, decode_content, encode_content, encode_u64, json_row,
 };
-use crate::store::{Keyspace, Store, StoreError};
+use crate::store::{Change, Keyspace, Store, StoreError};
 
 /// Characters of a note, as in HMA.
 const NOTE_MAX: usize = 255;
@@ -128,12 +128,8 @@ impl Group {
             return Err(BankError::NotFound { name: clip(name) });
         };
         let key = content_key(id, content);
-        // What an earlier change of this group wrote is not in the store yet.
-        let row = match self.written(&key) {
-            Some(row) => Some(row),
-            None => store.get(Keyspace::Contents, &key).map_err(Arc::new)?,
-        };
-        let Some(row) = row.filter(|_| !self.removed(content)) else { return Ok(self.still(id)) };
+        let row = self.row(store, Keyspace::Contents, &key, self.batch.changes.len())?;
+        let Some(row) = row else { return Ok(self.still(id)) };
         if let Some(note) = note {
             if note.chars().count() > NOTE_MAX {
                 return Err(BankError::Content {
@@ -169,10 +165,24 @@ impl Group {
         Arc::make_mut(&mut self.paused).set(bank, content, until);
     }
 
-    fn written(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.batch.changes.iter().rev().find_map(|change| match change {
-            crate::store::Change::Put(Keyspace::Contents, put, row) if put == key => Some(row.clone()),
-            _ => None,
-        })
+    /// A row as the first `upto` changes of this group leave it, which are not in the store yet.
+    pub(super) fn row(
+        &self,
+        store: &dyn Store,
+        space: Keyspace,
+        key: &[u8],
+        upto: usize,
+    ) -> Result<Option<Vec<u8>>, BankError> {
+        for change in self.batch.changes[..upto].iter().rev() {
+            match change {
+                Change::Put(of, put, row) if *of == space && put == key => return Ok(Some(row.clone())),
+                Change::Delete(of, gone) if *of == space && gone == key => return Ok(None),
+                Change::DeleteRange(of, from, to) if *of == space && from[..] <= *key && *key < to[..] => {
+                    return Ok(None);
+                }
+                _ => {}
+            }
+        }
+        Ok(store.get(space, key).map_err(Arc::new)?)
     }
 }

@@ -1,5 +1,6 @@
 //! What exchanges bring: a record's key stands for one content of a bank.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::change::{BankAnswer, BankError, Group, clip};
@@ -24,7 +25,7 @@ impl Banks {
 
 impl Group {
     /// A record that came before and has other signals now becomes a new content in place of the old one; one whose
-    /// content a person removed stays removed until its signals change.
+    /// content a person removed stays removed until it is withdrawn. A key that is put is not withdrawn.
     pub(super) fn exchange(
         &mut self,
         store: &dyn Store,
@@ -35,38 +36,57 @@ impl Group {
         let Some(bank) = self.directory.named(name).map(|bank| bank.id) else {
             return Err(BankError::NotFound { name: clip(name) });
         };
-        let mut changed = 0;
-        for key in withdrawn {
+        let put: BTreeMap<String, NewContent> = put.into_iter().collect(); // of a key that comes twice the last
+        // Refused as a whole before anything is changed.
+        let fault = put.values().enumerate().find_map(|(index, content)| Some((index, content.fault()?)));
+        if let Some((index, reason)) = fault {
+            return Err(BankError::Content { index, reason });
+        }
+        let before = self.batch.changes.len();
+        let stood_for = |group: &Self, key: &[u8]| -> Result<Option<ContentId>, BankError> {
+            let row = group.row(store, Keyspace::Imported, key, before)?;
+            Ok(row
+                .map(|row| decode_u64(Keyspace::Imported, &row))
+                .transpose()
+                .map_err(Arc::new)?
+                .map(ContentId))
+        };
+        let mut old = Vec::new();
+        for key in withdrawn.iter().filter(|key| !put.contains_key(*key)) {
             let key = imported_key(bank, key.as_bytes());
-            if let Some(row) = store.get(Keyspace::Imported, &key).map_err(Arc::new)? {
-                let content = decode_u64(Keyspace::Imported, &row).map_err(Arc::new)?;
-                changed += self.remove(store, name, ContentId(content))?.contents;
+            if let Some(content) = stood_for(self, &key)? {
+                old.push(content);
                 self.batch.delete(Keyspace::Imported, key);
             }
         }
         let (mut keys, mut contents) = (Vec::new(), Vec::new());
         for (key, content) in put {
             let key = imported_key(bank, key.as_bytes());
-            if let Some(row) = store.get(Keyspace::Imported, &key).map_err(Arc::new)? {
-                let old = ContentId(decode_u64(Keyspace::Imported, &row).map_err(Arc::new)?);
-                let row = store.get(Keyspace::Contents, &content_key(bank, old)).map_err(Arc::new)?;
+            if let Some(known) = stood_for(self, &key)? {
                 let mut signals = Vec::new();
-                if let Some(row) = row {
+                if let Some(row) = self.row(store, Keyspace::Contents, &content_key(bank, known), before)? {
                     decode_content(&row, &mut signals).map_err(Arc::new)?;
                 }
                 if signals.is_empty() || signals == content.signals {
                     continue;
                 }
-                self.remove(store, name, old)?;
+                old.push(known);
             }
             keys.push(key);
             contents.push(content);
         }
-        changed += contents.len() as u64;
         let added = self.add(name, contents)?;
         for (key, content) in keys.into_iter().zip(added.first_content.0..) {
             self.batch.put(Keyspace::Imported, key, encode_u64(content));
         }
-        Ok(BankAnswer { contents: changed, ..added })
+        let mut removed = 0;
+        for content in old {
+            removed += self.remove(store, name, content)?.contents;
+        }
+        Ok(BankAnswer {
+            contents: added.contents + removed,
+            first_content: added.first_content,
+            ..self.still(bank)
+        })
     }
 }
