@@ -230,7 +230,13 @@ proptest! {
                             for key in withdrawn.iter().filter(|key| !last.contains_key(key)) {
                                 gone.extend(model.imported.remove(&(bank.clone(), *key)));
                             }
-                            for (key, byte) in last {
+                            let mut seen = Vec::new();
+                            for (key, _) in &put {
+                                if seen.contains(key) {
+                                    continue;
+                                }
+                                seen.push(*key);
+                                let (key, byte) = (*key, last[key]);
                                 if let Some(id) = model.imported.get(&(bank.clone(), key)) {
                                     match held.get(id) {
                                         Some(other) if *other != byte => gone.push(*id),

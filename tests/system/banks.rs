@@ -173,3 +173,51 @@ fn a_change_repeated_under_its_key_is_made_once() {
     assert_eq!(status, 410, "{answer}");
     assert!(answer["message"].as_str().unwrap().contains("unknown"), "{answer}");
 }
+
+#[test]
+fn a_bank_is_read_in_pages_and_filtered() {
+    let server = Setup::default().start();
+    server.create_bank("B");
+    server.create_bank("OTHER");
+    let hashes = random_hashes(71, 25);
+    for (at, hash) in hashes.iter().enumerate() {
+        let mut signals = json!({ "pdq": hex(hash) });
+        if at % 5 == 0 {
+            signals["md5"] = json!(format!("{at:032x}"));
+        }
+        let body = json!({ "signals": signals, "note": format!("case {at}") });
+        assert_eq!(server.http.post("/api/v1/banks/B/contents", &body).0, 201);
+    }
+    server.add_pdq("OTHER", &hashes[0]);
+    let pages = |filter: &str| {
+        let (mut ids, mut after) = (Vec::new(), 0);
+        loop {
+            let path = format!("/api/v1/banks/B/contents?limit=7&after={after}{filter}");
+            let (status, page) = server.http.get(&path);
+            assert_eq!(status, 200, "{page}");
+            let entries = page["entries"].as_array().unwrap();
+            ids.extend(entries.iter().map(|entry| entry["content"].as_u64().unwrap()));
+            match page["next"].as_u64() {
+                Some(next) => after = next,
+                None => return ids,
+            }
+        }
+    };
+    assert_eq!(pages(""), (1..=25).collect::<Vec<_>>());
+    assert_eq!(pages("&signal_type=md5"), [1, 6, 11, 16, 21]);
+    assert_eq!(pages("&text=case%2012"), [13]);
+    assert_eq!(server.http.put("/c/bank/B/content/9", &json!({ "disable_until_ts": 0 })).0, 200);
+    assert_eq!(pages("&enabled=false"), [9]);
+    let (_, content) = server.http.get("/api/v1/contents/13");
+    assert_eq!((&content["bank"], &content["note"]), (&json!("B"), &json!("case 12")), "{content}");
+    assert_eq!(content["signals"]["pdq"], hex(&hashes[12]));
+    for (path, status) in [
+        ("/api/v1/contents/99", 404),
+        ("/api/v1/contents/x", 400),
+        ("/api/v1/banks/NONE/contents", 404),
+        ("/api/v1/banks/B/contents?signal_type=what", 400),
+        ("/api/v1/banks/B/contents?what=1", 400),
+    ] {
+        assert_eq!(server.http.get(path).0, status, "{path}");
+    }
+}

@@ -7,6 +7,7 @@ mod answer;
 mod banks;
 mod body;
 mod cases;
+mod contents;
 mod embeddings;
 mod guard;
 mod health;
@@ -94,7 +95,8 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/index/explain", get(health::explain))
         .route("/api/v1/banks", get(banks::list).post(banks::create))
         .route("/api/v1/banks/{name}", get(banks::show).delete(banks::remove))
-        .route("/api/v1/banks/{name}/contents", post(banks::add))
+        .route("/api/v1/banks/{name}/contents", get(contents::list).post(banks::add))
+        .route("/api/v1/contents/{id}", get(contents::show))
         .route("/api/v1/banks/{name}/contents/{content}", delete(banks::remove_content))
         .route("/api/v1/banks/{name}/import", post(import::import))
         .route("/api/v1/banks/{name}/export", get(import::export))

@@ -1,14 +1,15 @@
 //! One content: reading it, and changing what is said about it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::change::{BankAnswer, BankError, Group, clip};
-use super::{BankRecord, Banks, name_fits};
+use super::{BankRecord, BankState, Banks, name_fits};
 use crate::signal::{BankId, ContentId, Signal, SignalType};
 use crate::store::keys::{
-    About, bank_key, content_key, decode_content, encode_content, encode_u64, json_row,
+    About, bank_key, content_key, decode_content, encode_content, encode_u64, json_row, read_content_key,
 };
-use crate::store::{Change, Keyspace, Store, StoreError};
+use crate::store::{Change, Keyspace, Range, Store, StoreError};
 
 /// Characters of a note, as in HMA.
 const NOTE_MAX: usize = 255;
@@ -60,26 +61,69 @@ pub struct StoredContent {
     pub disabled_until: u64,
 }
 
+impl StoredContent {
+    fn read(state: &BankState, bank: BankId, content: ContentId, row: &[u8]) -> Result<Self, StoreError> {
+        let mut signals = Vec::new();
+        let About { note, metadata } = decode_content(row, &mut signals)?;
+        Ok(Self {
+            bank,
+            content,
+            note: note.to_string(),
+            metadata: metadata.to_string(),
+            signals,
+            disabled_until: state.paused.until(content),
+        })
+    }
+}
+
 impl Banks {
     /// The content with this id, whichever bank it lies in. A read of the store for each bank: not for the hot path.
     pub fn content(&self, content: ContentId) -> Result<Option<StoredContent>, StoreError> {
         let state = self.state_owned();
         for bank in state.directory.list() {
-            let Some(row) = self.store.get(Keyspace::Contents, &content_key(bank.id, content))? else {
-                continue;
-            };
-            let mut signals = Vec::new();
-            let About { note, metadata } = decode_content(&row, &mut signals)?;
-            return Ok(Some(StoredContent {
-                bank: bank.id,
-                content,
-                note: note.to_string(),
-                metadata: metadata.to_string(),
-                signals,
-                disabled_until: state.paused.until(content),
-            }));
+            if let Some(row) = self.store.get(Keyspace::Contents, &content_key(bank.id, content))? {
+                return Ok(Some(StoredContent::read(&state, bank.id, content, &row)?));
+            }
         }
         Ok(None)
+    }
+
+    /// Contents of a bank after this one that are wanted, at most `limit`, of at most `look_at` that are looked at;
+    /// beside them after which content to go on, if there may be more.
+    pub fn contents(
+        &self,
+        bank: BankId,
+        after: ContentId,
+        limit: usize,
+        look_at: usize,
+        wanted: impl Fn(&StoredContent) -> bool,
+    ) -> Result<(Vec<StoredContent>, Option<ContentId>), StoreError> {
+        let state = self.state_owned();
+        let from = content_key(bank, ContentId(after.0.saturating_add(1)));
+        let to = content_key(BankId(bank.0 + 1), ContentId(0));
+        let (mut contents, mut looked_at, mut last, mut more) = (Vec::new(), 0, after, false);
+        let mut fault = None;
+        self.store.scan(Keyspace::Contents, Range::between(&from, &to), &mut |key, row| {
+            if contents.len() == limit || looked_at == look_at {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            looked_at += 1;
+            let read = read_content_key(key)
+                .and_then(|(_, content)| StoredContent::read(&state, bank, content, row));
+            match read {
+                Ok(content) => {
+                    last = content.content;
+                    contents.extend(Some(content).filter(&wanted));
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    fault = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        fault.map_or(Ok((contents, more.then_some(last))), Err)
     }
 }
 

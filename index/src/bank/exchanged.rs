@@ -1,6 +1,6 @@
 //! What exchanges bring: a record's key stands for one content of a bank.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::change::{BankAnswer, BankError, Group, clip};
@@ -36,9 +36,13 @@ impl Group {
         let Some(bank) = self.directory.named(name).map(|bank| bank.id) else {
             return Err(BankError::NotFound { name: clip(name) });
         };
-        let put: BTreeMap<String, NewContent> = put.into_iter().collect(); // of a key that comes twice the last
+        let put = last_of_each(put);
         // Refused as a whole before anything is changed.
-        let fault = put.values().enumerate().find_map(|(index, content)| Some((index, content.fault()?)));
+        let fault = put
+            .iter()
+            .map(|(_, content)| content)
+            .enumerate()
+            .find_map(|(index, content)| Some((index, content.fault()?)));
         if let Some((index, reason)) = fault {
             return Err(BankError::Content { index, reason });
         }
@@ -52,7 +56,8 @@ impl Group {
                 .map(ContentId))
         };
         let mut old = Vec::new();
-        for key in withdrawn.iter().filter(|key| !put.contains_key(*key)) {
+        let here: HashSet<&String> = put.iter().map(|(key, _)| key).collect();
+        for key in withdrawn.iter().filter(|key| !here.contains(key)) {
             let key = imported_key(bank, key.as_bytes());
             if let Some(content) = stood_for(self, &key)? {
                 old.push(content);
@@ -89,4 +94,20 @@ impl Group {
             ..self.still(bank)
         })
     }
+}
+
+/// The records in their order; of a key that comes twice the last content counts.
+fn last_of_each(put: Vec<(String, NewContent)>) -> Vec<(String, NewContent)> {
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(put.len());
+    let mut kept: Vec<(String, NewContent)> = Vec::with_capacity(put.len());
+    for (key, content) in put {
+        match places.get(&key) {
+            Some(&place) => kept[place].1 = content,
+            None => {
+                places.insert(key.clone(), kept.len());
+                kept.push((key, content));
+            }
+        }
+    }
+    kept
 }

@@ -1,0 +1,116 @@
+//! What a bank holds, in pages, and one content by itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use index::bank::{ENABLED, StoredContent};
+use index::{BankId, ContentId, Signal, SignalType};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::banks::no_bank;
+use super::cases::blocking;
+use super::{Admin, Refusal};
+
+const PAGE_MAX: usize = 1000;
+/// Contents looked at for one page: a filter that few pass ends a page early, not late.
+const LOOKED_AT_MAX: usize = 50_000;
+
+/// Which contents.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContentsQuery {
+    /// Contents after this id.
+    after: Option<u64>,
+    /// Contents at most; 100 if absent, 1000 at most.
+    limit: Option<usize>,
+    /// Those with a signal of this type.
+    signal_type: Option<String>,
+    /// Those whose note or metadata contains this text.
+    text: Option<String>,
+    /// Those that match (false: those that are disabled for now or for good).
+    enabled: Option<bool>,
+}
+
+/// A content as shown.
+#[derive(Serialize)]
+pub struct ContentShown {
+    content: ContentId,
+    bank: String,
+    signals: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    note: String,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    metadata: Value,
+    /// From which second since 1970 on it matches: 0 never, 1 always.
+    disabled_until: u64,
+}
+
+/// A page of contents. `next` continues it; absent at the end. A page may be short, even empty, and not be the last.
+#[derive(Serialize)]
+pub struct ContentsPage {
+    entries: Vec<ContentShown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<ContentId>,
+}
+
+fn shown(content: StoredContent, bank: &str) -> ContentShown {
+    let text = |signal: &Signal| (signal.kind().name(), signal.to_string());
+    ContentShown {
+        content: content.content,
+        bank: bank.to_string(),
+        signals: content.signals.iter().map(text).collect(),
+        note: content.note,
+        metadata: serde_json::from_str(&content.metadata).unwrap_or_default(),
+        disabled_until: content.disabled_until,
+    }
+}
+
+/// `GET /api/v1/banks/{name}/contents[?after=ID][&limit=N][&signal_type=…][&text=…][&enabled=false]`
+pub async fn list(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+    query: Result<Query<ContentsQuery>, QueryRejection>,
+) -> Result<Json<ContentsPage>, Refusal> {
+    let Query(query) = query?;
+    let banks = admin.loaded()?.banks.clone();
+    let bank: BankId =
+        banks.state().directory.named(&name).map(|bank| bank.id).ok_or_else(|| no_bank(&name))?;
+    let kind = query.signal_type.as_deref().map(SignalType::from_name).transpose();
+    let kind = kind.map_err(|error| Refusal::bad(error.to_string()))?;
+    let limit = query.limit.unwrap_or(100).clamp(1, PAGE_MAX);
+    blocking(move || {
+        let wanted = |content: &StoredContent| {
+            kind.is_none_or(|kind| content.signals.iter().any(|signal| signal.kind() == kind))
+                && query.enabled.is_none_or(|enabled| enabled == (content.disabled_until == ENABLED))
+                && query
+                    .text
+                    .as_ref()
+                    .is_none_or(|text| content.note.contains(text) || content.metadata.contains(text))
+        };
+        let after = ContentId(query.after.unwrap_or(0));
+        let (entries, next) = banks.contents(bank, after, limit, LOOKED_AT_MAX, wanted)?;
+        let entries = entries.into_iter().map(|content| shown(content, &name)).collect();
+        Ok(Json(ContentsPage { entries, next }))
+    })
+    .await
+}
+
+/// `GET /api/v1/contents/{id}`: a content, whichever bank it lies in.
+pub async fn show(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<Json<ContentShown>, Refusal> {
+    let id = id.parse().map(ContentId).map_err(|_| Refusal::bad(format!("'{id}' is not a content id")))?;
+    let banks = admin.loaded()?.banks.clone();
+    blocking(move || {
+        let content = banks.content(id)?.ok_or_else(|| Refusal::not_found(format!("no content {id}")))?;
+        let state = banks.state_owned();
+        let bank = state.directory.get(content.bank).map_or("", |bank| &bank.name);
+        Ok(Json(shown(content, bank)))
+    })
+    .await
+}
