@@ -52,13 +52,14 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let bank_store = open_store(&config, &data_dir, Database::Bank)?;
     let case_store = open_store(&config, &data_dir, Database::Case)?;
 
+    let held_mib = Arc::new(Semaphore::new(HELD_MIB));
     let admin = Arc::new(Admin {
         loaded: OnceLock::new(),
         progress: LoadProgress::default(),
         disk: Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes)),
         metrics: Arc::new(Metrics::new(config.cores, kernel.name())),
-        held_mib: Arc::new(Semaphore::new(HELD_MIB)),
-        fetcher: Fetcher::new(config.fetch.clone())?,
+        fetcher: Fetcher::new(config.fetch.clone(), held_mib.clone())?,
+        held_mib,
         scans: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         accepting: AtomicBool::new(false),
         config,

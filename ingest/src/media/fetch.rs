@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Url, redirect};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What may be fetched.
 #[derive(Clone, Debug)]
@@ -41,12 +42,14 @@ impl Default for FetchPolicy {
 }
 
 /// What came.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Fetched {
     /// The `Content-Type` header, empty if there was none.
     pub content_type: String,
     /// The body.
     pub bytes: bytes::Bytes,
+    /// The room in memory it takes, given back when this is dropped.
+    pub room: OwnedSemaphorePermit,
 }
 
 /// Why nothing came.
@@ -98,11 +101,13 @@ pub enum FetchError {
 pub struct Fetcher {
     client: Client,
     policy: Arc<FetchPolicy>,
+    room_mib: Arc<Semaphore>,
 }
 
 impl Fetcher {
-    /// A fetcher that keeps to this policy.
-    pub fn new(policy: FetchPolicy) -> Result<Self, FetchError> {
+    /// A fetcher that keeps to this policy. What it holds takes its MiB of `room_mib`, which others may share; without
+    /// room an answer waits before its body is read.
+    pub fn new(policy: FetchPolicy, room_mib: Arc<Semaphore>) -> Result<Self, FetchError> {
         // Several libraries could bring the cryptography; the first to say so decides, and it is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let policy = Arc::new(policy);
@@ -127,7 +132,7 @@ impl Fetcher {
             .dns_resolver(Arc::new(PublicOnly(policy.clone())))
             .build()
             .map_err(|error| FetchError::Broken { reason: error.to_string() })?;
-        Ok(Self { client, policy })
+        Ok(Self { client, policy, room_mib })
     }
 
     /// Fetches one URL.
@@ -148,16 +153,21 @@ impl Fetcher {
         if response.content_length().is_some_and(|length| length > max as u64) {
             return Err(FetchError::TooLarge { max });
         }
+        let length = response.content_length().map_or(max, |length| length as usize);
+        let room = self.room_mib.clone().acquire_many_owned((length >> 20) as u32 + 1).await;
+        let room =
+            room.map_err(|_| FetchError::Broken { reason: "the server is shutting down".to_string() })?;
         let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_string();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.fault(&error))? {
-            if bytes.len() + chunk.len() > max {
+            // No more than was announced: room was taken for that.
+            if bytes.len() + chunk.len() > max.min(length) {
                 return Err(FetchError::TooLarge { max });
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Fetched { content_type, bytes: bytes.into() })
+        Ok(Fetched { content_type, bytes: bytes.into(), room })
     }
 
     fn fault(&self, error: &reqwest::Error) -> FetchError {

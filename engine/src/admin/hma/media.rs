@@ -125,20 +125,22 @@ async fn hash(
 /// Fetches a URL and hashes what it gives.
 pub async fn hash_url(admin: &Admin, url: &str, query: &[(String, String)]) -> Result<Hashes, Fault> {
     let named = first(query, "content_type").map(ContentType::named).transpose()?;
-    let _held = hold(admin, None).await?;
-    let Fetched { content_type, bytes } = admin.fetcher.fetch(url).await.map_err(|error| match error {
-        FetchError::Url => Fault::bad("Invalid or unsafe URL provided"),
-        FetchError::TooLarge { .. } => {
-            Fault::Message(StatusCode::PAYLOAD_TOO_LARGE, "Content too large".into())
-        }
-        other => Fault::bad(format!("Failed to fetch URL: {other}")),
-    })?;
+    let Fetched { content_type, bytes, room } =
+        admin.fetcher.fetch(url).await.map_err(|error| match error {
+            FetchError::Url => Fault::bad("Invalid or unsafe URL provided"),
+            FetchError::TooLarge { .. } => {
+                Fault::Message(StatusCode::PAYLOAD_TOO_LARGE, "Content too large".into())
+            }
+            other => Fault::bad(format!("Failed to fetch URL: {other}")),
+        })?;
     let content = match named {
         Some(content) => content,
         None => ContentType::of_header(&content_type)?,
     };
     let kinds = types(query, content)?;
-    hash(admin, bytes, content, kinds).await
+    let hashes = hash(admin, bytes, content, kinds).await;
+    drop(room);
+    hashes
 }
 
 /// What a form's own words may take beside a file.
