@@ -54,7 +54,7 @@ bench-peers: release ## Our index against FAISS and python-threatexchange, and o
 .PHONY: bench-http
 bench-http: release ## HMA's routes under wrk, and hashing beside the reference hasher
 	@command -v wrk >/dev/null || { as_root=; [ "$$(id -u)" -eq 0 ] || as_root="sudo -n"; $$as_root apt-get install -y -qq --no-install-recommends wrk >/dev/null; }
-	@"$$(bash .ci/bench-venv)" benches/peers/http.py --bin target/release --out target/bench $(HTTP_ARGS)
+	@"$$(bash .ci/bench-venv)" benches/peers/hma.py --bin target/release --out target/bench $(HTTP_ARGS)
 
 .PHONY: speed
 speed: release ## Lookups a second over loopback at 100 000 and 1 000 000 hashes, one shard

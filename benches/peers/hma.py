@@ -1,7 +1,7 @@
 """HMA's routes under load: `wrk` on one core, the server on another.
 
 `/m/raw_lookup` of random hashes, and `/h/hash` of a picture beside `pdqhash` (the reference hasher, with Pillow's
-decoder) on the server's core in the same rounds. Writes http.json and prints the table.
+decoder) on the server's core in the same rounds. Writes hma.json and prints the table.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def main():
     finally:
         server.close()
         reference.close()
-    with open(os.path.join(args.out, "http.json"), "w") as out:
+    with open(os.path.join(args.out, "hma.json"), "w") as out:
         json.dump(rows, out, indent=1)
     print(f"\n/m/raw_lookup, {figure(args.n)} hashes, one server core, wrk on the other")
     for connections, row in rows["lookups"].items():
