@@ -114,11 +114,12 @@ def main():
         rate, cost = row["requests_per_s"], row["cpu_ms"]
         print(
             f"{connections:>3} connections: {figure(rate['median'])} requests/s ({figure(rate['lowest'])} to "
-            f"{figure(rate['highest'])}), {cost['median']:.4f} CPU ms a request"
+            f"{figure(rate['highest'])}), {cost['median']:.4f} CPU ms a request "
+            f"(at most {CPU_MS_MAX}): {'held' if cost['median'] <= CPU_MS_MAX else 'MISSED'}"
         )
     most = rows["lookups"][16]
-    held = most["requests_per_s"]["median"] >= LOOKUPS_MIN and most["cpu_ms"]["median"] <= CPU_MS_MAX
-    print(f"at least {figure(LOOKUPS_MIN)}/s, at most {CPU_MS_MAX} CPU ms: {'held' if held else 'MISSED'}")
+    held = most["requests_per_s"]["median"] >= LOOKUPS_MIN
+    print(f"at least {figure(LOOKUPS_MIN)}/s with 16 connections: {'held' if held else 'MISSED'}")
     ours, theirs = (statistics.median(rows["hashing"][name]) for name in ("ours", "pdqhash"))
     verdict = "held" if ours >= HASHER_RATIO_MIN * theirs else "MISSED"
     print(
