@@ -1,7 +1,7 @@
 //! Exchanges of this installation: what is configured, and the thread that fetches.
 //!
-//! An exchange fills the bank of its name. A page of changes and the exchange's own row are one batch, so that a crash
-//! repeats nothing; a failed fetch changes nothing but the status.
+//! An exchange fills the bank of its name. A page of contents and the keys of their records are one batch: a page that
+//! comes again after a crash changes nothing. A failed fetch changes nothing but the status, which is written by itself.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -79,8 +79,8 @@ impl Exchanges {
         read(&*self.store, name)
     }
 
-    /// The rows that make an exchange, to be committed with its bank.
-    pub fn creation(name: &str, exchange: &Exchange) -> Batch {
+    /// The rows that make an exchange what it is; a new one's are committed with its bank.
+    pub fn row(name: &str, exchange: &Exchange) -> Batch {
         let mut batch = Batch::default();
         batch.put(Keyspace::Exchanges, name.as_bytes(), json_row(VERSION, exchange));
         batch
@@ -97,7 +97,7 @@ impl Exchanges {
     pub fn enable(&self, name: &str, enabled: bool) -> Result<Option<Exchange>, StoreError> {
         let Some(mut exchange) = self.get(name)? else { return Ok(None) };
         exchange.enabled = enabled;
-        self.store.commit(Self::creation(name, &exchange), self.durability)?;
+        self.store.commit(Self::row(name, &exchange), self.durability)?;
         Ok(Some(exchange))
     }
 
@@ -220,8 +220,8 @@ impl Fetcher {
         }
         // Only the status: somebody may have switched the exchange off, or deleted it, meanwhile.
         if let Some(now) = read(&*self.store, name)? {
-            let row = Exchange { status: exchange.status, ..now };
-            self.store.commit(Exchanges::creation(name, &row), Durability::Wal)?;
+            let now = Exchange { status: exchange.status, ..now };
+            self.store.commit(Exchanges::row(name, &now), Durability::Wal)?;
         }
         fetched.map(|_| ())
     }

@@ -26,11 +26,6 @@ impl Refusal {
         Self { status, message: message.into(), retry_after_s: None }
     }
 
-    /// Whether it has this status.
-    pub fn is(&self, status: StatusCode) -> bool {
-        self.status == status
-    }
-
     /// The request does not make sense as it is.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)

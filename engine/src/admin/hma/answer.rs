@@ -139,6 +139,7 @@ impl From<BankError> for Fault {
         match error {
             BankError::NotFound { name } => Self::missing(format!("bank '{name}' not found")),
             BankError::Name { .. } => Self::bad("Bank names must be UPPER_WITH_UNDERSCORE"),
+            BankError::Exists { .. } => Self::Message(StatusCode::FORBIDDEN, "Bank already exists".into()),
             other => Self::Own(other.into()),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use index::bank::{Bank, BankAnswer, BankChange, BankError, BankRequest, name_fits};
+use index::bank::{Bank, BankAnswer, BankChange, BankError, BankRequest};
 use serde_json::{Value, json};
 
 use super::super::banks::request_id;
@@ -61,16 +61,8 @@ pub async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: B
 
 /// Makes a bank that matches in this share of lookups.
 pub async fn create_bank(admin: &Admin, headers: &HeaderMap, name: &str, ratio: f64) -> Result<(), Fault> {
-    if !name_fits(name) {
-        return Err(Fault::bad("Bank names must be UPPER_WITH_UNDERSCORE"));
-    }
-    match change(admin, headers, BankChange::Create { name: name.to_string(), enabled_ratio: ratio }).await {
-        Ok(_) => Ok(()),
-        Err(Fault::Own(refusal)) if refusal.is(StatusCode::CONFLICT) => {
-            Err(Fault::Message(StatusCode::FORBIDDEN, "Bank already exists".into()))
-        }
-        Err(other) => Err(other),
-    }
+    change(admin, headers, BankChange::Create { name: name.to_string(), enabled_ratio: ratio }).await?;
+    Ok(())
 }
 
 /// `PUT /c/bank/NAME {"name"?, "enabled"?, "enabled_ratio"?}`
@@ -90,7 +82,7 @@ pub async fn update(
         BankChange::Update { name: name.clone(), new_name: new_name.clone(), enabled_ratio: wanted };
     match change(&admin, &headers, request).await {
         Err(Fault::Message(StatusCode::NOT_FOUND, _)) => return Err(Fault::missing("Bank not found")),
-        Err(Fault::Own(refusal)) if refusal.is(StatusCode::CONFLICT) => {
+        Err(Fault::Message(StatusCode::FORBIDDEN, _)) => {
             return Err(Fault::Message(StatusCode::FORBIDDEN, "Bank name already exists".into()));
         }
         other => other?,

@@ -1,5 +1,6 @@
 //! `/c/bank/NAME/signal` and `/c/bank/NAME/content`: what a bank holds.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -151,20 +152,21 @@ fn metadata(value: Option<Value>) -> Result<String, Fault> {
     Ok(if kept.is_empty() { String::new() } else { Value::Object(kept).to_string() })
 }
 
+fn no_content(id: impl Display) -> Fault {
+    Fault::missing(format!("content '{id}' not found"))
+}
+
 /// A content by its id alone, as in HMA: any bank that exists may stand in the path.
-async fn find(admin: &Arc<Admin>, bank: &str, id: &str) -> Result<StoredContent, Fault> {
+async fn find(admin: &Arc<Admin>, bank: &str, id: &str) -> Result<Option<StoredContent>, Fault> {
     let id = id.parse().map(ContentId).map_err(|_| Fault::NoRoute)?;
     known(admin, bank)?;
     let banks = admin.loaded()?.banks.clone();
-    let content = blocking(move || banks.content(id).map_err(Fault::from)).await?;
-    content.ok_or_else(|| Fault::missing(format!("content '{id}' not found")))
+    blocking(move || banks.content(id).map_err(Fault::from)).await
 }
 
 fn bank_of(admin: &Admin, content: &StoredContent) -> Result<(String, Value), Fault> {
     let state = admin.loaded()?.banks.state_owned();
-    let bank = state.directory.get(content.bank).ok_or_else(|| {
-        Fault::missing(format!("content '{}' not found", content.content)) // its bank has gone meanwhile
-    })?;
+    let bank = state.directory.get(content.bank).ok_or_else(|| no_content(content.content))?;
     Ok((bank.name.to_string(), shown(bank)))
 }
 
@@ -190,7 +192,7 @@ pub async fn show(
     Path((bank, id)): Path<(String, String)>,
     Query(query): Pairs,
 ) -> Answer {
-    let content = find(&admin, &bank, &id).await?;
+    let content = find(&admin, &bank, &id).await?.ok_or_else(|| no_content(&id))?;
     let asked = |name: &str, default: bool| match first(&query, name) {
         Some(word) => word.eq_ignore_ascii_case("true"),
         None => default,
@@ -228,7 +230,7 @@ pub async fn update(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let content = find(&admin, &bank, &id).await?;
+    let content = find(&admin, &bank, &id).await?.ok_or_else(|| no_content(&id))?;
     let given = json_body(&headers, &body)?;
     let until = given.get("disable_until_ts").map(second).transpose()?;
     let new_note = given.get("note").map(|value| note(Some(value.clone()))).transpose()?;
@@ -238,7 +240,7 @@ pub async fn update(
     let banks = admin.loaded()?.banks.clone();
     let id = content.content;
     let content = blocking(move || banks.content(id).map_err(Fault::from)).await?;
-    let content = content.ok_or_else(|| Fault::missing(format!("content '{id}' not found")))?;
+    let content = content.ok_or_else(|| no_content(id))?;
     let (_, bank) = bank_of(&admin, &content)?;
     Ok(json(&json!({
         "bank": bank,
@@ -278,12 +280,7 @@ pub async fn remove(
     Path((bank, id)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Answer {
-    let content = match find(&admin, &bank, &id).await {
-        Err(Fault::Message(_, text)) if text.starts_with("content") => {
-            return Ok(json(&json!({ "deleted": 0 })));
-        }
-        other => other?,
-    };
+    let Some(content) = find(&admin, &bank, &id).await? else { return Ok(json(&json!({ "deleted": 0 }))) };
     let (bank, _) = bank_of(&admin, &content)?;
     let answer = change(&admin, &headers, BankChange::Remove { bank, content: content.content }).await?;
     Ok(json(&json!({ "deleted": answer.contents })))

@@ -53,7 +53,7 @@ pub async fn setup_sample(State(admin): State<Arc<Admin>>) -> Answer {
     let name = "SAMPLE".to_string();
     let exchange =
         Exchange { api: "sample".into(), enabled: true, config: Map::new(), status: Default::default() };
-    let beside = Exchanges::creation(&name, &exchange);
+    let beside = Exchanges::row(&name, &exchange);
     let request = BankRequest { beside, ..BankChange::Create { name, enabled_ratio: 1.0 }.into() };
     admin.loaded()?.curator.change(request).await?;
     Ok(redirect(NEXT))

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use index::bank::{BankChange, BankRequest, name_fits};
+use index::bank::{BankChange, BankRequest};
 use ingest::exchange::{APIS, Api, Field, api, check};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -126,21 +126,13 @@ pub async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: B
         }
     };
     let config = check(api.config, &config).map_err(unparsed)?;
-    if !name_fits(&bank) {
-        return Err(Fault::bad("Bank names must be UPPER_WITH_UNDERSCORE"));
-    }
     let exchange = Exchange { api: api.name.to_string(), enabled, config, status: Default::default() };
     let request = BankRequest {
-        beside: Exchanges::creation(&bank, &exchange),
+        beside: Exchanges::row(&bank, &exchange),
         ..BankChange::Create { name: bank, enabled_ratio: 1.0 }.into()
     };
-    match admin.loaded()?.curator.change(request).await.map_err(Fault::from) {
-        Ok(_) => Ok(message(StatusCode::CREATED, "Created successfully")),
-        Err(Fault::Own(refusal)) if refusal.is(StatusCode::CONFLICT) => {
-            Err(Fault::Message(StatusCode::FORBIDDEN, "Bank already exists".into()))
-        }
-        Err(other) => Err(other),
-    }
+    admin.loaded()?.curator.change(request).await?;
+    Ok(message(StatusCode::CREATED, "Created successfully"))
 }
 
 async fn find(admin: &Admin, name: &str) -> Result<Exchange, Fault> {

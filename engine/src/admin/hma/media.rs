@@ -21,7 +21,7 @@ use super::Admin;
 use super::answer::{Answer, Fault, json};
 use super::content::is_multipart;
 use super::fields::{Fields, Pairs, first};
-use super::signals::INSTALLED;
+use super::signals::installed;
 
 /// A text for each signal type that was hashed; empty where the content says too little to be matched on.
 pub type Hashes = BTreeMap<SignalType, String>;
@@ -76,35 +76,22 @@ fn types(query: &[(String, String)], content: ContentType) -> Result<Vec<SignalT
     names
         .into_iter()
         .map(|name| {
-            let found = INSTALLED.into_iter().find(|kind| kind.name() == name);
-            found
+            installed(name)
                 .filter(|kind| content.signal_types().contains(kind))
                 .ok_or_else(|| Fault::bad(format!("signal type '{name}' doesn't exist or is disabled")))
         })
         .collect()
 }
 
-async fn hash(
-    admin: &Admin,
-    bytes: Bytes,
-    content: ContentType,
-    kinds: Vec<SignalType>,
-) -> Result<Hashes, Fault> {
+async fn hash(admin: &Admin, bytes: Bytes, kinds: Vec<SignalType>) -> Result<Hashes, Fault> {
     // Decoding takes memory: not more pictures at once than there are CPUs.
     let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
     blocking(move || {
         let hashes = kinds.into_iter().map(|kind| {
             let text = match kind {
                 SignalType::Pdq => {
-                    let picture = hash_picture(&bytes, &Limits::default()).map_err(|error| {
-                        Fault::bad(format!(
-                            "the {} cannot be hashed: {error}",
-                            match content {
-                                ContentType::Photo => "photo",
-                                ContentType::Video => "video",
-                            }
-                        ))
-                    })?;
+                    let picture = hash_picture(&bytes, &Limits::default())
+                        .map_err(|error| Fault::bad(format!("the photo cannot be hashed: {error}")))?;
                     if picture.quality < QUALITY_MIN {
                         String::new()
                     } else {
@@ -138,7 +125,7 @@ pub async fn hash_url(admin: &Admin, url: &str, query: &[(String, String)]) -> R
         None => ContentType::of_header(&content_type)?,
     };
     let kinds = types(query, content)?;
-    let hashes = hash(admin, bytes, content, kinds).await;
+    let hashes = hash(admin, bytes, kinds).await;
     drop(room);
     hashes
 }
@@ -228,7 +215,7 @@ pub async fn hash_upload(
     }
     let content = ContentType::named(&name)?;
     let kinds = types(query, content)?;
-    hash(admin, bytes, content, kinds).await
+    hash(admin, bytes, kinds).await
 }
 
 /// A process without the hasher's role takes signals only.
@@ -239,8 +226,9 @@ pub fn needs_hasher(admin: &Admin) -> Result<(), Fault> {
     Err(Fault::Message(StatusCode::FORBIDDEN, "Hashing is disabled, missing role".into()))
 }
 
-fn shown(hashes: Hashes) -> Value {
-    hashes.into_iter().map(|(kind, text)| (kind.name().to_string(), json!(text))).collect()
+/// Hashes by the names of their types.
+pub fn shown(hashes: &Hashes) -> Value {
+    hashes.iter().map(|(kind, text)| (kind.name().to_string(), json!(text))).collect()
 }
 
 /// `GET /h/hash?url=…[&content_type=…][&types=a,b]`
@@ -248,11 +236,11 @@ pub async fn hash_of_url(State(admin): State<Arc<Admin>>, Query(query): Pairs) -
     let mut fields = Fields::of_query(&query);
     let url = fields.text("url");
     fields.done()?;
-    Ok(json(&shown(hash_url(&admin, &url, &query).await?)))
+    Ok(json(&shown(&hash_url(&admin, &url, &query).await?)))
 }
 
 /// `POST /h/hash[?types=a,b]` with a file.
 pub async fn hash_of_file(State(admin): State<Arc<Admin>>, Query(query): Pairs, request: Request) -> Answer {
     let form = Upload::read(&admin, request).await?;
-    Ok(json(&shown(hash_upload(&admin, form, &query).await?)))
+    Ok(json(&shown(&hash_upload(&admin, form, &query).await?)))
 }

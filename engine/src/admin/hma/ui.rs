@@ -6,8 +6,7 @@ use axum::Form;
 use axum::body::Bytes;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::http::HeaderMap;
 use index::bank::StoredContent;
 use index::{BankId, Found, Signal, SignalType};
 use serde_json::{Value, json};
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use super::super::cases::blocking;
 use super::Admin;
 use super::answer::{Answer, Fault, json, page, redirect};
-use super::banks::create_bank;
+use super::banks::{create_bank, missing};
 use super::content::user_metadata;
 use super::fields::{first, json_body};
 use super::matching::{Gate, distance, search, signal, state};
@@ -58,23 +57,27 @@ fn bypasses(given: Option<&str>) -> bool {
     !given.is_some_and(|word| word.eq_ignore_ascii_case("false"))
 }
 
+/// A field of a form that must be there.
+fn needed<'a>(pairs: &'a [(String, String)], name: &str, called: &str) -> Result<&'a str, Fault> {
+    let given = first(pairs, name).filter(|text| !text.is_empty());
+    given.ok_or_else(|| Fault::bad(format!("{called} is required")))
+}
+
+/// A signal that was given, as what hashing would have given.
+fn as_hashes(kind: &str, text: &str) -> Result<Hashes, Fault> {
+    let signal = signal(kind, text)?;
+    Ok(Hashes::from([(signal.kind(), signal.to_string())]))
+}
+
 /// `POST /ui/query_hash` of a form: `signal_type`, `signal_value`, `bypass_enabled_ratio`?
 pub async fn query_hash(State(admin): State<Arc<Admin>>, form: Pairs) -> Answer {
-    let pairs = pairs(form);
-    let needed = |name: &str, called: &str| {
-        let given = first(&pairs, name).filter(|text| !text.is_empty());
-        given.ok_or_else(|| Fault::bad(format!("{called} is required")))
-    };
-    let asked = || {
-        let kind = needed("signal_type", "Signal type")?;
-        let signal = signal(kind, needed("signal_value", "Signal value")?)?;
-        Ok::<_, Fault>(Hashes::from([(signal.kind(), signal.to_string())]))
-    };
-    let answer = match asked() {
-        Ok(hashes) => matches(&admin, hashes, bypasses(first(&pairs, "bypass_enabled_ratio"))).await,
-        Err(fault) => Err(fault),
-    };
-    on_page(answer)
+    on_page(query_hash_of(&admin, &pairs(form)).await)
+}
+
+async fn query_hash_of(admin: &Arc<Admin>, pairs: &[(String, String)]) -> Answer {
+    let kind = needed(pairs, "signal_type", "Signal type")?;
+    let hashes = as_hashes(kind, needed(pairs, "signal_value", "Signal value")?)?;
+    matches(admin, hashes, bypasses(first(pairs, "bypass_enabled_ratio"))).await
 }
 
 /// `POST /ui/query_url` of a form: `url`, `content_type`, `bypass_enabled_ratio`?
@@ -83,12 +86,8 @@ pub async fn query_url(State(admin): State<Arc<Admin>>, form: Pairs) -> Answer {
 }
 
 async fn query_url_of(admin: &Arc<Admin>, pairs: &[(String, String)]) -> Answer {
-    let needed = |name: &str, called: &str| {
-        let given = first(pairs, name).filter(|text| !text.is_empty());
-        given.ok_or_else(|| Fault::bad(format!("{called} is required")))
-    };
-    let url = needed("url", "URL")?;
-    needed("content_type", "Content type")?;
+    let url = needed(pairs, "url", "URL")?;
+    needed(pairs, "content_type", "Content type")?;
     let hashes = media::hash_url(admin, url, pairs).await.map_err(|fault| match fault {
         Fault::Message(status, text) => Fault::Message(status, format!("Failed to hash URL content: {text}")),
         other => other,
@@ -122,7 +121,7 @@ async fn matches(admin: &Arc<Admin>, hashes: Hashes, bypass: bool) -> Answer {
     let mut banks: Vec<String> = found.iter().map(|(_, _, bank, _)| bank.clone()).collect();
     banks.sort();
     banks.dedup();
-    let hashes: Value = hashes.iter().map(|(kind, text)| (kind.name().to_string(), json!(text))).collect();
+    let hashes = media::shown(&hashes);
     let stored = admin.loaded()?.banks.clone();
     blocking(move || {
         let mut shown = Vec::with_capacity(found.len());
@@ -172,7 +171,7 @@ pub async fn find(
 
 async fn find_in(admin: &Arc<Admin>, name: &str, headers: &HeaderMap, body: &Bytes) -> Answer {
     let bank = state(admin)?.directory.named(name).map(|bank| bank.id);
-    let bank: BankId = bank.ok_or_else(|| Fault::missing(format!("bank '{name}' not found")))?;
+    let bank: BankId = bank.ok_or_else(|| missing(name))?;
     let given = json_body(headers, body)?;
     let field = |name: &str| given.get(name).and_then(Value::as_str);
     let hashes = match (field("url"), field("content_type"), field("signal_type"), field("signal_value")) {
@@ -181,10 +180,7 @@ async fn find_in(admin: &Arc<Admin>, name: &str, headers: &HeaderMap, body: &Byt
             media::hash_url(admin, url, &query).await?
         }
         (Some(_), None, ..) => return Err(Fault::bad("content_type required when searching by URL")),
-        (None, _, Some(kind), Some(text)) => {
-            let signal = signal(kind, text)?;
-            Hashes::from([(signal.kind(), signal.to_string())])
-        }
+        (None, _, Some(kind), Some(text)) => as_hashes(kind, text)?,
         _ => {
             return Err(Fault::bad(
                 "Either 'url' with 'content_type' or 'signal_type' with 'signal_value' required",
@@ -210,9 +206,9 @@ async fn find_in(admin: &Arc<Admin>, name: &str, headers: &HeaderMap, body: &Byt
 /// `POST /ui/create_bank` of a form: `bank_name`.
 pub async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, form: Pairs) -> Answer {
     let pairs = pairs(form);
-    let made: Result<Response, Fault> = match first(&pairs, "bank_name").filter(|name| !name.is_empty()) {
-        None => Err(Fault::Message(StatusCode::BAD_REQUEST, "Bank name is required".into())),
-        Some(name) => create_bank(&admin, &headers, name, 1.0).await.map(|()| redirect("./")),
+    let made = async {
+        create_bank(&admin, &headers, needed(&pairs, "bank_name", "Bank name")?, 1.0).await?;
+        Ok(redirect("./"))
     };
-    on_page(made)
+    on_page(made.await)
 }
