@@ -8,98 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use index::store::Durability;
+use index::{FindRule, VideoRule};
 use ingest::media::fetch::FetchPolicy;
+use ingest::media::video::VideoOptions;
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-pub use kinds::{DurabilityWord, Names, Ranges, Reactor, Roles, Secret};
+pub use kinds::{DurabilityWord, Names, Ranges, Reactor, Roles, Secret, SignalTypes};
+pub use settings::Settings;
 
 mod kinds;
-
-macro_rules! settings {
-    ($( $(#[doc = $doc:literal])+ $name:ident: $kind:ty = $env:literal, )+) => {
-        /// What was set, by whichever source; absent means 'not set there'.
-        #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        pub struct Settings {
-            $(
-                $(#[doc = $doc])+
-                #[arg(long, env = $env, value_name = stringify!($kind), hide_env_values = true)]
-                pub $name: Option<$kind>,
-            )+
-            /// Development routes
-            #[arg(long, env = "HASHWARD_DEV", num_args = 0..=1, default_missing_value = "true", value_name = "bool")]
-            pub dev: Option<bool>,
-            /// Bearer token both ports ask for. Not a flag: arguments are visible to every process.
-            #[arg(skip)]
-            pub token: Option<Secret>,
-        }
-
-        impl Settings {
-            /// These settings, and where they are silent, the others.
-            pub fn or(self, other: Settings) -> Settings {
-                Settings { $( $name: self.$name.or(other.$name), )+ dev: self.dev.or(other.dev), token: self.token.or(other.token) }
-            }
-        }
-    };
-}
-
-settings! {
-    /// Where everything durable lies [default: ./hashward-data]
-    data_dir: PathBuf = "HASHWARD_DATA_DIR",
-    /// Binary protocol [default: 127.0.0.1:7400; port 0 picks a free one]
-    listen: SocketAddr = "HASHWARD_LISTEN",
-    /// Admin HTTP [default: 127.0.0.1:7480; port 0 picks a free one]
-    admin: SocketAddr = "HASHWARD_ADMIN",
-    /// Further host name under which the admin port may be called (the Host header is checked)
-    admin_host: String = "HASHWARD_ADMIN_HOST",
-    /// File with the bearer token that both ports ask for (or set HASHWARD_TOKEN); needed beyond loopback
-    token_file: PathBuf = "HASHWARD_TOKEN_FILE",
-    /// Addresses that may call HMA's routes (/h /m /c) without a token, with commas between (10.1.0.0/16,10.2.0.7)
-    hma_allow: Ranges = "HASHWARD_HMA_ALLOW",
-    /// File with the key that seals stored secrets; made if it is not there [default: secrets.key in the data directory]
-    key_file: PathBuf = "HASHWARD_KEY_FILE",
-    /// Shards, one thread each [default: CPUs - 1, at least 1]
-    cores: usize = "HASHWARD_CORES",
-    /// auto, glommio or epoll [default: auto]
-    reactor: Reactor = "HASHWARD_REACTOR",
-    /// TOML file with the routing rules
-    rules: PathBuf = "HASHWARD_RULES",
-    /// What an acknowledgement is worth: sync (survives a power cut) or wal (survives kill -9) [default: sync]
-    durability: DurabilityWord = "HASHWARD_DURABILITY",
-    /// Free bytes below which nothing more is written [default: 256 MiB or 5 % of the disk, the smaller]
-    disk_reserve_bytes: u64 = "HASHWARD_DISK_RESERVE_BYTES",
-    /// Bytes the tables may take, merges included; banks take no more beyond it [default: 80 % of the memory]
-    memory_max_bytes: u64 = "HASHWARD_MEMORY_MAX_BYTES",
-    /// Serve /h: hash media [default: true]
-    role_hasher: bool = "HASHWARD_ROLE_HASHER",
-    /// Serve /m: match [default: true]
-    role_matcher: bool = "HASHWARD_ROLE_MATCHER",
-    /// Serve /c: curate banks [default: true]
-    role_curator: bool = "HASHWARD_ROLE_CURATOR",
-    /// Ranges that URLs may lie in although they are not public, with commas between (10.1.0.0/16,fd00::/8)
-    fetch_allow: Ranges = "HASHWARD_FETCH_ALLOW",
-    /// Hosts whose URLs are fetched, with their subdomains, with commas between [default: any]
-    fetch_hosts: Names = "HASHWARD_FETCH_HOSTS",
-    /// Largest file that is uploaded or fetched, in bytes [default: 100 MiB]
-    upload_bytes_max: usize = "HASHWARD_UPLOAD_BYTES_MAX",
-    /// Connections a shard accepts [default: 1024]
-    connections_max: usize = "HASHWARD_CONNECTIONS_MAX",
-    /// Largest frame in bytes [default: 1 MiB]
-    frame_bytes_max: usize = "HASHWARD_FRAME_BYTES_MAX",
-    /// Hashes in one frame [default: 4096]
-    hashes_max: usize = "HASHWARD_HASHES_MAX",
-    /// Submits a connection may have waiting for their acknowledgement [default: 64]
-    window_frames: u32 = "HASHWARD_WINDOW_FRAMES",
-    /// Matches listed per hash, nearest first; all are counted [default: 256]
-    matches_max: usize = "HASHWARD_MATCHES_MAX",
-    /// Seconds a connection may stay silent [default: 60]
-    idle_seconds: u64 = "HASHWARD_IDLE_SECONDS",
-    /// Seconds from a frame's first byte to its last [default: 5]
-    frame_seconds: u64 = "HASHWARD_FRAME_SECONDS",
-    /// What to log, as `level` or `module=level,…` [default: info]
-    log: String = "HASHWARD_LOG",
-}
+mod settings;
 
 /// Files are held whole while they are hashed.
 const UPLOAD_BYTES_MAX: usize = 128 << 20;
@@ -133,6 +52,14 @@ pub struct Config {
     pub roles: Roles,
     /// What may be fetched; a file that is uploaded is no longer either.
     pub fetch: FetchPolicy,
+    /// Signal types that HMA's routes have.
+    pub hma_signal_types: SignalTypes,
+    /// How videos are hashed.
+    pub video: VideoOptions,
+    /// When two videos are the same.
+    pub video_rule: VideoRule,
+    /// How long hashing one file may take.
+    pub hash_time: Duration,
     /// What an acknowledgement is worth.
     pub durability: Durability,
     /// Free bytes below which nothing more is written; `None` is the default share of the disk.
@@ -214,7 +141,7 @@ pub enum ConfigError {
         /// The setting.
         name: &'static str,
         /// What was set.
-        found: u64,
+        found: String,
         /// What is allowed.
         allowed: &'static str,
     },
@@ -245,6 +172,13 @@ impl Config {
                 IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST)),
             ]);
         }
+        let hash_time = Duration::from_secs(settings.hash_seconds.unwrap_or(60));
+        let video = VideoOptions {
+            ffmpeg: settings.ffmpeg.unwrap_or_else(|| "ffmpeg".into()),
+            frames_per_second: settings.video_fps.unwrap_or(1.0),
+            time_max: hash_time,
+            ..VideoOptions::default()
+        };
         let config = Config {
             data_dir: settings.data_dir.unwrap_or_else(|| "hashward-data".into()),
             listen: settings.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7400))),
@@ -263,6 +197,14 @@ impl Config {
                 curator: settings.role_curator.unwrap_or(true),
             },
             fetch,
+            hma_signal_types: settings.hma_signal_types.unwrap_or_default(),
+            video,
+            video_rule: VideoRule {
+                query_percent: settings.video_query_percent.unwrap_or(80.0),
+                banked_percent: settings.video_banked_percent.unwrap_or(0.0),
+                ..VideoRule::default()
+            },
+            hash_time,
             durability: match settings.durability {
                 Some(DurabilityWord::Wal) => Durability::Wal,
                 Some(DurabilityWord::Sync) | None => Durability::Sync,
@@ -303,6 +245,7 @@ impl Config {
         let limits = &self.limits;
         for (name, found, low, high, allowed) in [
             ("upload_bytes_max", self.fetch.bytes_max, 1 << 10, UPLOAD_BYTES_MAX, "1024 to 134217728"),
+            ("hash_seconds", self.hash_time.as_secs() as usize, 1, 3600, "1 to 3600"),
             ("cores", self.cores, 1, 1024, "1 to 1024"),
             ("connections_max", limits.connections_max, 1, 1 << 20, "1 to 1048576"),
             ("frame_bytes_max", limits.frame_bytes_max, 4096, 64 << 20, "4096 to 67108864"),
@@ -311,10 +254,25 @@ impl Config {
             ("matches_max", limits.matches_max, 1, 4096, "1 to 4096"),
         ] {
             if !(low..=high).contains(&found) {
-                return Err(ConfigError::Range { name, found: found as u64, allowed });
+                return Err(ConfigError::Range { name, found: found.to_string(), allowed });
+            }
+        }
+        let percents = [
+            ("video_fps", self.video.frames_per_second, 0.01, 60.0, "0.01 to 60"),
+            ("video_query_percent", self.video_rule.query_percent, 1.0, 100.0, "1 to 100"),
+            ("video_banked_percent", self.video_rule.banked_percent, 0.0, 100.0, "0 to 100"),
+        ];
+        for (name, found, low, high, allowed) in percents {
+            if !(low..=high).contains(&found) {
+                return Err(ConfigError::Range { name, found: found.to_string(), allowed });
             }
         }
         Ok(())
+    }
+
+    /// What counts as a match where a request does not say otherwise.
+    pub fn find_rule(&self) -> FindRule {
+        FindRule { threshold: None, video: self.video_rule }
     }
 
     /// The configuration as TOML, secrets masked.
@@ -342,6 +300,12 @@ impl Config {
             fetch_allow: String,
             fetch_hosts: String,
             upload_bytes_max: usize,
+            hma_signal_types: String,
+            ffmpeg: &'a Path,
+            video_fps: f64,
+            video_query_percent: f64,
+            video_banked_percent: f64,
+            hash_seconds: u64,
             durability: Durability,
             #[serde(skip_serializing_if = "Option::is_none")]
             disk_reserve_bytes: Option<u64>,
@@ -373,6 +337,12 @@ impl Config {
             role_curator: self.roles.curator,
             fetch_allow: Ranges(self.fetch.allow.clone()).to_string(),
             fetch_hosts: Names(self.fetch.hosts.clone()).to_string(),
+            hma_signal_types: self.hma_signal_types.to_string(),
+            ffmpeg: &self.video.ffmpeg,
+            video_fps: self.video.frames_per_second,
+            video_query_percent: self.video_rule.query_percent,
+            video_banked_percent: self.video_rule.banked_percent,
+            hash_seconds: self.hash_time.as_secs(),
             upload_bytes_max: self.fetch.bytes_max,
             durability: self.durability,
             disk_reserve_bytes: self.disk_reserve_bytes,

@@ -28,8 +28,8 @@ pub use stored::Storing;
 pub use tables::{Entries, Tables};
 
 use crate::segment::Searchable;
-use crate::signal::{BankId, ContentId, Generation, SignalType};
-use crate::snapshot::{Found, MergeJob, Snapshot};
+use crate::signal::{BankId, ContentId, Distance, Generation, Hash256, SignalType};
+use crate::snapshot::{Found, MergeJob, Scratch, Snapshot};
 use crate::store::{Durability, RequestWindow, Store, WindowLimits};
 
 /// Longest bank name, as in HMA.
@@ -45,6 +45,9 @@ pub struct BankRecord {
     /// See [`Bank::enabled_ratio`].
     #[serde(default = "always")]
     pub enabled_ratio: f64,
+    /// See [`Bank::threshold`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Distance>,
 }
 
 fn always() -> f64 {
@@ -62,6 +65,9 @@ pub struct Bank {
     pub created_ms: u64,
     /// Share of the lookups it takes part in where a caller samples: 0 for none, 1 (or more) for all.
     pub enabled_ratio: f64,
+    /// Bits in which a PDQ hash may differ from one of its own; the type's threshold where it has none. A lookup that
+    /// names a threshold uses that for all banks.
+    pub threshold: Option<Distance>,
     /// Contents in it.
     pub contents: u64,
     /// Signals in it, by type.
@@ -82,6 +88,9 @@ pub struct Directory {
     by_name: HashMap<Arc<str>, BankId>,
     /// Banks that are switched off.
     off: usize,
+    /// Banks with a threshold of their own, and the widest of those.
+    own_thresholds: usize,
+    widest: Distance,
 }
 
 impl Directory {
@@ -104,6 +113,10 @@ impl Directory {
 
     fn insert(&mut self, bank: Bank) {
         self.off += usize::from(bank.is_off());
+        if let Some(threshold) = bank.threshold {
+            self.own_thresholds += 1;
+            self.widest = self.widest.max(threshold);
+        }
         self.by_name.insert(bank.name.clone(), bank.id);
         self.by_id.insert(bank.id, bank);
     }
@@ -112,6 +125,10 @@ impl Directory {
         let bank = self.by_id.remove(&id)?;
         self.off -= usize::from(bank.is_off());
         self.by_name.remove(&bank.name);
+        if bank.threshold.is_some() {
+            self.own_thresholds -= 1;
+            self.widest = self.by_id.values().filter_map(|bank| bank.threshold).max().unwrap_or_default();
+        }
         Some(bank)
     }
 }
@@ -139,8 +156,34 @@ impl BankState {
             return;
         }
         let now_s = now_s();
-        let on = |bank| self.directory.get(bank).is_some_and(|bank| !bank.is_off());
-        found.retain(|hit| on(hit.bank) && self.paused.matches(hit.content, now_s));
+        found.retain(|hit| self.is_matching(hit.bank, hit.content, now_s));
+    }
+
+    /// Whether a content matches at this second: it is not paused, and its bank is not switched off.
+    pub fn is_matching(&self, bank: BankId, content: ContentId, now_s: u64) -> bool {
+        self.directory.get(bank).is_some_and(|bank| !bank.is_off()) && self.paused.matches(content, now_s)
+    }
+
+    /// Appends the PDQ signals within the threshold of each query; without one, within that of each bank.
+    pub fn search_pdq(
+        &self,
+        hashes: &[Hash256],
+        asked: Option<Distance>,
+        scratch: &mut Scratch,
+        found: &mut Vec<Found>,
+    ) {
+        let own = SignalType::Pdq.threshold();
+        let widest = if self.directory.own_thresholds > 0 { own.max(self.directory.widest) } else { own };
+        let before = found.len();
+        self.tables.pdq.search(hashes, asked.unwrap_or(widest), scratch, found);
+        if asked.is_none() && self.directory.own_thresholds > 0 {
+            let mut at = 0;
+            found.retain(|hit| {
+                at += 1;
+                let bank = || self.directory.get(hit.bank).and_then(|bank| bank.threshold);
+                at <= before || hit.distance <= bank().unwrap_or(own)
+            });
+        }
     }
 
     /// Bytes the tables hold.
@@ -231,6 +274,12 @@ impl Banks {
                 });
                 return true;
             }
+        }
+        if let Some(job) = state.tables.videos.plan_merge(idle) {
+            drop(state);
+            let merged = job.run();
+            self.publish(|state| state.tables.videos = state.tables.videos.with_merged(merged));
+            return true;
         }
         false
     }

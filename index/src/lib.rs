@@ -5,23 +5,31 @@
 //! snapshot that readers load with a single pointer read.
 //!
 //! Reading order: [`signal`] (what is matched) → `kernel` (distance on this CPU) → `mih` (tables) →
-//! `snapshot` (what a reader sees; `topk` for the nearest of all) → [`store`] (what survives) → [`bank`] (how a change becomes both).
+//! `snapshot` (what a reader sees; `topk` for the nearest of all; `texts` and `videos`, which are matched otherwise) →
+//! [`store`] (what survives) → [`bank`] (how a change becomes both) → `find` (one signal of any type).
 
 pub mod bank;
+mod find;
 pub mod hit;
 mod kernel;
 mod memory;
 mod mih;
+mod rows;
 mod segment;
 pub mod signal;
 mod snapshot;
 pub mod store;
+mod texts;
 mod topk;
+mod videos;
 
+pub use find::{FindRule, FindScratch, Match, Nearness};
 pub use hit::{Hit, HitMatch, Position, RequestId, UploadContext};
 pub use kernel::{Kernel, KernelError};
 pub use mih::cost::Costs;
-pub use signal::{BankId, ContentId, Digest, Distance, Generation, Hash256, Signal, SignalError, SignalType};
+pub use signal::{
+    BankId, ContentId, Digest, Distance, Frame, Generation, Hash256, Signal, SignalError, SignalType,
+};
 pub use snapshot::{
     BulkFound, BulkScratch, Entry, ExactSnapshot, Found, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan,
     ShapeOption, Snapshot, Stats,
@@ -29,6 +37,7 @@ pub use snapshot::{
 pub use topk::NearestScratch;
 #[cfg(feature = "embeddings")]
 pub use topk::{embeddings, graph};
+pub use videos::VideoRule;
 
 /// Memory, prefetch and lines as the tables use them: `make bench-peers` measures the machine's limit with them,
 /// `cargo bench` the probe loop alone.

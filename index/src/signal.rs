@@ -3,145 +3,19 @@
 //! Text is parsed once, at the edge; inside, a [`Signal`] is always valid. The rules for each type are
 //! those of HMA's signal types, so that a hash list which HMA takes means the same here.
 
+mod kind;
+pub mod text;
+mod video;
+
 use std::fmt;
+use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-/// The kinds of signal this build matches. The number is part of the store's layout and of the wire
-/// protocol: never reuse one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum SignalType {
-    /// Perceptual hash of a picture: 256 bits, Hamming distance.
-    Pdq = 1,
-    /// MD5 of a video file: 128 bits, exact.
-    VideoMd5 = 2,
-    /// MD5 of any file: 128 bits, exact.
-    Md5 = 3,
-    /// SHA-1 of any file: 160 bits, exact.
-    Sha1 = 4,
-    /// SHA-256 of any file: 256 bits, exact.
-    Sha256 = 5,
-}
-
-impl SignalType {
-    /// Every signal type, in the order of their numbers.
-    pub const ALL: [SignalType; 5] =
-        [SignalType::Pdq, SignalType::VideoMd5, SignalType::Md5, SignalType::Sha1, SignalType::Sha256];
-    /// Those that are compared whole.
-    pub const EXACT: [SignalType; 4] =
-        [SignalType::VideoMd5, SignalType::Md5, SignalType::Sha1, SignalType::Sha256];
-
-    /// The name operators and APIs use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            SignalType::Pdq => "pdq",
-            SignalType::VideoMd5 => "video_md5",
-            SignalType::Md5 => "md5",
-            SignalType::Sha1 => "sha1",
-            SignalType::Sha256 => "sha256",
-        }
-    }
-
-    /// The type with this name.
-    pub fn from_name(name: &str) -> Result<Self, SignalError> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .ok_or_else(|| SignalError::UnknownType { name: clip(name) })
-    }
-
-    /// The type with this number on the wire or in the store.
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
-    }
-
-    /// Its place in [`SignalType::ALL`], and in whatever is kept by type.
-    pub const fn place(self) -> usize {
-        self as usize - 1
-    }
-
-    /// Length of the binary form in bytes.
-    pub const fn bytes(self) -> usize {
-        match self {
-            SignalType::Pdq | SignalType::Sha256 => 32,
-            SignalType::VideoMd5 | SignalType::Md5 => 16,
-            SignalType::Sha1 => 20,
-        }
-    }
-
-    /// The distance up to which two signals of this type are the same content, unless a request says
-    /// otherwise. 31 for PDQ is HMA's and NCMEC's (HMA API, signal types); exact types have 0.
-    pub const fn threshold(self) -> Distance {
-        match self {
-            SignalType::Pdq => Distance(31),
-            _ => Distance(0),
-        }
-    }
-
-    /// The largest threshold a request may ask for.
-    pub const fn threshold_max(self) -> Distance {
-        match self {
-            SignalType::Pdq => Distance::MAX,
-            _ => Distance(0),
-        }
-    }
-}
-
-impl fmt::Display for SignalType {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.name())
-    }
-}
-
-/// Why a text is not a signal. The message names the fault and what is expected.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SignalError {
-    /// No such signal type.
-    #[error("unknown signal type '{name}': known are pdq, video_md5, md5, sha1, sha256")]
-    UnknownType {
-        /// What was asked for, cut to a printable length.
-        name: String,
-    },
-    /// The text has the wrong length.
-    #[error("a {kind} signal is {expected} hex digits, this has {found}")]
-    Length {
-        /// The type that was expected.
-        kind: SignalType,
-        /// Digits expected.
-        expected: usize,
-        /// Digits found.
-        found: usize,
-    },
-    /// The text has a character that is not a digit of this type.
-    #[error("a {kind} signal is made of {digits}, character {at} is {found:?}")]
-    Digit {
-        /// The type that was expected.
-        kind: SignalType,
-        /// The digits this type takes.
-        digits: &'static str,
-        /// One-based place of the character.
-        at: usize,
-        /// The character found.
-        found: char,
-    },
-    /// The binary form has the wrong length.
-    #[error("a {kind} signal is {expected} bytes, this has {found}")]
-    Bytes {
-        /// The type that was expected.
-        kind: SignalType,
-        /// Bytes expected.
-        expected: usize,
-        /// Bytes found.
-        found: usize,
-    },
-}
-
-fn clip(text: &str) -> String {
-    text.chars().take(64).collect()
-}
+pub use kind::{SignalError, SignalType};
+pub use video::{FRAMES_MAX, Frame};
 
 /// 256 bits in the order their text has them: byte 0 holds the first two digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
@@ -196,41 +70,85 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// Bytes of a URL or a text at most.
+pub const TEXT_BYTES_MAX: usize = 64 << 10;
+
 /// One valid signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Signal {
     /// A PDQ hash.
     Pdq(Hash256),
-    /// A digest of this type, which is one of [`SignalType::EXACT`].
+    /// A digest of this type, which is one of [`SignalType::EXACT`] and not a URL.
     Exact(SignalType, Digest),
+    /// A URL or a text.
+    Text(SignalType, Arc<str>),
+    /// The frames of a video, in order.
+    Video(Arc<[Frame]>),
 }
 
 impl Signal {
     /// Reads the text form as HMA does: PDQ takes 64 lower-case hex digits and nothing around them;
-    /// digests are trimmed and lower-cased first.
+    /// digests are trimmed and lower-cased first, URLs trimmed; a vPDQ signal is a JSON list of `"hash,quality,seconds"`.
     pub fn parse(kind: SignalType, text: &str) -> Result<Self, SignalError> {
-        let bytes = match kind {
-            SignalType::Pdq => read_hex(kind, text, "lower-case hex digits")?,
-            _ => read_hex(kind, &text.trim().to_ascii_lowercase(), "hex digits")?,
+        match (kind, kind.bytes()) {
+            (SignalType::Vpdq, _) => Ok(Self::Video(video::parse(text)?)),
+            (SignalType::Url, _) => Self::text(kind, text.trim()),
+            (_, None) => Self::text(kind, text),
+            (SignalType::Pdq, Some(length)) => {
+                Self::from_bytes(kind, &read_hex(kind, length, text, "lower-case hex digits")?[..length])
+            }
+            (_, Some(length)) => {
+                let text = text.trim().to_ascii_lowercase();
+                Self::from_bytes(kind, &read_hex(kind, length, &text, "hex digits")?[..length])
+            }
+        }
+    }
+
+    fn text(kind: SignalType, text: &str) -> Result<Self, SignalError> {
+        let reason = if text.is_empty() {
+            "it is empty".to_string()
+        } else if text.len() > TEXT_BYTES_MAX {
+            format!("it has {} bytes, {TEXT_BYTES_MAX} are allowed", text.len())
+        } else {
+            return Ok(Self::Text(kind, text.into()));
         };
-        Self::from_bytes(kind, &bytes[..kind.bytes()])
+        Err(SignalError::Text { kind, reason })
     }
 
     /// Reads the binary form.
     pub fn from_bytes(kind: SignalType, bytes: &[u8]) -> Result<Self, SignalError> {
-        let wrong = || SignalError::Bytes { kind, expected: kind.bytes(), found: bytes.len() };
-        match (kind, Digest::new(bytes).filter(|_| bytes.len() == kind.bytes())) {
+        let Some(expected) = kind.bytes() else {
+            if kind == SignalType::Vpdq {
+                return Ok(Self::Video(video::read(bytes)?));
+            }
+            let text = std::str::from_utf8(bytes)
+                .map_err(|_| SignalError::Text { kind, reason: "it is not UTF-8".to_string() })?;
+            return Self::text(kind, text);
+        };
+        let wrong = || SignalError::Bytes { kind, expected, found: bytes.len() };
+        match (kind, Digest::new(bytes).filter(|_| bytes.len() == expected)) {
             (_, None) => Err(wrong()),
             (SignalType::Pdq, Some(Digest(bytes))) => Ok(Self::Pdq(Hash256(bytes))),
             (kind, Some(digest)) => Ok(Self::Exact(kind, digest)),
         }
     }
 
-    /// The binary form.
-    pub fn as_bytes(&self) -> &[u8] {
+    /// Appends the binary form.
+    pub fn write(&self, into: &mut Vec<u8>) {
         match self {
-            Signal::Pdq(hash) => &hash.0,
-            Signal::Exact(kind, digest) => &digest.0[..kind.bytes()],
+            Signal::Pdq(hash) => into.extend_from_slice(&hash.0),
+            Signal::Exact(kind, digest) => into.extend_from_slice(&digest.0[..kind.bytes().unwrap_or(32)]),
+            Signal::Text(_, text) => into.extend_from_slice(text.as_bytes()),
+            Signal::Video(frames) => video::write(frames, into),
+        }
+    }
+
+    /// What signals that are compared whole are compared by; `None` for the others.
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Signal::Exact(_, digest) => Some(*digest),
+            Signal::Text(SignalType::Url, url) => Some(Digest(Sha256::digest(url.as_bytes()).into())),
+            _ => None,
         }
     }
 
@@ -238,14 +156,20 @@ impl Signal {
     pub const fn kind(&self) -> SignalType {
         match self {
             Signal::Pdq(_) => SignalType::Pdq,
-            Signal::Exact(kind, _) => *kind,
+            Signal::Exact(kind, _) | Signal::Text(kind, _) => *kind,
+            Signal::Video(_) => SignalType::Vpdq,
         }
     }
 }
 
 impl fmt::Display for Signal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(self.as_bytes(), out)
+        match self {
+            Signal::Pdq(hash) => write_hex(&hash.0, out),
+            Signal::Exact(kind, digest) => write_hex(&digest.0[..kind.bytes().unwrap_or(32)], out),
+            Signal::Text(_, text) => out.write_str(text),
+            Signal::Video(frames) => video::show(frames, out),
+        }
     }
 }
 
@@ -253,8 +177,13 @@ fn write_hex(bytes: &[u8], out: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
 }
 
-/// Reads as many bytes as the type has; those behind them are zero.
-fn read_hex(kind: SignalType, text: &str, digits: &'static str) -> Result<[u8; 32], SignalError> {
+/// Reads so many bytes; those behind them are zero.
+fn read_hex(
+    kind: SignalType,
+    length: usize,
+    text: &str,
+    digits: &'static str,
+) -> Result<[u8; 32], SignalError> {
     let nibble = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
@@ -266,8 +195,8 @@ fn read_hex(kind: SignalType, text: &str, digits: &'static str) -> Result<[u8; 3
     {
         return Err(SignalError::Digit { kind, digits, at: at + 1, found });
     }
-    if text.len() != 2 * kind.bytes() {
-        return Err(SignalError::Length { kind, expected: 2 * kind.bytes(), found: text.len() });
+    if text.len() != 2 * length {
+        return Err(SignalError::Length { kind, expected: 2 * length, found: text.len() });
     }
     let mut bytes = [0; 32];
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
@@ -342,12 +271,49 @@ number! {
 mod tests {
     use super::*;
 
+    fn binary(signal: &Signal) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        signal.write(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn texts_and_frames_read_back_and_what_they_are_not_is_said() {
+        let frame = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22";
+        let video = format!(r#"["{frame},100,0.0","{frame},49,12.345"]"#);
+        for (kind, text) in [
+            (SignalType::Url, "https://example.com/a?b#c"),
+            (SignalType::RawText, " two words "),
+            (SignalType::Vpdq, video.as_str()),
+            (SignalType::Vpdq, "[]"),
+        ] {
+            let signal = Signal::parse(kind, text).unwrap();
+            assert_eq!((signal.to_string(), signal.kind()), (text.to_string(), kind));
+            assert_eq!(Signal::from_bytes(kind, &binary(&signal)), Ok(signal));
+        }
+        for (kind, text, says) in [
+            (SignalType::Url, "  ", "no url signal: it is empty"),
+            (SignalType::RawText, &"x".repeat(TEXT_BYTES_MAX + 1), "65536 are allowed"),
+            (SignalType::Vpdq, "{}", "a JSON list of"),
+            (SignalType::Vpdq, r#"["abc,100,0"]"#, "frame 1: a pdq signal is 64 hex digits"),
+            (SignalType::Vpdq, &format!(r#"["{frame},101,0"]"#), "frame 1: quality is 0 to 100"),
+            (SignalType::Vpdq, &format!(r#"["{frame},50,-1"]"#), "frame 1: its time is"),
+            (SignalType::Vpdq, &format!(r#"["{frame},50,NaN"]"#), "frame 1: its time is"),
+            (SignalType::Vpdq, &format!(r#"["{frame},50"]"#), "frame 1: it is \"hash,quality,seconds\""),
+        ] {
+            let error = Signal::parse(kind, text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text:.80}: {error}");
+        }
+        assert!(Signal::from_bytes(SignalType::Vpdq, &[0; 36]).is_err());
+        assert!(Signal::from_bytes(SignalType::Url, &[0xff]).is_err());
+    }
+
     #[test]
     fn pdq_text_is_taken_exactly_as_hma_takes_it() {
         let text = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22";
         let signal = Signal::parse(SignalType::Pdq, text).unwrap();
         assert_eq!(signal.to_string(), text);
-        assert_eq!(Signal::from_bytes(SignalType::Pdq, signal.as_bytes()), Ok(signal));
+        assert_eq!(Signal::from_bytes(SignalType::Pdq, &binary(&signal)), Ok(signal));
         for (bad, says) in [
             (text.to_uppercase(), "lower-case hex digits, character 1 is 'F'"),
             (format!(" {text}"), "character 1 is ' '"),
@@ -372,11 +338,11 @@ mod tests {
 
     #[test]
     fn each_digest_has_its_length() {
-        for kind in SignalType::EXACT {
-            let text = "5a".repeat(kind.bytes());
+        for (kind, length) in SignalType::EXACT.into_iter().filter_map(|kind| Some((kind, kind.bytes()?))) {
+            let text = "5a".repeat(length);
             let signal = Signal::parse(kind, &text).unwrap();
             assert_eq!((signal.to_string(), signal.kind()), (text.clone(), kind));
-            assert_eq!(Signal::from_bytes(kind, signal.as_bytes()), Ok(signal));
+            assert_eq!(Signal::from_bytes(kind, &binary(&signal)), Ok(signal));
             assert!(Signal::parse(kind, &text[2..]).is_err() && Signal::from_bytes(kind, &[0; 33]).is_err());
         }
     }
@@ -396,6 +362,6 @@ mod tests {
     fn unknown_types_are_named() {
         assert!(SignalType::from_name("photodna").unwrap_err().to_string().contains("'photodna'"));
         assert_eq!(SignalType::from_name("video_md5"), Ok(SignalType::VideoMd5));
-        assert_eq!(SignalType::from_number(9), None);
+        assert_eq!(SignalType::from_number(10), None);
     }
 }

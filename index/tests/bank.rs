@@ -11,7 +11,9 @@ use index::bank::{
 };
 use index::store::segments::{MemorySegments, SegmentStore};
 use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit};
-use index::{ContentId, Digest, Distance, Hash256, RequestId, Scratch, Signal, SignalType};
+use index::{
+    ContentId, Distance, FindRule, FindScratch, Frame, Hash256, RequestId, Scratch, Signal, SignalType,
+};
 use proptest::prelude::*;
 
 /// A store whose commits can be made to fail.
@@ -46,17 +48,31 @@ fn load(store: &Arc<Moody>, segments: &Arc<MemorySegments>) -> (Banks, LoadRepor
 }
 
 fn content(byte: u8) -> NewContent {
-    let signals = vec![Signal::Pdq(Hash256([byte; 32])), Signal::Exact(exact(byte), digest(byte))];
+    let (pdq, text) =
+        (Signal::Pdq(Hash256([byte; 32])), Signal::parse(SignalType::RawText, &words(byte)).unwrap());
+    let signals = vec![pdq, exact(byte), text, Signal::Video(video(byte))];
     NewContent { signals, ..NewContent::default() }
 }
 
-/// The exact type of the digest that goes with a byte.
-fn exact(byte: u8) -> SignalType {
-    SignalType::EXACT[usize::from(byte) % SignalType::EXACT.len()]
+/// Ten different letters, ten times: two texts are far apart.
+fn words(byte: u8) -> String {
+    (0..100).map(|at| char::from(b'a' + (at % 10 + 2 * byte) % 26)).collect()
 }
 
-fn digest(byte: u8) -> Digest {
-    Digest::new(&vec![byte; exact(byte).bytes()]).unwrap()
+/// Three frames, of which the last is too poor to count.
+fn video(byte: u8) -> Arc<[Frame]> {
+    let frame =
+        |at: u8| Frame { hash: Hash256([byte ^ (0x11 * at); 32]), quality: 100, time_ms: u32::from(at) };
+    [frame(1), frame(2), Frame { quality: 49, ..frame(3) }].into()
+}
+
+/// The exact signal that goes with a byte.
+fn exact(byte: u8) -> Signal {
+    let kind = SignalType::EXACT[usize::from(byte) % SignalType::EXACT.len()];
+    let text = kind
+        .bytes()
+        .map_or(format!("https://example.com/{byte}"), |bytes| format!("{byte:02x}").repeat(bytes));
+    Signal::parse(kind, &text).unwrap()
 }
 
 /// Bank name → content id → byte of its hash; contents that are paused; what records of exchanges became.
@@ -100,12 +116,22 @@ fn agrees(banks: &Banks, model: &Model) {
         state.tables.pdq.search(&query, whole, &mut scratch, &mut found);
         for kind in SignalType::EXACT {
             let mut exactly = Vec::new();
-            state.tables.exact(kind).unwrap().search(&[digest(byte)], whole, &mut scratch, &mut exactly);
+            let digest = exact(byte).digest().unwrap();
+            state.tables.exact(kind).unwrap().search(&[digest], whole, &mut scratch, &mut exactly);
             assert_eq!(
                 exactly,
-                if kind == exact(byte) { found.clone() } else { Vec::new() },
+                if kind == exact(byte).kind() { found.clone() } else { Vec::new() },
                 "{kind} {byte}"
             );
+        }
+        let mut others = Vec::new();
+        let text = Signal::parse(SignalType::RawText, &words(byte)).unwrap();
+        for signal in [text, Signal::Video(video(byte))] {
+            others.clear();
+            state.find(&signal, &FindRule::default(), &mut FindScratch::default(), &mut others);
+            let found: Vec<_> = found.iter().map(|hit| (hit.content, hit.bank)).collect();
+            let others: Vec<_> = others.iter().map(|hit| (hit.content, hit.bank)).collect();
+            assert_eq!(others, found, "{} {byte}", signal.kind());
         }
         let mut found: Vec<(String, u64)> = found
             .iter()
@@ -219,7 +245,7 @@ proptest! {
                             let rename = |((of, key), id)| ((if of == old { new.clone() } else { of }, key), id);
                             model.imported = moved.map(rename).collect();
                         }
-                        (BankChange::Update { name: old, new_name: Some(new), enabled_ratio: None }, fine)
+                        (BankChange::Update { name: old, new_name: Some(new), enabled_ratio: None, threshold: None }, fine)
                     }
                     Step::Exchange(bank, put, withdrawn) => {
                         let bank = name(bank);

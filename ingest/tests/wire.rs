@@ -38,7 +38,7 @@ fn query() -> impl Strategy<Value = Query> {
         prop::collection::vec(any::<[u8; 32]>().prop_map(Hash256), 1..40).prop_map(Hashes::Pdq),
         (prop::sample::select(SignalType::EXACT.to_vec()), prop::collection::vec(any::<[u8; 32]>(), 1..40))
             .prop_map(|(kind, digests)| {
-                let digest = |bytes: &[u8; 32]| Digest::new(&bytes[..kind.bytes()]).unwrap();
+                let digest = |bytes: &[u8; 32]| Digest::new(&bytes[..kind.bytes().unwrap()]).unwrap();
                 Hashes::Exact(kind, digests.iter().map(digest).collect())
             },),
     ];

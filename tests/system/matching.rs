@@ -41,14 +41,15 @@ fn a_lookup_finds_what_is_within_31_bits_and_nothing_else() {
 fn digests_of_every_type_match_exactly_over_both_ports_and_after_a_restart() {
     let server = Server::start();
     server.create_bank("V");
-    let digest = |kind: SignalType, byte: u8| Digest::new(&vec![byte; kind.bytes()]).unwrap();
-    let hex = |kind: SignalType, byte: u8| format!("{byte:02X}").repeat(kind.bytes());
-    for kind in SignalType::EXACT {
+    let digest = |kind: SignalType, byte: u8| Digest::new(&vec![byte; kind.bytes().unwrap()]).unwrap();
+    let hex = |kind: SignalType, byte: u8| format!("{byte:02X}").repeat(kind.bytes().unwrap());
+    let kinds = || SignalType::EXACT.into_iter().filter(|kind| kind.bytes().is_some());
+    for kind in kinds() {
         let body = json!({ "signals": { kind.name(): hex(kind, 0xab) } });
         assert_eq!(server.http.post("/api/v1/banks/V/contents", &body).0, 201);
     }
     let check = |server: &Server| {
-        for (at, kind) in SignalType::EXACT.into_iter().enumerate() {
+        for (at, kind) in kinds().enumerate() {
             let content = at as u64 + 1;
             let query = || Query::exact(kind, vec![digest(kind, 0xac), digest(kind, 0xab)]);
             let answer = server.client().lookup(query()).unwrap();

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
-use index::bank::BankState;
-use index::{Distance, Found, NearestScratch, Scratch, Signal, SignalType};
+use index::{Distance, FindRule, FindScratch, Found, NearestScratch, Signal, SignalType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::banks::no_bank;
 use super::cases::blocking;
+use super::matches::Matches;
 use super::{Admin, Refusal};
 use crate::clock::now_s;
 
@@ -36,19 +36,8 @@ pub struct LookupBody {
 #[derive(Serialize)]
 pub struct LookupResult {
     signal: String,
-    matches: Vec<MatchShown>,
-    /// How many there are, listed or not.
-    matches_total: usize,
-    /// Whether some are not listed.
-    truncated: bool,
-}
-
-/// One banked content within the threshold.
-#[derive(Serialize)]
-pub struct MatchShown {
-    bank: String,
-    content: u64,
-    distance: u16,
+    #[serde(flatten)]
+    matches: Matches,
 }
 
 /// Answer of a lookup.
@@ -73,7 +62,7 @@ pub async fn lookup(
             body.signals.len()
         )));
     }
-    let threshold = threshold(kind, body.threshold)?;
+    let rule = rule(&admin, kind, body.threshold)?;
     let limit = body.limit.unwrap_or(usize::MAX).min(admin.config.limits.matches_max);
     let signals = body
         .signals
@@ -82,34 +71,18 @@ pub async fn lookup(
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad)?;
     blocking(move || {
-        let result = |signal: &Signal| LookupResult {
-            signal: signal.to_string(),
-            matches: Vec::new(),
-            matches_total: 0,
-            truncated: false,
-        };
-        let mut results: Vec<LookupResult> = signals.iter().map(result).collect();
-        let (mut found, mut scratch) = (Vec::new(), Scratch::default());
+        let mut results = Vec::with_capacity(signals.len());
+        let (mut found, mut room, now_s) = (Vec::new(), FindScratch::default(), now_s());
         // So few at a time that what a bank full of duplicates answers fits the memory.
-        for (signals, results) in signals.chunks(AT_ONCE).zip(results.chunks_mut(AT_ONCE)) {
+        for signals in signals.chunks(AT_ONCE) {
             found.clear();
-            search(&state, kind, signals, threshold, &mut scratch, &mut found);
-            state.keep_matching(&mut found, now_s);
-            for hit in &found {
-                let result = &mut results[hit.query as usize];
-                result.matches_total += 1;
-                if result.matches.len() >= limit {
-                    result.truncated = true;
-                    continue;
-                }
-                result.matches.push(MatchShown {
-                    bank: state
-                        .directory
-                        .get(hit.bank)
-                        .map_or_else(String::new, |bank| bank.name.to_string()),
-                    content: hit.content.0,
-                    distance: hit.distance.bits(),
-                });
+            state.find_all(signals, &rule, &mut room, &mut found);
+            for (place, signal) in (0u32..).zip(signals) {
+                let of = found.iter().filter(|(at, _)| *at == place).map(|(_, hit)| hit);
+                let of = of.filter(|hit| state.is_matching(hit.bank, hit.content, now_s));
+                let mut matches = Matches::default();
+                of.for_each(|hit| matches.push(&state, hit, limit));
+                results.push(LookupResult { signal: signal.to_string(), matches });
             }
         }
         Ok(Json(LookupAnswer { generation: state.generation.0, results }))
@@ -173,26 +146,15 @@ pub async fn nearest(
     .await
 }
 
-fn search(
-    state: &BankState,
-    kind: SignalType,
-    signals: &[Signal],
-    threshold: Distance,
-    scratch: &mut Scratch,
-    found: &mut Vec<Found>,
-) {
-    let hash = |signal: &Signal| if let Signal::Pdq(hash) = signal { Some(*hash) } else { None };
-    let digest = |signal: &Signal| if let Signal::Exact(_, digest) = signal { Some(*digest) } else { None };
-    match state.tables.exact(kind) {
-        None => {
-            let hashes: Vec<_> = signals.iter().filter_map(hash).collect();
-            state.tables.pdq.search(&hashes, threshold, scratch, found);
-        }
-        Some(exact) => {
-            let digests: Vec<_> = signals.iter().filter_map(digest).collect();
-            exact.search(&digests, threshold, scratch, found);
-        }
+/// What counts as a match where a request asks for a threshold, or does not.
+fn rule(admin: &Admin, kind: SignalType, asked: Option<u16>) -> Result<FindRule, Refusal> {
+    let mut rule = admin.config.find_rule();
+    if asked.is_some() {
+        let asked = threshold(kind, asked)?;
+        rule.threshold = Some(asked);
+        rule.video.distance = asked;
     }
+    Ok(rule)
 }
 
 /// The threshold asked for, or the type's own.

@@ -10,10 +10,12 @@ mod cases;
 mod contents;
 mod embeddings;
 mod guard;
+mod hashing;
 mod health;
 mod hma;
 mod import;
 mod lookup;
+mod matches;
 mod scan;
 
 use std::sync::atomic::AtomicBool;

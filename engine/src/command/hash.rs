@@ -47,6 +47,7 @@ fn line(path: &Path) -> Result<Value> {
         "pdq": null,
         "quality": null,
         "md5": digests.md5,
+        "sha1": digests.sha1,
         "sha256": digests.sha256,
     });
     match picture {

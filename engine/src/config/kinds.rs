@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use index::SignalType;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +98,30 @@ impl FromStr for Names {
     }
 }
 
+/// Names of signal types with commas between.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SignalTypes(pub Vec<SignalType>);
+
+impl Default for SignalTypes {
+    /// Those of HMA's reference installation.
+    fn default() -> Self {
+        Self(vec![SignalType::Pdq, SignalType::VideoMd5])
+    }
+}
+
+impl FromStr for SignalTypes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let kinds: Vec<SignalType> = words(text)
+            .map(SignalType::from_name)
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())?;
+        if kinds.is_empty() { Err("name at least one signal type".to_string()) } else { Ok(Self(kinds)) }
+    }
+}
+
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|word| !word.is_empty())
 }
@@ -121,3 +146,4 @@ macro_rules! text_form {
 }
 text_form!(Ranges);
 text_form!(Names);
+text_form!(SignalTypes);

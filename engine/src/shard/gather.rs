@@ -23,7 +23,7 @@ const ENOUGH: usize = 128;
 pub(super) struct Gather {
     hashes: Vec<Hash256>,
     lookups: Vec<Lookup>,
-    threshold: Distance,
+    threshold: Option<Distance>,
 }
 
 struct Lookup {

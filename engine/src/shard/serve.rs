@@ -222,7 +222,7 @@ impl Core {
                 self.found.clear();
                 query.copy_digests(&mut self.digests);
                 if let Some(exact) = state.tables.exact(kind) {
-                    exact.search(&self.digests, query.threshold, &mut self.scratch, &mut self.found);
+                    exact.search(&self.digests, Distance::default(), &mut self.scratch, &mut self.found);
                 }
                 state.keep_matching(&mut self.found, now_s);
                 self.count(query.len(), started);
@@ -231,10 +231,10 @@ impl Core {
     }
 
     /// Fills `found`, by query.
-    pub(super) fn search_pdq(&mut self, state: &BankState, hashes: &[Hash256], threshold: Distance) {
+    pub(super) fn search_pdq(&mut self, state: &BankState, hashes: &[Hash256], threshold: Option<Distance>) {
         let started = Instant::now();
         self.found.clear();
-        state.tables.pdq.search(hashes, threshold, &mut self.scratch, &mut self.found);
+        state.search_pdq(hashes, threshold, &mut self.scratch, &mut self.found);
         state.keep_matching(&mut self.found, now_s);
         self.count(hashes.len(), started);
     }

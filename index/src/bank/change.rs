@@ -10,7 +10,7 @@ use super::{
     Bank, BankRecord, BankState, Banks, Counters, Directory, Entries, NAME_MAX, NewContent, Paused, Writer,
 };
 use crate::hit::RequestId;
-use crate::signal::{BankId, ContentId, Generation, Signal, SignalType};
+use crate::signal::{BankId, ContentId, Distance, Generation, Signal, SignalType};
 use crate::store::keys::{
     About, GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, RemovedContent, bank_key, content_key,
     encode_content, encode_removed, encode_u64, json_row, removed_key,
@@ -18,8 +18,8 @@ use crate::store::keys::{
 use crate::store::{Batch, Durability, Keyspace, Seen, StoreError};
 
 const PRUNE_EVERY_MS: u64 = 60_000;
-/// What a further content takes at most: its signal in the delta, then in a segment and in the one merged from it.
-const SIGNAL_BYTES: usize = 600;
+/// What a further signal takes at most: in the delta, then in a segment and in the one merged from it.
+pub(super) const SIGNAL_BYTES: usize = 600;
 
 /// One change, with the id that makes it replayable.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub enum BankChange {
         /// In order.
         contents: Vec<NewContent>,
     },
-    /// Rename a bank, or change how often it matches.
+    /// Rename a bank, or change how often or how widely it matches.
     Update {
         /// Its name so far.
         name: String,
@@ -68,6 +68,8 @@ pub enum BankChange {
         new_name: Option<String>,
         /// See [`Bank::enabled_ratio`].
         enabled_ratio: Option<f64>,
+        /// See [`Bank::threshold`]; `Some(None)` takes it away.
+        threshold: Option<Option<Distance>>,
     },
     /// What an exchange has new, and no longer.
     Exchange {
@@ -312,8 +314,8 @@ impl Group {
             BankChange::Create { name, enabled_ratio } => self.create(name, enabled_ratio, now_ms),
             BankChange::Delete { name } => Ok(self.delete(&name)),
             BankChange::Add { bank, contents } => self.add(&bank, contents),
-            BankChange::Update { name, new_name, enabled_ratio } => {
-                self.update(&name, new_name, enabled_ratio)
+            BankChange::Update { name, new_name, enabled_ratio, threshold } => {
+                self.update(&name, new_name, enabled_ratio, threshold)
             }
             BankChange::Exchange { bank, put, withdrawn } => self.exchange(store, &bank, put, &withdrawn),
             BankChange::Edit { bank, content, note, disabled_until } => {
@@ -335,13 +337,14 @@ impl Group {
         self.batch.put(
             Keyspace::Banks,
             bank_key(id),
-            json_row(1, &BankRecord { name: name.clone(), created_ms, enabled_ratio }),
+            json_row(1, &BankRecord { name: name.clone(), created_ms, enabled_ratio, threshold: None }),
         );
         self.directory.insert(Bank {
             id,
             name: name.into(),
             created_ms,
             enabled_ratio,
+            threshold: None,
             contents: 0,
             signals: [0; SignalType::ALL.len()],
         });
@@ -358,6 +361,9 @@ impl Group {
         self.batch.delete(Keyspace::Banks, bank_key(id));
         let (from, to) = (content_key(id, ContentId(0)), content_key(BankId(id.0 + 1), ContentId(0)));
         self.batch.delete_range(Keyspace::Contents, from, to);
+        if SignalType::ALL.iter().any(|kind| kind.is_rebuilt() && signals[kind.place()] > 0) {
+            self.batch.delete_range(Keyspace::Rebuilt, from, to);
+        }
         self.batch.delete_range(Keyspace::Imported, bank_key(id), bank_key(BankId(id.0 + 1)));
         if self.paused.any_of(id) {
             self.batch.delete_range(Keyspace::Paused, from, to);
@@ -379,7 +385,7 @@ impl Group {
         if contents.is_empty() {
             return Ok(self.still(id));
         }
-        let memory = self.memory + (contents.len() * SIGNAL_BYTES) as u64;
+        let memory = self.memory + contents.iter().map(NewContent::room).sum::<usize>() as u64;
         if let Some(allowed) = self.memory_max.filter(|allowed| memory > *allowed) {
             return Err(BankError::Memory { needed: memory, allowed });
         }
@@ -398,6 +404,9 @@ impl Group {
             for signal in &content.signals {
                 signals[signal.kind().place()] += 1;
                 entries.push(signal, number, id);
+            }
+            if content.signals.iter().any(|signal| signal.kind().is_rebuilt()) {
+                self.batch.put(Keyspace::Rebuilt, content_key(id, number), []);
             }
             self.added.insert(number, (id, content.signals.iter().map(Signal::kind).collect()));
         }
@@ -433,6 +442,9 @@ impl Group {
         };
         self.added.remove(&content);
         self.batch.delete(Keyspace::Contents, content_key(id, content));
+        if kinds.iter().any(|kind| kind.is_rebuilt()) {
+            self.batch.delete(Keyspace::Rebuilt, content_key(id, content));
+        }
         self.pause(id, content, ENABLED);
         let generation = Generation(self.counters.generation.0 + 1); // what `answer` will make it
         let removed = RemovedContent { content, bank: id, generation, kinds: kinds.clone() };

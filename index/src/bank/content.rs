@@ -3,13 +3,15 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::change::{BankAnswer, BankError, Group, clip};
+use super::change::{BankAnswer, BankError, Group, SIGNAL_BYTES, clip};
 use super::{BankRecord, BankState, Banks, name_fits};
-use crate::signal::{BankId, ContentId, Signal, SignalType};
+use crate::signal::{BankId, ContentId, Distance, Frame, Signal, SignalType};
 use crate::store::keys::{
     About, bank_key, content_key, decode_content, encode_content, encode_u64, json_row, read_content_key,
 };
 use crate::store::{Change, Keyspace, Range, Store, StoreError};
+use crate::texts::NormalText;
+use crate::videos::VideoRule;
 
 /// Characters of a note, as in HMA.
 const NOTE_MAX: usize = 255;
@@ -39,8 +41,31 @@ impl NewContent {
         } else if self.metadata.len() > METADATA_MAX {
             Some("its metadata is longer than 64 KiB")
         } else {
-            None
+            self.signals.iter().find_map(tells_nothing)
         }
+    }
+
+    /// Bytes that it takes in the tables at most.
+    pub(super) fn room(&self) -> usize {
+        let of = |signal: &Signal| match signal {
+            Signal::Text(_, text) => SIGNAL_BYTES + text.len() * size_of::<char>(),
+            Signal::Video(frames) => SIGNAL_BYTES * (1 + frames.len()),
+            _ => SIGNAL_BYTES,
+        };
+        self.signals.iter().map(of).sum()
+    }
+}
+
+/// Why a signal would match everything of its kind that tells nothing, or nothing at all.
+fn tells_nothing(signal: &Signal) -> Option<&'static str> {
+    match signal {
+        Signal::Text(SignalType::RawText, text) if NormalText::of(text).is_empty() => {
+            Some("its raw_text has neither letter nor digit to match by")
+        }
+        Signal::Video(frames) if Frame::hashes(frames, VideoRule::default().quality_min).is_empty() => {
+            Some("its vpdq has no frame of quality 50 or more to match by")
+        }
+        _ => None,
     }
 }
 
@@ -133,6 +158,7 @@ impl Group {
         name: &str,
         new_name: Option<String>,
         enabled_ratio: Option<f64>,
+        threshold: Option<Option<Distance>>,
     ) -> Result<BankAnswer, BankError> {
         let Some(bank) = self.directory.named(name) else {
             return Err(BankError::NotFound { name: clip(name) });
@@ -148,10 +174,12 @@ impl Group {
             bank.name = new_name.into();
         }
         bank.enabled_ratio = enabled_ratio.unwrap_or(bank.enabled_ratio);
+        bank.threshold = threshold.unwrap_or(bank.threshold);
         let record = BankRecord {
             name: bank.name.to_string(),
             created_ms: bank.created_ms,
             enabled_ratio: bank.enabled_ratio,
+            threshold: bank.threshold,
         };
         self.batch.put(Keyspace::Banks, bank_key(bank.id), json_row(1, &record));
         let id = bank.id;

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::signal::{BankId, ContentId, Generation, SignalType};
 use crate::store::keys::{
-    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, decode_content, decode_u64, read_bank_key,
-    read_content_key, read_json_row,
+    GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, content_key, decode_content, decode_u64, read_bank_key,
+    read_content_key, read_json_row, wrong,
 };
 use crate::store::{Keyspace, Range, RequestWindow, Store, StoreError};
 
@@ -68,6 +68,10 @@ impl Banks {
                 (Loaded { directory, tables }, keeper)
             }
         };
+        let mut loaded = loaded;
+        let mut rebuilt = Entries::default();
+        read_rebuilt(&*store, &mut rebuilt)?;
+        loaded.tables.add(&rebuilt);
         let requests = RequestWindow::open(&*store, Keyspace::BankRequests, Keyspace::BankMeta, window)?;
         let state = BankState {
             generation: counters.generation,
@@ -112,6 +116,7 @@ fn read_directory(store: &dyn Store) -> Result<Directory, StoreError> {
             name: record.name.into(),
             created_ms: record.created_ms,
             enabled_ratio: record.enabled_ratio,
+            threshold: record.threshold,
             contents: 0,
             signals: [0; SignalType::ALL.len()],
         });
@@ -137,12 +142,34 @@ fn read_contents(
         owner.contents += 1;
         for signal in &signals {
             owner.signals[signal.kind().place()] += 1;
-            entries.push(signal, content, bank);
+            if !signal.kind().is_rebuilt() {
+                entries.push(signal, content, bank);
+            }
         }
         progress.contents.fetch_add(1, Ordering::Relaxed);
         Ok(())
     })?;
     Ok(entries)
+}
+
+/// Reads the signals that no stored segment holds.
+fn read_rebuilt(store: &dyn Store, entries: &mut Entries) -> Result<(), StoreError> {
+    let (mut keys, mut signals) = (Vec::new(), Vec::new());
+    visit(store, Keyspace::Rebuilt, Range::ALL, |key, _| {
+        keys.push(read_content_key(key)?);
+        Ok(())
+    })?;
+    for (bank, content) in keys {
+        let row = store.get(Keyspace::Contents, &content_key(bank, content))?.ok_or_else(|| {
+            wrong(Keyspace::Rebuilt, &format!("content {content} of bank {bank} is not there"))
+        })?;
+        decode_content(&row, &mut signals)?;
+        for signal in signals.iter().filter(|signal| signal.kind().is_rebuilt()) {
+            entries.push(signal, content, bank);
+        }
+    }
+    entries.sort_rebuilt();
+    Ok(())
 }
 
 /// Visits rows until one does not read.

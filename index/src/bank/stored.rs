@@ -238,7 +238,7 @@ pub(super) fn load(
         Ok(())
     })?;
     let younger = read_younger(store, &list, &mut loaded.directory, progress)?;
-    let Entries { pdq, exact } = younger;
+    let Entries { pdq, exact, .. } = younger;
     let source = Source { segments, list: &list, directory: &loaded.directory, removed: &removed, progress };
     loaded.tables.pdq = match source.assemble(SignalType::Pdq, pdq) {
         Ok(pdq) => pdq,
@@ -281,7 +281,8 @@ fn read_younger(
     directory: &mut Directory,
     progress: &LoadProgress,
 ) -> Result<Entries, StoreError> {
-    let covers = |kind| list.types.get(&kind).map_or(ContentId(0), |covered| covered.covers);
+    // A type that was not known yet when the list was written has no signals that old.
+    let covers = |kind| list.types.get(&kind).map_or(list.last_content, |covered| covered.covers);
     let least = SignalType::ALL.into_iter().map(covers).min().unwrap_or_default();
     let (mut younger, mut signals) = (Entries::default(), Vec::new());
     let mut banks: Vec<BankId> = directory.by_id.keys().copied().collect();
@@ -300,7 +301,7 @@ fn read_younger(
                 if content > list.last_content {
                     owner.signals[signal.kind().place()] += 1;
                 }
-                if content > covers(signal.kind()) {
+                if content > covers(signal.kind()) && !signal.kind().is_rebuilt() {
                     younger.push(signal, content, bank);
                 }
             }

@@ -1,8 +1,11 @@
 //! The snapshots of all signal types, and what is on its way into them.
 
+use crate::rows::Row;
 use crate::segment::Entry;
-use crate::signal::{BankId, ContentId, Digest, Hash256, Signal, SignalType};
+use crate::signal::{BankId, ContentId, Digest, Frame, Hash256, Signal, SignalType};
 use crate::snapshot::{ExactSnapshot, PdqSnapshot};
+use crate::texts::{NormalText, Texts};
+use crate::videos::{NewVideo, VideoRule, Videos};
 
 /// Exact types.
 const EXACT: usize = SignalType::EXACT.len();
@@ -14,6 +17,10 @@ pub struct Tables {
     pub pdq: PdqSnapshot,
     /// Digests, in the order of [`SignalType::EXACT`].
     pub exact: [ExactSnapshot; EXACT],
+    /// Texts.
+    pub texts: Texts,
+    /// Videos.
+    pub videos: Videos,
 }
 
 /// Signals to be put into tables, by type.
@@ -23,24 +30,36 @@ pub struct Entries {
     pub pdq: Vec<Entry<Hash256>>,
     /// Digests, in the order of [`SignalType::EXACT`].
     pub exact: [Vec<Entry<Digest>>; EXACT],
+    texts: Vec<Row<NormalText>>,
+    videos: Vec<NewVideo>,
 }
 
-/// Where an exact type stands among its like; `None` for PDQ.
-pub(super) fn place(kind: SignalType) -> Option<usize> {
+/// Where an exact type stands among its like; `None` for the others.
+fn place(kind: SignalType) -> Option<usize> {
     SignalType::EXACT.iter().position(|exact| *exact == kind)
 }
 
 impl Entries {
     /// Adds a signal.
     pub fn push(&mut self, signal: &Signal, content: ContentId, bank: BankId) {
-        match *signal {
-            Signal::Pdq(hash) => self.pdq.push(Entry { hash, content, bank }),
-            Signal::Exact(kind, hash) => {
-                if let Some(place) = place(kind) {
-                    self.exact[place].push(Entry { hash, content, bank });
-                }
+        match (signal, place(signal.kind()), signal.digest()) {
+            (_, Some(place), Some(hash)) => self.exact[place].push(Entry { hash, content, bank }),
+            (Signal::Pdq(hash), ..) => self.pdq.push(Entry { hash: *hash, content, bank }),
+            (Signal::Text(_, text), ..) => {
+                self.texts.push(Row { content, bank, value: NormalText::of(text) });
             }
+            (Signal::Video(frames), ..) => {
+                let hashes = Frame::hashes(frames, VideoRule::default().quality_min);
+                self.videos.push(NewVideo { content, bank, hashes });
+            }
+            (Signal::Exact(..), ..) => {}
         }
+    }
+
+    /// Brings what is kept by content into the order of contents.
+    pub(super) fn sort_rebuilt(&mut self) {
+        self.texts.sort_unstable_by_key(|row| row.content);
+        self.videos.sort_unstable_by_key(|video| video.content);
     }
 }
 
@@ -50,28 +69,41 @@ impl Tables {
         Self {
             pdq: PdqSnapshot::from_entries(entries.pdq),
             exact: entries.exact.map(ExactSnapshot::from_entries),
+            texts: Texts::default().with(&entries.texts),
+            videos: Videos::default().with(&entries.videos),
         }
     }
 
-    /// The digests of a type; `None` for PDQ.
+    /// The digests of a type that is compared whole.
     pub fn exact(&self, kind: SignalType) -> Option<&ExactSnapshot> {
         self.exact.get(place(kind)?)
     }
 
     /// Signals of a type that a search can find.
     pub fn len(&self, kind: SignalType) -> usize {
-        self.exact(kind).map_or(self.pdq.len(), ExactSnapshot::len)
+        match kind {
+            SignalType::Pdq => self.pdq.len(),
+            SignalType::RawText => self.texts.len(),
+            SignalType::Vpdq => self.videos.len(),
+            kind => self.exact(kind).map_or(0, ExactSnapshot::len),
+        }
     }
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.pdq.bytes() + self.exact.iter().map(ExactSnapshot::bytes).sum::<usize>()
+        self.pdq.bytes()
+            + self.exact.iter().map(ExactSnapshot::bytes).sum::<usize>()
+            + self.texts.bytes()
+            + self.videos.bytes()
     }
 
     /// Bytes that tables and a merge of everything take, at most; `signal` is what an unmerged signal takes then.
     pub(super) fn planned_bytes(&self, signal: usize) -> usize {
         let exact = self.exact.iter().map(|exact| exact.planned_bytes(signal));
-        self.pdq.planned_bytes(signal) + exact.sum::<usize>()
+        self.pdq.planned_bytes(signal)
+            + exact.sum::<usize>()
+            + self.texts.bytes()
+            + self.videos.planned_bytes(signal)
     }
 
     /// Whether the content was removed and may still take room.
@@ -88,13 +120,21 @@ impl Tables {
                 *exact = exact.with_added(entries);
             }
         }
+        if !entries.texts.is_empty() {
+            self.texts = self.texts.with(&entries.texts);
+        }
+        if !entries.videos.is_empty() {
+            self.videos = self.videos.with(&entries.videos);
+        }
     }
 
     pub(super) fn remove(&mut self, content: ContentId, kinds: &[SignalType]) {
         for kind in kinds {
-            match place(*kind) {
-                None => self.pdq = self.pdq.with_removed(&[content]),
-                Some(place) => self.exact[place] = self.exact[place].with_removed(&[content]),
+            match (kind, place(*kind)) {
+                (SignalType::RawText, _) => self.texts = self.texts.without(content),
+                (SignalType::Vpdq, _) => self.videos = self.videos.without(content),
+                (_, Some(place)) => self.exact[place] = self.exact[place].with_removed(&[content]),
+                (_, None) => self.pdq = self.pdq.with_removed(&[content]),
             }
         }
     }
@@ -105,6 +145,12 @@ impl Tables {
         self.pdq = self.pdq.with_bank_removed(bank, count(SignalType::Pdq));
         for (exact, kind) in self.exact.iter_mut().zip(SignalType::EXACT) {
             *exact = exact.with_bank_removed(bank, count(kind));
+        }
+        if count(SignalType::RawText) > 0 {
+            self.texts = self.texts.without_bank(bank);
+        }
+        if count(SignalType::Vpdq) > 0 {
+            self.videos = self.videos.without_bank(bank);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! | `bank_meta`, `case_meta` | ASCII name | u64 (counters, cursors) |
 //! | `banks` | bank u32 | JSON row, version 1: `BankRecord` |
 //! | `contents` | bank u32 ‖ content u64 | content row, version 1 or 2 (see [`encode_content`]) |
+//! | `rebuilt` | bank u32 ‖ content u64 | nothing: the content has signals of a type that [`SignalType::is_rebuilt`] |
 //! | `paused` | bank u32 ‖ content u64 | u64: the second since 1970 from which the content matches again, 0 for never |
 //! | `imported` | bank u32 ‖ the record's key | content u64 |
 //! | `exchanges`, `credentials` | owned by `engine` | owned by `engine` |
@@ -76,7 +77,8 @@ pub fn read_content_key(key: &[u8]) -> Result<(BankId, ContentId), StoreError> {
     }
 }
 
-/// Row of a banked content: version u8, number of signals u8, then per signal its type u8 and its bytes,
+/// Row of a banked content: version u8, number of signals u8, then per signal its type u8 and its bytes (where the
+/// type does not say how many, their number u32 before them),
 /// then the note (UTF-8, may be empty) to the end. 34 bytes for a PDQ hash without a note. With metadata it is
 /// version 2, and the note's length u16 stands before the note, the metadata behind it.
 pub fn encode_content(signals: &[Signal], about: &About<'_>) -> Vec<u8> {
@@ -86,7 +88,15 @@ pub fn encode_content(signals: &[Signal], about: &About<'_>) -> Vec<u8> {
     row.push(signals.len() as u8);
     for signal in signals {
         row.push(signal.kind() as u8);
-        row.extend_from_slice(signal.as_bytes());
+        if signal.kind().bytes().is_some() {
+            signal.write(&mut row);
+        } else {
+            let before = row.len();
+            row.extend_from_slice(&[0; 4]);
+            signal.write(&mut row);
+            let length = (row.len() - before - 4) as u32;
+            row[before..before + 4].copy_from_slice(&length.to_be_bytes());
+        }
     }
     if !metadata.is_empty() {
         row.extend_from_slice(&(note.len() as u16).to_be_bytes());
@@ -118,7 +128,15 @@ pub fn decode_content<'a>(row: &'a [u8], signals: &mut Vec<Signal>) -> Result<Ab
         let (&kind, after) = rest.split_first().ok_or_else(|| bad("a signal is missing"))?;
         let kind =
             SignalType::from_number(kind).ok_or_else(|| bad(&format!("signal type {kind} is unknown")))?;
-        let (bytes, after) = after.split_at_checked(kind.bytes()).ok_or_else(|| bad("a signal is cut"))?;
+        let cut = || bad("a signal is cut");
+        let (length, after) = match kind.bytes() {
+            Some(length) => (length, after),
+            None => {
+                let (length, after) = after.split_first_chunk().ok_or_else(cut)?;
+                (u32::from_be_bytes(*length) as usize, after)
+            }
+        };
+        let (bytes, after) = after.split_at_checked(length).ok_or_else(cut)?;
         signals.push(Signal::from_bytes(kind, bytes).map_err(|error| bad(&error.to_string()))?);
         rest = after;
     }
@@ -244,6 +262,7 @@ mod tests {
         let signals = [
             Signal::Pdq(Hash256([7; 32])),
             Signal::Exact(SignalType::VideoMd5, Digest::new(&[9; 16]).unwrap()),
+            Signal::parse(SignalType::RawText, "some words").unwrap(),
         ];
         let mut back = Vec::new();
         for (note, metadata) in

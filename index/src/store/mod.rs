@@ -61,6 +61,8 @@ pub enum Keyspace {
     Banks,
     /// Banked contents with their signals, by bank and content id.
     Contents,
+    /// Contents whose signals are not all in stored segments, by bank and content id.
+    Rebuilt,
     /// Contents that do not match for now, or ever, by bank and content id.
     Paused,
     /// Which content an exchange's record became, by bank and the record's key.
@@ -85,10 +87,11 @@ pub enum Keyspace {
 
 impl Keyspace {
     /// Every keyspace.
-    pub const ALL: [Keyspace; 13] = [
+    pub const ALL: [Keyspace; 14] = [
         Keyspace::BankMeta,
         Keyspace::Banks,
         Keyspace::Contents,
+        Keyspace::Rebuilt,
         Keyspace::Paused,
         Keyspace::Imported,
         Keyspace::Exchanges,
@@ -107,6 +110,7 @@ impl Keyspace {
             Keyspace::BankMeta => "bank_meta",
             Keyspace::Banks => "banks",
             Keyspace::Contents => "contents",
+            Keyspace::Rebuilt => "rebuilt",
             Keyspace::Paused => "paused",
             Keyspace::Imported => "imported",
             Keyspace::Exchanges => "exchanges",
@@ -126,6 +130,7 @@ impl Keyspace {
             Keyspace::BankMeta
             | Keyspace::Banks
             | Keyspace::Contents
+            | Keyspace::Rebuilt
             | Keyspace::Paused
             | Keyspace::Imported
             | Keyspace::Exchanges

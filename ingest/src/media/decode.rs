@@ -1,12 +1,16 @@
 //! Pictures to pixels, within limits that are checked before anything is decoded.
 //!
 //! The format is told by the content, never by a name. Supported: JPEG, PNG, WebP, GIF, BMP and TIFF; of several
-//! frames the first.
+//! frames the first, or with [`frames`] all.
 
 use std::io::Cursor;
+use std::ops::ControlFlow;
 
+use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
 use image::error::{ImageError, LimitErrorKind};
-use image::{ImageFormat, ImageReader, RgbImage};
+use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 /// What is read.
 const FORMATS: [ImageFormat; 6] = [
@@ -32,6 +36,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { bytes_max: 50 << 20, pixels_max: 100_000_000, memory_max: 512 << 20 }
+    }
+}
+
+impl Limits {
+    fn of_decoder(&self) -> image::Limits {
+        let mut limits = image::Limits::no_limits();
+        limits.max_alloc = Some(self.memory_max);
+        limits
     }
 }
 
@@ -78,6 +90,14 @@ pub enum MediaError {
 
 /// Decodes a picture to RGB. Alpha is dropped, grey is repeated, a palette resolved.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaError> {
+    let format = checked(bytes, limits)?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits.of_decoder());
+    Ok(reader.decode().map_err(fault)?.into_rgb8())
+}
+
+/// The format, and that the picture keeps to the limits, before anything is decoded.
+fn checked(bytes: &[u8], limits: &Limits) -> Result<ImageFormat, MediaError> {
     if bytes.is_empty() {
         return Err(MediaError::Empty);
     }
@@ -101,11 +121,61 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaError> {
     if u64::from(width) * u64::from(height) > limits.pixels_max {
         return Err(MediaError::Pixels { width, height, max: limits.pixels_max });
     }
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut allowed = image::Limits::no_limits();
-    allowed.max_alloc = Some(limits.memory_max);
-    reader.limits(allowed);
-    Ok(reader.decode().map_err(fault)?.into_rgb8())
+    Ok(format)
+}
+
+/// Calls `frame` with each frame of an animated picture (GIF, WebP, PNG) and when it is shown, in milliseconds, until
+/// it says that it is enough. Says whether the picture is animated; one that is not has no frames.
+pub fn frames(
+    bytes: &[u8],
+    limits: &Limits,
+    mut frame: impl FnMut(RgbImage, u32) -> ControlFlow<()>,
+) -> Result<bool, MediaError> {
+    let format = checked(bytes, limits)?;
+    let file = Cursor::new(bytes);
+    let frames = match format {
+        ImageFormat::Gif => {
+            let mut decoder = GifDecoder::new(file).map_err(fault)?;
+            decoder.set_limits(limits.of_decoder()).map_err(fault)?;
+            decoder.into_frames()
+        }
+        ImageFormat::WebP => {
+            let mut decoder = WebPDecoder::new(file).map_err(fault)?;
+            if !decoder.has_animation() {
+                return Ok(false);
+            }
+            decoder.set_limits(limits.of_decoder()).map_err(fault)?;
+            decoder.into_frames()
+        }
+        ImageFormat::Png => {
+            let decoder = PngDecoder::with_limits(file, limits.of_decoder()).map_err(fault)?;
+            if !decoder.is_apng().map_err(fault)? {
+                return Ok(false);
+            }
+            decoder.apng().map_err(fault)?.into_frames()
+        }
+        _ => return Ok(false),
+    };
+    let (mut at_ms, mut count) = (0u32, 0);
+    let mut held = None; // a GIF of one frame is a picture
+    for decoded in frames {
+        let decoded = decoded.map_err(fault)?;
+        let (over, under) = decoded.delay().numer_denom_ms();
+        let shown = (DynamicImage::from(decoded.into_buffer()).into_rgb8(), at_ms);
+        at_ms = at_ms.saturating_add(over / under.max(1));
+        count += 1;
+        if let Some((picture, at)) = held.replace(shown)
+            && frame(picture, at).is_break()
+        {
+            return Ok(true);
+        }
+    }
+    if count > 1
+        && let Some((picture, at)) = held
+    {
+        let _ = frame(picture, at); // the last one: whether it is enough makes no difference
+    }
+    Ok(count > 1)
 }
 
 /// Whether a JPEG goes on to its end-of-image marker. A decoder paints what is missing grey and says nothing: the hash
@@ -182,6 +252,37 @@ mod tests {
                 assert!(decode(cut, &Limits::default()).is_err(), "{format:?}, {share} tenths");
             }
         }
+    }
+
+    fn gif(shades: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
+        for shade in shades {
+            let picture = image::RgbaImage::from_pixel(8, 8, image::Rgba([*shade, 0, 0, 255]));
+            let delay = image::Delay::from_numer_denom_ms(500, 1);
+            encoder.encode_frame(image::Frame::from_parts(picture, 0, 0, delay)).unwrap();
+        }
+        drop(encoder);
+        bytes
+    }
+
+    #[test]
+    fn every_frame_of_an_animated_picture_is_given_with_its_time() {
+        let seen = |bytes: &[u8], most: usize| {
+            let mut seen = Vec::new();
+            let animated = frames(bytes, &Limits::default(), |picture, at_ms| {
+                seen.push((picture.get_pixel(3, 3).0[0], at_ms));
+                if seen.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            (animated.unwrap(), seen)
+        };
+        assert_eq!(seen(&gif(&[10, 200, 90]), 9), (true, vec![(10, 0), (200, 500), (90, 1000)]));
+        assert_eq!(seen(&gif(&[10, 200, 90]), 2), (true, vec![(10, 0), (200, 500)]));
+        assert_eq!(seen(&gif(&[10]), 9), (false, vec![]));
+        assert_eq!(seen(&png(9, 9), 9), (false, vec![]));
+        let cut = gif(&[10, 200, 90]);
+        let cut = &cut[..cut.len() - 30];
+        assert!(frames(cut, &Limits::default(), |_, _| ControlFlow::Continue(())).is_err());
     }
 
     proptest::proptest! {

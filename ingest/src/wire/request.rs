@@ -44,16 +44,18 @@ pub enum RequestView<'a> {
 pub struct QueryView<'a> {
     /// Their type.
     pub signal_type: SignalType,
-    /// Bits that may differ.
-    pub threshold: Distance,
+    /// Bits that may differ; without, each bank's own threshold, or the type's.
+    pub threshold: Option<Distance>,
     bytes: &'a [u8],
+    /// Bytes of a hash.
+    width: usize,
     upload_ids: Option<Vector<'a, u64>>,
 }
 
 impl<'a> QueryView<'a> {
     /// How many hashes.
     pub fn len(&self) -> usize {
-        self.bytes.len() / self.signal_type.bytes()
+        self.bytes.len() / self.width
     }
 
     /// Whether there is none.
@@ -69,7 +71,7 @@ impl<'a> QueryView<'a> {
     /// Copies digests into an aligned buffer (cleared first).
     pub fn copy_digests(&self, into: &mut Vec<Digest>) {
         into.clear();
-        into.extend(self.bytes.chunks_exact(self.signal_type.bytes()).filter_map(Digest::new));
+        into.extend(self.bytes.chunks_exact(self.width).filter_map(Digest::new));
     }
 
     /// The uploader's number for a hash; 0 when it gave none.
@@ -191,10 +193,17 @@ fn query(fields: Fields<'_>, hashes_max: usize) -> Result<QueryView<'_>, WireErr
         ("md5", md5.map(|hashes| hashes.bytes())),
         ("digests", digests.map(|digests| digests.bytes())),
     ];
-    let own = match signal_type {
-        SignalType::Pdq => 0,
-        SignalType::VideoMd5 | SignalType::Md5 => 1,
-        SignalType::Sha1 | SignalType::Sha256 => 2,
+    let (own, width) = match (signal_type, signal_type.bytes()) {
+        (SignalType::Pdq, Some(width)) => (0, width),
+        (SignalType::VideoMd5 | SignalType::Md5 | SignalType::UrlMd5, Some(width)) => (1, width),
+        (_, Some(width)) => (2, width),
+        (_, None) => {
+            return Err(fault(
+                ErrorCode::unknown_signal_type,
+                "signal_type",
+                format!("{signal_type} signals differ in length: look them up by HTTP, POST /api/v1/lookup"),
+            ));
+        }
     };
     let (field, bytes) = given[own];
     if given.iter().enumerate().any(|(at, (_, bytes))| at != own && bytes.is_some()) {
@@ -205,16 +214,12 @@ fn query(fields: Fields<'_>, hashes_max: usize) -> Result<QueryView<'_>, WireErr
         ));
     }
     let bytes = bytes.unwrap_or(&[]);
-    let count = bytes.len() / signal_type.bytes();
-    if count * signal_type.bytes() != bytes.len() {
+    let count = bytes.len() / width;
+    if count * width != bytes.len() {
         return Err(fault(
             ErrorCode::bad_field,
             field,
-            format!(
-                "{} bytes are not whole {signal_type} digests of {} bytes",
-                bytes.len(),
-                signal_type.bytes()
-            ),
+            format!("{} bytes are not whole {signal_type} digests of {width} bytes", bytes.len()),
         ));
     }
     if count == 0 || count > hashes_max {
@@ -234,21 +239,18 @@ fn query(fields: Fields<'_>, hashes_max: usize) -> Result<QueryView<'_>, WireErr
         ));
     }
     let threshold = match threshold {
-        -1 => signal_type.threshold(),
-        bits => u16::try_from(bits)
-            .ok()
-            .and_then(Distance::new)
-            .filter(|distance| *distance <= signal_type.threshold_max())
-            .ok_or_else(|| {
-                let allowed = signal_type.threshold_max();
-                fault(
-                    ErrorCode::bad_threshold,
-                    "threshold",
-                    format!("threshold {bits}: {signal_type} takes 0 to {allowed}, or -1 for its own"),
-                )
-            })?,
+        -1 => None,
+        bits => {
+            let distance = u16::try_from(bits).ok().and_then(Distance::new);
+            let allowed = signal_type.threshold_max();
+            let distance = distance.filter(|distance| *distance <= allowed).ok_or_else(|| {
+                let text = format!("threshold {bits}: {signal_type} takes 0 to {allowed}, or -1 for its own");
+                fault(ErrorCode::bad_threshold, "threshold", text)
+            })?;
+            Some(distance)
+        }
     };
-    Ok(QueryView { signal_type, threshold, bytes, upload_ids })
+    Ok(QueryView { signal_type, threshold, bytes, width, upload_ids })
 }
 
 fn view_submit(submit: fb::Submit<'_>, hashes_max: usize) -> Result<SubmitView<'_>, WireError> {
@@ -434,13 +436,16 @@ fn vectors<'a>(builder: &mut FlatBufferBuilder<'a>, query: &Query) -> Vectors<'a
         Hashes::Pdq(hashes) => {
             pdq = Some(builder.create_vector_from_iter(hashes.iter().map(|h| fb::Hash256::new(&h.0))))
         }
-        Hashes::Exact(SignalType::VideoMd5 | SignalType::Md5, hashes) => {
+        Hashes::Exact(SignalType::VideoMd5 | SignalType::Md5 | SignalType::UrlMd5, hashes) => {
             let first = |digest: &Digest| fb::Hash128::new(digest.bytes().first_chunk().unwrap_or(&[0; 16]));
             md5 = Some(builder.create_vector_from_iter(hashes.iter().map(first)))
         }
         Hashes::Exact(kind, hashes) => {
-            let bytes: Vec<u8> =
-                hashes.iter().flat_map(|digest| &digest.bytes()[..kind.bytes()]).copied().collect();
+            let bytes: Vec<u8> = hashes
+                .iter()
+                .flat_map(|digest| &digest.bytes()[..kind.bytes().unwrap_or(32)])
+                .copied()
+                .collect();
             digests = Some(builder.create_vector(&bytes))
         }
     }

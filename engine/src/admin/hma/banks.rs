@@ -78,8 +78,12 @@ pub async fn update(
     let new_name = fields.optional_text("name");
     fields.done()?;
     let wanted = ratio.or(enabled.map(|enabled| f64::from(u8::from(enabled))));
-    let request =
-        BankChange::Update { name: name.clone(), new_name: new_name.clone(), enabled_ratio: wanted };
+    let request = BankChange::Update {
+        name: name.clone(),
+        new_name: new_name.clone(),
+        enabled_ratio: wanted,
+        threshold: None,
+    };
     match change(&admin, &headers, request).await {
         Err(Fault::Message(StatusCode::NOT_FOUND, _)) => return Err(Fault::missing("Bank not found")),
         Err(Fault::Message(StatusCode::FORBIDDEN, _)) => {

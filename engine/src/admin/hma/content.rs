@@ -40,7 +40,8 @@ pub async fn add_signals(
     }
     let mut signals = Vec::with_capacity(given.len());
     for (kind, text) in &given {
-        let kind = installed(kind).ok_or_else(|| Fault::bad(format!("No such signal type {kind}")))?;
+        let kind =
+            installed(&admin, kind).ok_or_else(|| Fault::bad(format!("No such signal type {kind}")))?;
         signals.push(parse_value(kind, text)?);
     }
     add(&admin, &headers, bank, NewContent { signals, note, metadata: String::new() }).await

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use index::bank::BankState;
-use index::{BankId, Found, Scratch, Signal, SignalType};
+use index::{BankId, FindScratch, Match, Nearness, Signal};
 use serde_json::{Map, Value, json};
 
 use super::Admin;
@@ -20,19 +20,14 @@ use super::signals::{installed, parse};
 
 thread_local! {
     /// Room a search needs, used again by the next one on this thread.
-    static ROOM: RefCell<(Scratch, Vec<Found>)> = RefCell::default();
+    static ROOM: RefCell<(FindScratch, Vec<Match>)> = RefCell::default();
 }
 
-/// What matches a signal within its type's threshold, nearest first, in every bank.
-pub fn search<T>(state: &BankState, signal: &Signal, take: impl FnOnce(&[Found]) -> T) -> T {
-    ROOM.with_borrow_mut(|(scratch, found)| {
+/// What matches a signal, nearest first, in every bank.
+pub fn search<T>(admin: &Admin, state: &BankState, signal: &Signal, take: impl FnOnce(&[Match]) -> T) -> T {
+    ROOM.with_borrow_mut(|(room, found)| {
         found.clear();
-        let threshold = signal.kind().threshold();
-        match (signal, state.tables.exact(signal.kind())) {
-            (Signal::Pdq(hash), _) => state.tables.pdq.search(&[*hash], threshold, scratch, found),
-            (Signal::Exact(_, digest), Some(exact)) => exact.search(&[*digest], threshold, scratch, found),
-            (Signal::Exact(..), None) => {}
-        }
+        state.find(signal, &admin.config.find_rule(), room, found);
         take(found)
     })
 }
@@ -55,14 +50,9 @@ impl Wanted {
     }
 }
 
-/// A distance as HMA prints it.
-pub fn distance(kind: SignalType, hit: &Found) -> String {
-    if kind == SignalType::Pdq { hit.distance.to_string() } else { "-".to_string() }
-}
-
 /// The signal a request names.
-pub fn signal(kind: &str, text: &str) -> Result<Signal, Fault> {
-    let kind = installed(kind).ok_or_else(|| Fault::bad(format!("No such SignalType '{kind}'")))?;
+pub fn signal(admin: &Admin, kind: &str, text: &str) -> Result<Signal, Fault> {
+    let kind = installed(admin, kind).ok_or_else(|| Fault::bad(format!("No such SignalType '{kind}'")))?;
     parse(kind, text).map_err(|fault| Fault::bad(format!("invalid signal: {fault}")))
 }
 
@@ -81,14 +71,14 @@ pub async fn raw_lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) ->
     let (text, kind) = (fields.text("signal"), fields.text("signal_type"));
     let with_distance = fields.truth("include_distance").unwrap_or(false);
     fields.done()?;
-    let signal = signal(&kind, &text)?;
+    let signal = signal(&admin, &kind, &text)?;
     let state = state(&admin)?;
     let wanted = Wanted::of(&state, first(&query, "banks"));
-    let matches: Vec<Value> = search(&state, &signal, |found| {
+    let matches: Vec<Value> = search(&admin, &state, &signal, |found| {
         let found = found.iter().filter(|hit| wanted.has(hit.bank));
-        let shown = |hit: &Found| {
+        let shown = |hit: &Match| {
             if with_distance {
-                json!({ "bank_content_id": hit.content, "distance": distance(signal.kind(), hit) })
+                json!({ "bank_content_id": hit.content, "distance": hit.nearness.text() })
             } else {
                 json!(hit.content)
             }
@@ -112,9 +102,9 @@ impl Gate {
     }
 
     /// What matches, by bank.
-    pub fn lookup(&self, state: &BankState, signal: &Signal) -> BTreeMap<String, Vec<Found>> {
-        let mut banks = BTreeMap::<String, Vec<Found>>::new();
-        search(state, signal, |found| {
+    pub fn lookup(&self, admin: &Admin, state: &BankState, signal: &Signal) -> BTreeMap<String, Vec<Match>> {
+        let mut banks = BTreeMap::<String, Vec<Match>>::new();
+        search(admin, state, signal, |found| {
             for hit in found {
                 let Some(bank) = state.directory.get(hit.bank) else { continue };
                 let counts = self.wanted.has(hit.bank)
@@ -129,10 +119,9 @@ impl Gate {
     }
 }
 
-fn by_bank(state: &BankState, gate: &Gate, signal: &Signal) -> Value {
-    let shown =
-        |hit: &Found| json!({ "bank_content_id": hit.content, "distance": distance(signal.kind(), hit) });
-    let banks = gate.lookup(state, signal);
+fn by_bank(admin: &Admin, state: &BankState, gate: &Gate, signal: &Signal) -> Value {
+    let shown = |hit: &Match| json!({ "bank_content_id": hit.content, "distance": hit.nearness.text() });
+    let banks = gate.lookup(admin, state, signal);
     banks.into_iter().map(|(name, found)| (name, found.iter().map(shown).collect::<Value>())).collect()
 }
 
@@ -155,10 +144,10 @@ pub async fn lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) -> Ans
     let (Some(kind), Some(text)) = (kind, text) else {
         return Err(Fault::bad("Either url or both signal and signal_type are required"));
     };
-    let signal = signal(kind, text)?;
+    let signal = signal(&admin, kind, text)?;
     let state = state(&admin)?;
     let gate = Gate::new(&state, first(&query, "banks"), flip(first(&query, "seed")));
-    Ok(json(&by_bank(&state, &gate, &signal)))
+    Ok(json(&by_bank(&admin, &state, &gate, &signal)))
 }
 
 /// `POST /m/lookup` of a file.
@@ -180,22 +169,23 @@ fn look_up_hashes(
     let state = state(admin)?;
     let mut answer = Map::new();
     for (kind, text) in hashes {
-        let signal = signal(kind.name(), text)?;
+        let signal = signal(admin, kind.name(), text)?;
         let coin = if bypass { 0.0 } else { flip(first(query, "seed")) };
         let gate = Gate::new(&state, first(query, "banks"), coin);
-        answer.insert(kind.name().to_string(), by_bank(&state, &gate, &signal));
+        answer.insert(kind.name().to_string(), by_bank(admin, &state, &gate, &signal));
     }
     Ok(answer)
 }
 
 /// `POST /m/compare {"<type>": [a, b], …}`
-pub async fn compare(headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn compare(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Bytes) -> Answer {
     let Value::Object(given) = json_body(&headers, &body)? else {
         return Err(Fault::bad("Request input was not a dict"));
     };
     let mut answer = Map::new();
     for (name, pair) in &given {
-        let kind = installed(name).ok_or_else(|| Fault::bad(format!("No such SignalType '{name}'")))?;
+        let kind =
+            installed(&admin, name).ok_or_else(|| Fault::bad(format!("No such SignalType '{name}'")))?;
         let Value::Array(pair) = pair else {
             return Err(Fault::bad(format!("Comparison hashes for {name} was not a list")));
         };
@@ -206,14 +196,16 @@ pub async fn compare(headers: HeaderMap, body: Bytes) -> Answer {
             let text = value.as_str().unwrap_or_default();
             parse(kind, text).map_err(|fault| Fault::bad(format!("Invalid {name} hash: {fault}")))
         };
-        let pair = match (read(one)?, read(other)?) {
-            (Signal::Pdq(one), Signal::Pdq(other)) => {
-                let distance = one.distance(&other);
-                json!([distance <= kind.threshold(), { "distance": distance }])
+        let (near, nearness) = Nearness::between(&read(one)?, &read(other)?, &admin.config.find_rule());
+        let how = match nearness {
+            Nearness::Bits(distance) => json!({ "distance": distance }),
+            Nearness::Same => json!({}),
+            Nearness::Edits { edits, .. } => json!({ "distance": edits }),
+            Nearness::Frames { query_percent, banked_percent } => {
+                json!({ "query_match_percent": query_percent, "compared_match_percent": banked_percent })
             }
-            (one, other) => json!([one == other, {}]),
         };
-        answer.insert(name.clone(), pair);
+        answer.insert(name.clone(), json!([near, how]));
     }
     Ok(json(&Value::Object(answer)))
 }

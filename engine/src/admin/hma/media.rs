@@ -9,14 +9,13 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Query, Request, St
 use axum::http::{HeaderMap, StatusCode, header};
 use index::{Signal, SignalType};
 use ingest::media::fetch::{FetchError, Fetched};
-use ingest::media::{Limits, digest, hash_picture, pdq::QUALITY_MIN};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::super::Refusal;
 use super::super::body::after;
-use super::super::cases::blocking;
+use super::super::hashing::{self, Wanted};
 use super::Admin;
 use super::answer::{Answer, Fault, json};
 use super::content::is_multipart;
@@ -28,18 +27,44 @@ pub type Hashes = BTreeMap<SignalType, String>;
 
 /// What a file is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ContentType {
+pub enum ContentType {
+    /// A picture.
     Photo,
+    /// A video.
     Video,
+    /// A text that is a URL.
+    Url,
+    /// A text.
+    Text,
 }
 
 impl ContentType {
-    fn named(name: &str) -> Result<Self, Fault> {
-        match name {
-            "photo" => Ok(Self::Photo),
-            "video" => Ok(Self::Video),
-            other => Err(Fault::bad(format!("no such content_type: '{other}'"))),
+    const ALL: [ContentType; 4] = [Self::Photo, Self::Video, Self::Url, Self::Text];
+
+    /// HMA's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Photo => "photo",
+            Self::Video => "video",
+            Self::Url => "url",
+            Self::Text => "text",
         }
+    }
+
+    /// Those that there are with these signal types: photo and video always, as in HMA.
+    pub fn of(kinds: &[SignalType]) -> Vec<Self> {
+        let has = |content: &Self| {
+            matches!(content, Self::Photo | Self::Video)
+                || content.signal_types().iter().any(|kind| kinds.contains(kind))
+        };
+        Self::ALL.into_iter().filter(has).collect()
+    }
+
+    fn named(admin: &Admin, name: &str) -> Result<Self, Fault> {
+        Self::of(&admin.config.hma_signal_types.0)
+            .into_iter()
+            .find(|content| content.name() == name)
+            .ok_or_else(|| Fault::bad(format!("no such content_type: '{name}'")))
     }
 
     /// What a `Content-Type` header says.
@@ -60,15 +85,26 @@ impl ContentType {
 
     fn signal_types(self) -> &'static [SignalType] {
         match self {
-            Self::Photo => &[SignalType::Pdq],
-            Self::Video => &[SignalType::VideoMd5],
+            Self::Photo => &[SignalType::Pdq, SignalType::Md5, SignalType::Sha1, SignalType::Sha256],
+            Self::Video => &[
+                SignalType::VideoMd5,
+                SignalType::Vpdq,
+                SignalType::Md5,
+                SignalType::Sha1,
+                SignalType::Sha256,
+            ],
+            Self::Url => &[SignalType::Url, SignalType::UrlMd5],
+            Self::Text => &[SignalType::RawText],
         }
     }
 }
 
-/// The signal types asked for, of those this content type has.
-fn types(query: &[(String, String)], content: ContentType) -> Result<Vec<SignalType>, Fault> {
-    let Some(asked) = first(query, "types") else { return Ok(content.signal_types().to_vec()) };
+/// The signal types asked for, of those that are installed for this content type.
+fn types(admin: &Admin, query: &[(String, String)], content: ContentType) -> Result<Vec<SignalType>, Fault> {
+    let Some(asked) = first(query, "types") else {
+        let own = |kind: &SignalType| content.signal_types().contains(kind);
+        return Ok(admin.config.hma_signal_types.0.iter().copied().filter(own).collect());
+    };
     let names: Vec<&str> = asked.split(',').filter(|name| !name.is_empty()).collect();
     if names.is_empty() {
         return Err(Fault::bad("empty signal type selection"));
@@ -76,7 +112,7 @@ fn types(query: &[(String, String)], content: ContentType) -> Result<Vec<SignalT
     names
         .into_iter()
         .map(|name| {
-            installed(name)
+            installed(admin, name)
                 .filter(|kind| content.signal_types().contains(kind))
                 .ok_or_else(|| Fault::bad(format!("signal type '{name}' doesn't exist or is disabled")))
         })
@@ -84,34 +120,17 @@ fn types(query: &[(String, String)], content: ContentType) -> Result<Vec<SignalT
 }
 
 async fn hash(admin: &Admin, bytes: Bytes, kinds: Vec<SignalType>) -> Result<Hashes, Fault> {
-    // Decoding takes memory: not more pictures at once than there are CPUs.
-    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
-    blocking(move || {
-        let hashes = kinds.into_iter().map(|kind| {
-            let text = match kind {
-                SignalType::Pdq => {
-                    let picture = hash_picture(&bytes, &Limits::default())
-                        .map_err(|error| Fault::bad(format!("the photo cannot be hashed: {error}")))?;
-                    if picture.quality < QUALITY_MIN {
-                        String::new()
-                    } else {
-                        Signal::Pdq(picture.hash).to_string()
-                    }
-                }
-                _ => digest::digest(&bytes[..]).map_err(|error| Fault::bad(error.to_string()))?.md5,
-            };
-            Ok((kind, text))
-        });
-        let hashes = hashes.collect();
-        drop(turn);
-        hashes
-    })
-    .await
+    let wanted = Wanted { kinds, ..Wanted::default() };
+    let hashed = hashing::hash(admin, bytes, wanted)
+        .await
+        .map_err(|error| Fault::Message(error.status(), error.to_string()))?;
+    let text = |signal: Option<Signal>| signal.map_or_else(String::new, |signal| signal.to_string());
+    Ok(hashed.signals.into_iter().map(|(kind, signal)| (kind, text(signal))).collect())
 }
 
 /// Fetches a URL and hashes what it gives.
 pub async fn hash_url(admin: &Admin, url: &str, query: &[(String, String)]) -> Result<Hashes, Fault> {
-    let named = first(query, "content_type").map(ContentType::named).transpose()?;
+    let named = first(query, "content_type").map(|name| ContentType::named(admin, name)).transpose()?;
     let Fetched { content_type, bytes, room } =
         admin.fetcher.fetch(url).await.map_err(|error| match error {
             FetchError::Url => Fault::bad("Invalid or unsafe URL provided"),
@@ -124,7 +143,7 @@ pub async fn hash_url(admin: &Admin, url: &str, query: &[(String, String)]) -> R
         Some(content) => content,
         None => ContentType::of_header(&content_type)?,
     };
-    let kinds = types(query, content)?;
+    let kinds = types(admin, query, content)?;
     let hashes = hash(admin, bytes, kinds).await;
     drop(room);
     hashes
@@ -213,8 +232,8 @@ pub async fn hash_upload(
     if !form.files.is_empty() {
         return Err(Fault::bad("Only one file allowed per request"));
     }
-    let content = ContentType::named(&name)?;
-    let kinds = types(query, content)?;
+    let content = ContentType::named(admin, &name)?;
+    let kinds = types(admin, query, content)?;
     hash(admin, bytes, kinds).await
 }
 

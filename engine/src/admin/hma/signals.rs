@@ -9,27 +9,28 @@ use serde_json::{Value, json};
 use super::Admin;
 use super::answer::{Answer, Fault, json};
 use super::fields::{Pairs, first};
+use super::media::ContentType;
 
-/// The signal types HMA's reference installation has; ours go beyond them on `/api/v1`.
-pub const INSTALLED: [SignalType; 2] = [SignalType::Pdq, SignalType::VideoMd5];
-
-/// The installed type with this name.
-pub fn installed(name: &str) -> Option<SignalType> {
-    INSTALLED.into_iter().find(|kind| kind.name() == name)
+/// The type with this name, if HMA's routes have it (`--hma-signal-types`).
+pub fn installed(admin: &Admin, name: &str) -> Option<SignalType> {
+    admin.config.hma_signal_types.0.iter().copied().find(|kind| kind.name() == name)
 }
 
-/// Reads a signal's text; why not, in HMA's words.
+/// Reads a signal's text; why not, in HMA's words where it has its own.
 pub fn parse(kind: SignalType, text: &str) -> Result<Signal, String> {
-    Signal::parse(kind, text).map_err(|_| match kind {
+    Signal::parse(kind, text).map_err(|error| match kind {
         SignalType::Pdq => "invalid PDQ hash".to_string(),
-        _ => format!("'{}' is not a valid MD5 hash", text.chars().take(128).collect::<String>()),
+        SignalType::VideoMd5 | SignalType::Md5 | SignalType::UrlMd5 => {
+            format!("'{}' is not a valid MD5 hash", text.chars().take(128).collect::<String>())
+        }
+        _ => error.to_string(),
     })
 }
 
 /// `GET /c/signal_type`
-pub async fn signal_types() -> Answer {
-    let types = INSTALLED.map(|kind| json!({ "enabled_ratio": 1.0, "name": kind.name() }));
-    Ok(json(&Value::from(types.to_vec())))
+pub async fn signal_types(State(admin): State<Arc<Admin>>) -> Answer {
+    let shown = |kind: &SignalType| json!({ "enabled_ratio": 1.0, "name": kind.name() });
+    Ok(json(&admin.config.hma_signal_types.0.iter().map(shown).collect()))
 }
 
 /// `PUT /c/signal_type/NAME`: HMA fails on every one of them; types are all matched, always.
@@ -40,16 +41,18 @@ pub async fn set_signal_type() -> Answer {
 }
 
 /// `GET /c/content_type`
-pub async fn content_types() -> Answer {
-    Ok(json(&json!([{ "enabled": true, "name": "photo" }, { "enabled": true, "name": "video" }])))
+pub async fn content_types(State(admin): State<Arc<Admin>>) -> Answer {
+    let shown = |kind: ContentType| json!({ "enabled": true, "name": kind.name() });
+    Ok(json(&ContentType::of(&admin.config.hma_signal_types.0).into_iter().map(shown).collect()))
 }
 
 /// The types a status is asked of.
-fn asked(query: &[(String, String)]) -> Result<Vec<SignalType>, Fault> {
+fn asked(admin: &Admin, query: &[(String, String)]) -> Result<Vec<SignalType>, Fault> {
     match first(query, "signal_type") {
-        None => Ok(INSTALLED.to_vec()),
+        None => Ok(admin.config.hma_signal_types.0.clone()),
         Some(name) => {
-            let kind = installed(name).ok_or_else(|| Fault::bad(format!("No such signal type '{name}'")))?;
+            let kind =
+                installed(admin, name).ok_or_else(|| Fault::bad(format!("No such signal type '{name}'")))?;
             Ok(vec![kind])
         }
     }
@@ -79,7 +82,7 @@ pub async fn index_of_types(State(admin): State<Arc<Admin>>, Query(query): Pairs
 }
 
 fn status(admin: &Admin, query: &[(String, String)], show: impl Fn(usize, u64) -> Value) -> Answer {
-    let kinds = asked(query)?;
+    let kinds = asked(admin, query)?;
     let state = admin.loaded()?.banks.state_owned();
     let now = crate::clock::now_s();
     let shown = kinds.iter().map(|kind| (kind.name().to_string(), show(state.tables.len(*kind), now)));

@@ -8,7 +8,7 @@ use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
 use index::bank::StoredContent;
-use index::{BankId, Found, Signal, SignalType};
+use index::{BankId, Match, Signal, SignalType};
 use serde_json::{Value, json};
 
 use super::super::cases::blocking;
@@ -17,7 +17,7 @@ use super::answer::{Answer, Fault, json, page, redirect};
 use super::banks::{create_bank, missing};
 use super::content::user_metadata;
 use super::fields::{first, json_body};
-use super::matching::{Gate, distance, search, signal, state};
+use super::matching::{Gate, search, signal, state};
 use super::media::{self, Hashes, Upload};
 
 type Pairs = Result<Form<Vec<(String, String)>>, FormRejection>;
@@ -64,8 +64,8 @@ fn needed<'a>(pairs: &'a [(String, String)], name: &str, called: &str) -> Result
 }
 
 /// A signal that was given, as what hashing would have given.
-fn as_hashes(kind: &str, text: &str) -> Result<Hashes, Fault> {
-    let signal = signal(kind, text)?;
+fn as_hashes(admin: &Admin, kind: &str, text: &str) -> Result<Hashes, Fault> {
+    let signal = signal(admin, kind, text)?;
     Ok(Hashes::from([(signal.kind(), signal.to_string())]))
 }
 
@@ -76,7 +76,7 @@ pub async fn query_hash(State(admin): State<Arc<Admin>>, form: Pairs) -> Answer 
 
 async fn query_hash_of(admin: &Arc<Admin>, pairs: &[(String, String)]) -> Answer {
     let kind = needed(pairs, "signal_type", "Signal type")?;
-    let hashes = as_hashes(kind, needed(pairs, "signal_value", "Signal value")?)?;
+    let hashes = as_hashes(admin, kind, needed(pairs, "signal_value", "Signal value")?)?;
     matches(admin, hashes, bypasses(first(pairs, "bypass_enabled_ratio"))).await
 }
 
@@ -109,15 +109,15 @@ pub async fn query_file(State(admin): State<Arc<Admin>>, request: Request) -> An
 /// What matches each hash, nearest first, with what is said about it.
 async fn matches(admin: &Arc<Admin>, hashes: Hashes, bypass: bool) -> Answer {
     let state = state(admin)?;
-    let mut found: Vec<(SignalType, String, String, Found)> = Vec::new();
+    let mut found: Vec<(SignalType, String, String, Match)> = Vec::new();
     for (kind, text) in &hashes {
-        let signal = signal(kind.name(), text)?;
+        let signal = signal(admin, kind.name(), text)?;
         let coin = if bypass { 0.0 } else { super::coin::flip(None) };
-        for (bank, hits) in Gate::new(&state, None, coin).lookup(&state, &signal) {
+        for (bank, hits) in Gate::new(&state, None, coin).lookup(admin, &state, &signal) {
             found.extend(hits.into_iter().map(|hit| (*kind, text.clone(), bank.clone(), hit)));
         }
     }
-    found.sort_by_key(|(_, _, _, hit)| hit.distance);
+    found.sort_by_key(|(_, _, _, hit)| hit.nearness.rank());
     let mut banks: Vec<String> = found.iter().map(|(_, _, bank, _)| bank.clone()).collect();
     banks.sort();
     banks.dedup();
@@ -140,10 +140,10 @@ async fn matches(admin: &Arc<Admin>, hashes: Hashes, bypass: bool) -> Answer {
     .await
 }
 
-fn row(kind: SignalType, text: &str, hit: &Found) -> Value {
+fn row(kind: SignalType, text: &str, hit: &Match) -> Value {
     json!({
         "content_id": hit.content,
-        "distance": distance(kind, hit),
+        "distance": hit.nearness.text(),
         "signal_type": kind.name(),
         "signal_value": text,
     })
@@ -180,7 +180,7 @@ async fn find_in(admin: &Arc<Admin>, name: &str, headers: &HeaderMap, body: &Byt
             media::hash_url(admin, url, &query).await?
         }
         (Some(_), None, ..) => return Err(Fault::bad("content_type required when searching by URL")),
-        (None, _, Some(kind), Some(text)) => as_hashes(kind, text)?,
+        (None, _, Some(kind), Some(text)) => as_hashes(admin, kind, text)?,
         _ => {
             return Err(Fault::bad(
                 "Either 'url' with 'content_type' or 'signal_type' with 'signal_value' required",
@@ -190,8 +190,8 @@ async fn find_in(admin: &Arc<Admin>, name: &str, headers: &HeaderMap, body: &Byt
     let state = state(admin)?;
     let (mut rows, mut ids) = (Vec::new(), Vec::new());
     for (kind, text) in &hashes {
-        let signal: Signal = signal(kind.name(), text)?;
-        search(&state, &signal, |found| {
+        let signal: Signal = signal(admin, kind.name(), text)?;
+        search(admin, &state, &signal, |found| {
             for hit in found.iter().filter(|hit| hit.bank == bank) {
                 rows.push(row(*kind, text, hit));
                 ids.push(hit.content);

@@ -1,0 +1,105 @@
+//! Every setting, once: its name, what it means, its environment variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{DurabilityWord, Names, Ranges, Reactor, Secret, SignalTypes};
+
+macro_rules! settings {
+    ($( $(#[doc = $doc:literal])+ $name:ident: $kind:ty = $env:literal, )+) => {
+        /// What was set, by whichever source; absent means 'not set there'.
+        #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Settings {
+            $(
+                $(#[doc = $doc])+
+                #[arg(long, env = $env, value_name = stringify!($kind), hide_env_values = true)]
+                pub $name: Option<$kind>,
+            )+
+            /// Development routes
+            #[arg(long, env = "HASHWARD_DEV", num_args = 0..=1, default_missing_value = "true", value_name = "bool")]
+            pub dev: Option<bool>,
+            /// Bearer token both ports ask for. Not a flag: arguments are visible to every process.
+            #[arg(skip)]
+            pub token: Option<Secret>,
+        }
+
+        impl Settings {
+            /// These settings, and where they are silent, the others.
+            pub fn or(self, other: Settings) -> Settings {
+                Settings { $( $name: self.$name.or(other.$name), )+ dev: self.dev.or(other.dev), token: self.token.or(other.token) }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Where everything durable lies [default: ./hashward-data]
+    data_dir: PathBuf = "HASHWARD_DATA_DIR",
+    /// Binary protocol [default: 127.0.0.1:7400; port 0 picks a free one]
+    listen: SocketAddr = "HASHWARD_LISTEN",
+    /// Admin HTTP [default: 127.0.0.1:7480; port 0 picks a free one]
+    admin: SocketAddr = "HASHWARD_ADMIN",
+    /// Further host name under which the admin port may be called (the Host header is checked)
+    admin_host: String = "HASHWARD_ADMIN_HOST",
+    /// File with the bearer token that both ports ask for (or set HASHWARD_TOKEN); needed beyond loopback
+    token_file: PathBuf = "HASHWARD_TOKEN_FILE",
+    /// Addresses that may call HMA's routes (/h /m /c) without a token, with commas between (10.1.0.0/16,10.2.0.7)
+    hma_allow: Ranges = "HASHWARD_HMA_ALLOW",
+    /// File with the key that seals stored secrets; made if it is not there [default: secrets.key in the data directory]
+    key_file: PathBuf = "HASHWARD_KEY_FILE",
+    /// Shards, one thread each [default: CPUs - 1, at least 1]
+    cores: usize = "HASHWARD_CORES",
+    /// auto, glommio or epoll [default: auto]
+    reactor: Reactor = "HASHWARD_REACTOR",
+    /// TOML file with the routing rules
+    rules: PathBuf = "HASHWARD_RULES",
+    /// What an acknowledgement is worth: sync (survives a power cut) or wal (survives kill -9) [default: sync]
+    durability: DurabilityWord = "HASHWARD_DURABILITY",
+    /// Free bytes below which nothing more is written [default: 256 MiB or 5 % of the disk, the smaller]
+    disk_reserve_bytes: u64 = "HASHWARD_DISK_RESERVE_BYTES",
+    /// Bytes the tables may take, merges included; banks take no more beyond it [default: 80 % of the memory]
+    memory_max_bytes: u64 = "HASHWARD_MEMORY_MAX_BYTES",
+    /// Serve /h: hash media [default: true]
+    role_hasher: bool = "HASHWARD_ROLE_HASHER",
+    /// Serve /m: match [default: true]
+    role_matcher: bool = "HASHWARD_ROLE_MATCHER",
+    /// Serve /c: curate banks [default: true]
+    role_curator: bool = "HASHWARD_ROLE_CURATOR",
+    /// Ranges that URLs may lie in although they are not public, with commas between (10.1.0.0/16,fd00::/8)
+    fetch_allow: Ranges = "HASHWARD_FETCH_ALLOW",
+    /// Hosts whose URLs are fetched, with their subdomains, with commas between [default: any]
+    fetch_hosts: Names = "HASHWARD_FETCH_HOSTS",
+    /// Largest file that is uploaded or fetched, in bytes [default: 100 MiB]
+    upload_bytes_max: usize = "HASHWARD_UPLOAD_BYTES_MAX",
+    /// Signal types that HMA's routes have, with commas between [default: pdq,video_md5]
+    hma_signal_types: SignalTypes = "HASHWARD_HMA_SIGNAL_TYPES",
+    /// Program that reads videos for vpdq [default: ffmpeg]
+    ffmpeg: PathBuf = "HASHWARD_FFMPEG",
+    /// Frames of each second of a video that are hashed [default: 1]
+    video_fps: f64 = "HASHWARD_VIDEO_FPS",
+    /// Share of a video's frames, in percent, that a banked video must have to match [default: 80]
+    video_query_percent: f64 = "HASHWARD_VIDEO_QUERY_PERCENT",
+    /// Share of a banked video's frames, in percent, that a video must have to match [default: 0]
+    video_banked_percent: f64 = "HASHWARD_VIDEO_BANKED_PERCENT",
+    /// Seconds that hashing one file may take [default: 60]
+    hash_seconds: u64 = "HASHWARD_HASH_SECONDS",
+    /// Connections a shard accepts [default: 1024]
+    connections_max: usize = "HASHWARD_CONNECTIONS_MAX",
+    /// Largest frame in bytes [default: 1 MiB]
+    frame_bytes_max: usize = "HASHWARD_FRAME_BYTES_MAX",
+    /// Hashes in one frame [default: 4096]
+    hashes_max: usize = "HASHWARD_HASHES_MAX",
+    /// Submits a connection may have waiting for their acknowledgement [default: 64]
+    window_frames: u32 = "HASHWARD_WINDOW_FRAMES",
+    /// Matches listed per hash, nearest first; all are counted [default: 256]
+    matches_max: usize = "HASHWARD_MATCHES_MAX",
+    /// Seconds a connection may stay silent [default: 60]
+    idle_seconds: u64 = "HASHWARD_IDLE_SECONDS",
+    /// Seconds from a frame's first byte to its last [default: 5]
+    frame_seconds: u64 = "HASHWARD_FRAME_SECONDS",
+    /// What to log, as `level` or `module=level,…` [default: info]
+    log: String = "HASHWARD_LOG",
+}
