@@ -4,6 +4,7 @@
 
 #![allow(clippy::panic)] // a harness fails the test by panicking
 
+mod clips;
 mod files;
 mod hma;
 mod http;
@@ -11,6 +12,7 @@ mod server;
 mod skip;
 pub mod transcript;
 
+pub use clips::Clips;
 pub use files::Files;
 pub use hma::Hma;
 pub use http::Http;

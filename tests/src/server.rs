@@ -305,7 +305,12 @@ impl Stopped {
 
     /// Starts a server on it again.
     pub fn restart(&self) -> Server {
-        Setup::default().data(&self.data).start()
+        self.restart_with(Setup::default())
+    }
+
+    /// The same with these settings.
+    pub fn restart_with(&self, setup: Setup) -> Server {
+        setup.data(&self.data).start()
     }
 }
 

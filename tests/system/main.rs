@@ -10,6 +10,7 @@ mod embeddings;
 mod hma;
 mod loadtest;
 mod matching;
+mod media;
 mod powercut;
 mod reactor;
 mod startup;

@@ -26,6 +26,11 @@ impl Refusal {
         Self { status, message: message.into(), retry_after_s: None }
     }
 
+    /// What it says.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The request does not make sense as it is.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)

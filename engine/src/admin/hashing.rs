@@ -24,8 +24,8 @@ pub struct Wanted {
     pub dihedral: bool,
     /// The hashes of all frames of an animated picture.
     pub frames: bool,
-    /// Also what can be read of a video that is damaged.
-    pub damaged: bool,
+    /// Whatever can be had: of a damaged video what can be read, and the other types where one fails.
+    pub partial: bool,
 }
 
 /// What was made of it.
@@ -41,6 +41,8 @@ pub struct Hashed {
     pub frames: Option<Vec<Frame>>,
     /// Why a video is not whole.
     pub damage: Option<String>,
+    /// Why there is no signal of a type, where the others were wanted all the same.
+    pub failed: BTreeMap<SignalType, String>,
 }
 
 /// Why nothing was made of it.
@@ -101,51 +103,73 @@ pub async fn hash(admin: &Admin, bytes: Bytes, wanted: Wanted) -> Result<Hashed,
 
 fn make(bytes: &[u8], wanted: &Wanted, options: &VideoOptions) -> Result<Hashed, HashError> {
     let mut hashed = Hashed::default();
-    let limits = Limits::default();
     let mut digests = None;
     for kind in &wanted.kinds {
-        let signal = match kind {
-            SignalType::Pdq => {
-                let picture = decode(bytes, &limits)?;
-                let (pixels, width, height) =
-                    (picture.as_raw(), picture.width() as usize, picture.height() as usize);
-                let quality = if wanted.dihedral {
-                    let (hashes, quality) = pdq::dihedral(pixels, width, height);
-                    hashed.dihedral = TURNS.into_iter().zip(hashes.map(Signal::Pdq)).collect();
-                    hashed.picture = Some((Signal::Pdq(hashes[0]), quality));
-                    quality
-                } else {
-                    let pdq::Pdq { hash, quality } = pdq::hash(pixels, width, height);
-                    hashed.picture = Some((Signal::Pdq(hash), quality));
-                    quality
-                };
-                let signal = hashed.picture.as_ref().map(|(signal, _)| signal.clone());
-                signal.filter(|_| quality >= QUALITY_MIN)
+        match signal(*kind, bytes, wanted, options, &mut digests, &mut hashed) {
+            Ok(signal) => {
+                hashed.signals.insert(*kind, signal);
             }
-            SignalType::Vpdq => {
-                let Video { frames, damage } = hash_video(bytes, options)?;
-                match damage {
-                    Some(said) if !wanted.damaged => return Err(VideoError::Unreadable { said }.into()),
-                    damage => hashed.damage = damage,
-                }
-                Some(Signal::Video(frames.into()))
+            Err(error) if wanted.partial => {
+                hashed.failed.insert(*kind, error.to_string());
             }
-            SignalType::Url | SignalType::RawText => Some(Signal::from_bytes(*kind, bytes)?),
-            SignalType::UrlMd5 => {
-                let Signal::Text(_, url) = Signal::from_bytes(SignalType::Url, bytes)? else { continue };
-                Some(of_digest(*kind, &digests_of(normal_url(&url).as_bytes()))?)
-            }
-            kind => {
-                let digests = digests.get_or_insert_with(|| digests_of(bytes));
-                Some(of_digest(*kind, digests)?)
-            }
-        };
-        hashed.signals.insert(*kind, signal);
+            Err(error) => return Err(error),
+        }
     }
-    if wanted.frames && wanted.kinds.contains(&SignalType::Pdq) {
-        hashed.frames = hash_frames(bytes, &limits, FRAMES_MAX)?;
+    if wanted.frames && hashed.picture.is_some() {
+        match hash_frames(bytes, &Limits::default(), FRAMES_MAX) {
+            Ok(frames) => hashed.frames = frames,
+            Err(error) if wanted.partial => hashed.damage = Some(error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(hashed)
+}
+
+/// The signal of one type.
+fn signal(
+    kind: SignalType,
+    bytes: &[u8],
+    wanted: &Wanted,
+    options: &VideoOptions,
+    digests: &mut Option<Digests>,
+    hashed: &mut Hashed,
+) -> Result<Option<Signal>, HashError> {
+    Ok(match kind {
+        SignalType::Pdq => {
+            let picture = decode(bytes, &Limits::default())?;
+            let (pixels, width, height) =
+                (picture.as_raw(), picture.width() as usize, picture.height() as usize);
+            let quality = if wanted.dihedral {
+                let (hashes, quality) = pdq::dihedral(pixels, width, height);
+                hashed.dihedral = TURNS.into_iter().zip(hashes.map(Signal::Pdq)).collect();
+                hashed.picture = Some((Signal::Pdq(hashes[0]), quality));
+                quality
+            } else {
+                let pdq::Pdq { hash, quality } = pdq::hash(pixels, width, height);
+                hashed.picture = Some((Signal::Pdq(hash), quality));
+                quality
+            };
+            let signal = hashed.picture.as_ref().map(|(signal, _)| signal.clone());
+            signal.filter(|_| quality >= QUALITY_MIN)
+        }
+        SignalType::Vpdq => {
+            let Video { frames, damage } = hash_video(bytes, options)?;
+            match damage {
+                Some(said) if !wanted.partial => return Err(VideoError::Unreadable { said }.into()),
+                damage => hashed.damage = damage,
+            }
+            Some(Signal::Video(frames.into()))
+        }
+        SignalType::Url | SignalType::RawText => Some(Signal::from_bytes(kind, bytes)?),
+        SignalType::UrlMd5 => {
+            let url = Signal::from_bytes(SignalType::Url, bytes)?.to_string();
+            Some(of_digest(kind, &digests_of(normal_url(&url).as_bytes()))?)
+        }
+        kind => {
+            let digests = digests.get_or_insert_with(|| digests_of(bytes));
+            Some(of_digest(kind, digests)?)
+        }
+    })
 }
 
 fn digests_of(bytes: &[u8]) -> Digests {

@@ -10,6 +10,7 @@ mod cases;
 mod contents;
 mod embeddings;
 mod guard;
+mod hash;
 mod hashing;
 mod health;
 mod hma;
@@ -20,16 +21,19 @@ mod scan;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use index::bank::{Banks, LoadProgress};
 use index::store::Store;
 use ingest::media::fetch::Fetcher;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::curator::Curator;
@@ -84,7 +88,25 @@ impl Admin {
             Refusal::loading(contents)
         })
     }
+
+    /// Waits until there is room in memory for an upload of so many bytes, or of the largest.
+    pub async fn hold(&self, bytes: Option<usize>) -> Result<OwnedSemaphorePermit, Refusal> {
+        let bytes = bytes.unwrap_or(usize::MAX).min(self.config.fetch.bytes_max);
+        let held = self.held_mib.clone().acquire_many_owned((bytes >> 20) as u32 + 1).await;
+        held.map_err(|_| Refusal::interrupted())
+    }
+
+    /// What reads an upload, if that ends in time.
+    pub async fn in_upload_time<T>(&self, reading: impl Future<Output = T>) -> Result<T, Refusal> {
+        let late = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the upload took too long");
+        timeout(UPLOAD_TIME, reading).await.map_err(late)
+    }
 }
+
+/// Body of a batch to match: a thousand vPDQ signals of a few minutes each.
+const MATCH_BYTES_MAX: usize = 32 << 20;
+/// An upload's first byte to its last: it holds memory meanwhile.
+const UPLOAD_TIME: Duration = Duration::from_secs(120);
 
 /// Every route.
 pub fn routes(admin: Arc<Admin>) -> Router {
@@ -105,6 +127,8 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/scan", post(scan::scan))
         .route("/api/v1/nearest", get(lookup::nearest))
         .route("/api/v1/lookup", post(lookup::lookup))
+        .route("/api/v1/hash", get(hash::hash_url).post(hash::hash_file).layer(DefaultBodyLimit::disable()))
+        .route("/api/v1/match", post(hash::match_batch).layer(DefaultBodyLimit::max(MATCH_BYTES_MAX)))
         .route("/api/v1/embeddings", get(embeddings::list))
         .route(
             "/api/v1/embeddings/{name}",

@@ -88,6 +88,11 @@ pub enum MediaError {
     },
 }
 
+/// Whether a file begins as a picture that is read.
+pub fn is_picture(bytes: &[u8]) -> bool {
+    image::guess_format(bytes).is_ok_and(|format| FORMATS.contains(&format))
+}
+
 /// Decodes a picture to RGB. Alpha is dropped, grey is repeated, a palette resolved.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaError> {
     let format = checked(bytes, limits)?;

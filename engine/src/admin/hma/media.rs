@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Query, Request, State};
@@ -11,7 +10,6 @@ use index::{Signal, SignalType};
 use ingest::media::fetch::{FetchError, Fetched};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
 use super::super::Refusal;
 use super::super::body::after;
@@ -151,8 +149,6 @@ pub async fn hash_url(admin: &Admin, url: &str, query: &[(String, String)]) -> R
 
 /// What a form's own words may take beside a file.
 const FORM_BYTES: usize = 64 << 10;
-/// An upload's first byte to its last: it holds memory meanwhile.
-const UPLOAD_TIME: Duration = Duration::from_secs(120);
 
 fn too_large() -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "Content too large")
@@ -175,10 +171,8 @@ impl Upload {
         {
             return Err(after(request.into_body(), too_large()).await.into());
         }
-        let held = hold(admin, length).await?;
-        let form = timeout(UPLOAD_TIME, Self::read_form(admin, request)).await;
-        let mut form = form
-            .map_err(|_| Fault::Message(StatusCode::REQUEST_TIMEOUT, "the upload took too long".into()))??;
+        let held = admin.hold(length).await?;
+        let mut form = admin.in_upload_time(Self::read_form(admin, request)).await??;
         form.held = Some(held);
         Ok(form)
     }
@@ -208,13 +202,6 @@ impl Upload {
         }
         Ok(upload)
     }
-}
-
-/// Waits until there is room in memory for so many bytes.
-async fn hold(admin: &Admin, bytes: Option<usize>) -> Result<OwnedSemaphorePermit, Fault> {
-    let bytes = bytes.unwrap_or(usize::MAX).min(admin.config.fetch.bytes_max);
-    let held = admin.held_mib.clone().acquire_many_owned((bytes >> 20) as u32 + 1).await;
-    Ok(held.map_err(|_| Refusal::interrupted())?)
 }
 
 fn declared(headers: &HeaderMap) -> Option<usize> {
