@@ -30,7 +30,7 @@ use crate::embeddings::Embeddings;
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::secrets::Sealer;
-use crate::{curator, exchanges, merge, routing};
+use crate::{curator, exchanges, merge, recent, routing};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
 const HELD_MIB: usize = 512;
@@ -90,10 +90,20 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     })?;
     let router = Router::new(case_store.clone(), rules.clone());
     let routing = routing::start(router, admin.disk.clone(), admin.metrics.router.clone(), router_rings)?;
-    let shards = shards::start(&admin, &banks, &rules, ledger)?;
+    let (recent, keeping) =
+        recent::start(&data_dir, admin.disk.clone(), admin.config.recent, admin.metrics.recent.clone())?;
+    let recent_reader = recent.reader();
+    let shards = shards::start(&admin, &banks, &rules, ledger, recent)?;
     admin
         .loaded
-        .set(Loaded { banks: banks.clone(), curator, cases: case_store, exchanges, embeddings })
+        .set(Loaded {
+            banks: banks.clone(),
+            curator,
+            cases: case_store,
+            exchanges,
+            embeddings,
+            recent: recent_reader,
+        })
         .map_err(|_| anyhow!("loaded twice"))?;
     admin.accepting.store(true, Ordering::Release);
     announce(&admin, shards.listen, admin_address, &banks, started)?;
@@ -103,6 +113,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     admin.accepting.store(false, Ordering::Release);
     shards.drain(); // the last senders to the ledger go with them
     join("ledger", logging)?;
+    keeping.map(|keeping| join("recent", keeping)).transpose()?;
     join("router", routing)?;
     control.stop()?; // and with it the last sender to the curator
     drop(admin);

@@ -95,6 +95,9 @@ pub enum BankVerb {
     Export {
         /// Its name
         name: String,
+        /// Also if its source shares with members only: you may pass it on
+        #[arg(long)]
+        restricted: bool,
     },
 }
 

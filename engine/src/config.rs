@@ -14,6 +14,8 @@ use ingest::media::video::VideoOptions;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::recent::RecentOptions;
+
 pub use kinds::{DurabilityWord, Names, Ranges, Reactor, Roles, Secret, SignalTypes};
 pub use settings::Settings;
 
@@ -22,6 +24,9 @@ mod settings;
 
 /// Files are held whole while they are hashed.
 const UPLOAD_BYTES_MAX: usize = 128 << 20;
+
+/// Hashes of a frame where nobody says otherwise.
+const HASHES_MAX: usize = 4096;
 
 /// What the settings mean.
 #[derive(Clone, Debug)]
@@ -60,6 +65,8 @@ pub struct Config {
     pub video_rule: VideoRule,
     /// How long hashing one file may take.
     pub hash_time: Duration,
+    /// How long submissions are kept to look for new content in.
+    pub recent: RecentOptions,
     /// What an acknowledgement is worth.
     pub durability: Durability,
     /// Free bytes below which nothing more is written; `None` is the default share of the disk.
@@ -205,6 +212,11 @@ impl Config {
                 ..VideoRule::default()
             },
             hash_time,
+            recent: RecentOptions {
+                keep: Duration::from_secs(settings.recent_hours.unwrap_or(72).saturating_mul(3600)),
+                bytes_max: settings.recent_bytes_max.unwrap_or(1 << 30),
+                hashes_max: settings.hashes_max.unwrap_or(HASHES_MAX),
+            },
             durability: match settings.durability {
                 Some(DurabilityWord::Wal) => Durability::Wal,
                 Some(DurabilityWord::Sync) | None => Durability::Sync,
@@ -214,7 +226,7 @@ impl Config {
             limits: Limits {
                 connections_max: settings.connections_max.unwrap_or(1024),
                 frame_bytes_max: settings.frame_bytes_max.unwrap_or(1 << 20),
-                hashes_max: settings.hashes_max.unwrap_or(4096),
+                hashes_max: settings.hashes_max.unwrap_or(HASHES_MAX),
                 window_frames: settings.window_frames.unwrap_or(64),
                 matches_max: settings.matches_max.unwrap_or(256),
                 output_bytes_max: 1 << 20,
@@ -306,6 +318,8 @@ impl Config {
             video_query_percent: f64,
             video_banked_percent: f64,
             hash_seconds: u64,
+            recent_hours: u64,
+            recent_bytes_max: u64,
             durability: Durability,
             #[serde(skip_serializing_if = "Option::is_none")]
             disk_reserve_bytes: Option<u64>,
@@ -343,6 +357,8 @@ impl Config {
             video_query_percent: self.video_rule.query_percent,
             video_banked_percent: self.video_rule.banked_percent,
             hash_seconds: self.hash_time.as_secs(),
+            recent_hours: self.recent.keep.as_secs() / 3600,
+            recent_bytes_max: self.recent.bytes_max,
             upload_bytes_max: self.fetch.bytes_max,
             durability: self.durability,
             disk_reserve_bytes: self.disk_reserve_bytes,

@@ -1,7 +1,10 @@
 //! Exchanges of this installation: what is configured, and the thread that fetches.
 //!
 //! An exchange fills the bank of its name. A page of contents and the keys of their records are one batch: a page that
-//! comes again after a crash changes nothing. A failed fetch changes nothing but the status, which is written by itself.
+//! comes again after a crash changes nothing. A failed fetch changes nothing but the status.
+//!
+//! What an exchange is, whether it is switched off, and how its last fetch went are rows of their own: who writes one
+//! does not write the others, so a fetch that ends can neither switch an exchange on again nor bring a deleted one back.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -27,17 +30,22 @@ const EVERY: Duration = Duration::from_secs(240);
 const PAGE: usize = 5000;
 const VERSION: u8 = 1;
 
-/// An exchange as stored, by its name.
+/// Before the names of those that are switched off, and of those that were fetched; names begin with a letter or `_`.
+const OFF: &str = "~off/";
+const STATUS: &str = "~status/";
+
+/// What an exchange is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Exchange {
     /// Its programme.
     pub api: String,
-    /// Whether it is fetched.
-    pub enabled: bool,
     /// The programme's own fields.
     pub config: Map<String, Value>,
+    /// Whether it is fetched.
+    #[serde(skip)]
+    pub enabled: bool,
     /// How the last fetch went.
-    #[serde(default)]
+    #[serde(skip)]
     pub status: Status,
 }
 
@@ -83,6 +91,8 @@ impl Exchanges {
     pub fn row(name: &str, exchange: &Exchange) -> Batch {
         let mut batch = Batch::default();
         batch.put(Keyspace::Exchanges, name.as_bytes(), json_row(VERSION, exchange));
+        switch(&mut batch, name, exchange.enabled);
+        batch.delete(Keyspace::Exchanges, key(STATUS, name)); // of an earlier one of this name
         batch
     }
 
@@ -90,15 +100,20 @@ impl Exchanges {
     pub fn deletion(name: &str) -> Batch {
         let mut batch = Batch::default();
         batch.delete(Keyspace::Exchanges, name.as_bytes());
+        batch.delete(Keyspace::Exchanges, key(OFF, name));
+        batch.delete(Keyspace::Exchanges, key(STATUS, name));
         batch
     }
 
     /// Changes whether an exchange is fetched.
     pub fn enable(&self, name: &str, enabled: bool) -> Result<Option<Exchange>, StoreError> {
-        let Some(mut exchange) = self.get(name)? else { return Ok(None) };
-        exchange.enabled = enabled;
-        self.store.commit(Self::row(name, &exchange), self.durability)?;
-        Ok(Some(exchange))
+        if self.get(name)?.is_none() {
+            return Ok(None);
+        }
+        let mut batch = Batch::default();
+        switch(&mut batch, name, enabled);
+        self.store.commit(batch, self.durability)?;
+        self.get(name)
     }
 
     /// Ends an exchange whose bank has gone already.
@@ -148,7 +163,7 @@ impl Exchanges {
 
 fn names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
-    store.scan(Keyspace::Exchanges, Range::ALL, &mut |key, _| {
+    store.scan(Keyspace::Exchanges, Range::between(&[], b"~"), &mut |key, _| {
         names.push(String::from_utf8_lossy(key).into_owned());
         std::ops::ControlFlow::Continue(())
     })?;
@@ -156,8 +171,25 @@ fn names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
 }
 
 fn read(store: &dyn Store, name: &str) -> Result<Option<Exchange>, StoreError> {
-    let row = store.get(Keyspace::Exchanges, name.as_bytes())?;
-    row.map(|row| read_json_row(Keyspace::Exchanges, VERSION, &row)).transpose()
+    let Some(row) = store.get(Keyspace::Exchanges, name.as_bytes())? else { return Ok(None) };
+    let exchange: Exchange = read_json_row(Keyspace::Exchanges, VERSION, &row)?;
+    let enabled = store.get(Keyspace::Exchanges, &key(OFF, name))?.is_none();
+    let status = store.get(Keyspace::Exchanges, &key(STATUS, name))?;
+    let status = status.map(|row| read_json_row(Keyspace::Exchanges, VERSION, &row)).transpose()?;
+    Ok(Some(Exchange { enabled, status: status.unwrap_or_default(), ..exchange }))
+}
+
+fn key(kind: &str, name: &str) -> Vec<u8> {
+    [kind.as_bytes(), name.as_bytes()].concat()
+}
+
+/// Switches an exchange on or off.
+fn switch(batch: &mut Batch, name: &str, on: bool) {
+    if on {
+        batch.delete(Keyspace::Exchanges, key(OFF, name));
+    } else {
+        batch.put(Keyspace::Exchanges, key(OFF, name), []);
+    }
 }
 
 /// Starts the thread that fetches. It ends when the last [`Exchanges`] is dropped.
@@ -218,11 +250,9 @@ impl Fetcher {
         if let Ok(items) = &fetched {
             status.fetched_items = *items;
         }
-        // Only the status: somebody may have switched the exchange off, or deleted it, meanwhile.
-        if let Some(now) = read(&*self.store, name)? {
-            let now = Exchange { status: exchange.status, ..now };
-            self.store.commit(Exchanges::row(name, &now), Durability::Wal)?;
-        }
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Exchanges, key(STATUS, name), json_row(VERSION, status));
+        self.store.commit(batch, Durability::Wal)?;
         fetched.map(|_| ())
     }
 

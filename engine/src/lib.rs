@@ -17,6 +17,7 @@ mod exchanges;
 mod ledger;
 mod merge;
 mod metrics;
+mod recent;
 mod routing;
 mod secrets;
 mod shard;

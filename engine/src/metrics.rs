@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::ledger::LedgerCounts;
+use crate::recent::RecentCounts;
 use crate::routing::RouterCounts;
 
 /// What one shard counts. Only its own thread writes.
@@ -47,6 +48,8 @@ pub struct Metrics {
     pub ledger: Arc<LedgerCounts>,
     /// The router's.
     pub router: Arc<RouterCounts>,
+    /// Those of the submissions that are kept for a while.
+    pub recent: Arc<RecentCounts>,
     kernel: &'static str,
     reactor: OnceLock<&'static str>,
 }
@@ -58,6 +61,7 @@ impl Metrics {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             ledger: Arc::default(),
             router: Arc::default(),
+            recent: Arc::default(),
             kernel,
             reactor: OnceLock::new(),
         }
@@ -178,6 +182,19 @@ impl Scrape {
             "1 while the router cannot go on",
             Kind::Gauge,
             one(read(&router.failed)),
+        );
+        let recent = &metrics.recent;
+        add(
+            "hashward_recent_kept",
+            "Submits kept for reverse lookup since start",
+            Kind::Counter,
+            one(read(&recent.kept)),
+        );
+        add(
+            "hashward_recent_left_out",
+            "Submits not kept for reverse lookup, because the disk was slow or full",
+            Kind::Counter,
+            one(read(&recent.left_out)),
         );
         add(
             "hashward_disk_full",

@@ -5,6 +5,7 @@ mod badinput;
 mod banks;
 mod cli;
 mod crash;
+mod curation;
 mod disk;
 mod embeddings;
 mod hma;

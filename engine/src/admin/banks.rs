@@ -7,11 +7,12 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use index::bank::{Bank, BankAnswer, BankChange, BankRequest, NewContent};
-use index::{ContentId, RequestId, Signal, SignalType};
-use serde::{Deserialize, Serialize};
+use index::bank::{Bank, BankAnswer, BankChange, BankRequest, Event, NewContent};
+use index::{ContentId, Distance, RequestId, Signal, SignalType};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Admin, Refusal};
+use super::cases::blocking;
+use super::{Admin, Refusal, lookup};
 
 /// A bank as shown.
 #[derive(Serialize)]
@@ -19,6 +20,10 @@ pub struct BankShown {
     id: u32,
     name: String,
     created_ms: u64,
+    /// Share of the sampled lookups it takes part in; 0 is off.
+    enabled_ratio: f64,
+    /// Bits in which PDQ hashes may differ from its own; null is the type's.
+    threshold: Option<Distance>,
     contents: u64,
     signals: BTreeMap<&'static str, u64>,
 }
@@ -29,6 +34,8 @@ impl From<&Bank> for BankShown {
             id: bank.id.0,
             name: bank.name.to_string(),
             created_ms: bank.created_ms,
+            enabled_ratio: bank.enabled_ratio,
+            threshold: bank.threshold,
             contents: bank.contents,
             signals: SignalType::ALL.iter().map(|kind| kind.name()).zip(bank.signals).collect(),
         }
@@ -74,6 +81,49 @@ pub async fn create(
         StatusCode::CREATED,
         change(&admin, &headers, BankChange::Create { name, enabled_ratio: 1.0 }).await?,
     ))
+}
+
+/// Body of a bank's change; what is absent stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BankEdit {
+    name: Option<String>,
+    enabled_ratio: Option<f64>,
+    /// Null takes its own threshold away.
+    #[serde(default, deserialize_with = "given")]
+    threshold: Option<Option<u16>>,
+}
+
+/// A field that is there, be it null.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u16>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+/// `PUT /api/v1/banks/{name} {"name"?, "enabled_ratio"?, "threshold"?}`
+pub async fn update(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+    body: Result<Json<BankEdit>, JsonRejection>,
+) -> Result<Json<BankAnswer>, Refusal> {
+    let Json(BankEdit { name: new_name, enabled_ratio, threshold }) = body?;
+    if enabled_ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
+        return Err(Refusal::bad("enabled_ratio is 0 (off) to 1 (always)"));
+    }
+    let threshold = threshold
+        .map(|bits| bits.map(|bits| lookup::threshold(SignalType::Pdq, Some(bits))).transpose())
+        .transpose()?;
+    change(&admin, &headers, BankChange::Update { name, new_name, enabled_ratio, threshold }).await
+}
+
+/// `GET /api/v1/banks/{name}/history`: what happened to the bank itself, oldest first.
+pub async fn history(
+    State(admin): State<Arc<Admin>>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<Event>>, Refusal> {
+    let banks = admin.loaded()?.banks.clone();
+    let id = banks.state().directory.named(&name).map(|bank| bank.id).ok_or_else(|| no_bank(&name))?;
+    blocking(move || Ok(Json(banks.bank_history(id)?))).await
 }
 
 /// `DELETE /api/v1/banks/{name}`; deleting what is not there is done already.

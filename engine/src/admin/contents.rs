@@ -6,13 +6,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use index::bank::{ENABLED, StoredContent};
-use index::{BankId, ContentId, Signal, SignalType};
+use index::bank::{ENABLED, Event, StoredContent};
+use index::{BankId, ContentId, Distance, FindRule, FindScratch, Nearness, Signal, SignalType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::banks::no_bank;
 use super::cases::blocking;
+use super::lookup::threshold;
 use super::{Admin, Refusal};
 
 const PAGE_MAX: usize = 1000;
@@ -31,6 +32,10 @@ pub struct ContentsQuery {
     signal_type: Option<String>,
     /// Those whose note or metadata contains this text.
     text: Option<String>,
+    /// Those whose PDQ hash is like this one: nearest first, in one page.
+    near: Option<String>,
+    /// How like: bits that may differ; the bank's own threshold if absent.
+    distance: Option<u16>,
     /// Those that match (false: those that are disabled for now or for good).
     enabled: Option<bool>,
 }
@@ -47,6 +52,9 @@ pub struct ContentShown {
     metadata: Value,
     /// From which second since 1970 on it matches: 0 never, 1 always.
     disabled_until: u64,
+    /// Bits from the hash that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distance: Option<Distance>,
 }
 
 /// A page of contents. `next` continues it; absent at the end. A page may be short, even empty, and not be the last.
@@ -66,10 +74,11 @@ fn shown(content: StoredContent, bank: &str) -> ContentShown {
         note: content.note,
         metadata: serde_json::from_str(&content.metadata).unwrap_or_default(),
         disabled_until: content.disabled_until,
+        distance: None,
     }
 }
 
-/// `GET /api/v1/banks/{name}/contents[?after=ID][&limit=N][&signal_type=…][&text=…][&enabled=false]`
+/// `GET /api/v1/banks/{name}/contents[?after=ID][&limit=N][&signal_type=…][&text=…][&near=HEX&distance=N][&enabled=false]`
 pub async fn list(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
@@ -82,6 +91,7 @@ pub async fn list(
     let kind = query.signal_type.as_deref().map(SignalType::from_name).transpose();
     let kind = kind.map_err(|error| Refusal::bad(error.to_string()))?;
     let limit = query.limit.unwrap_or(100).clamp(1, PAGE_MAX);
+    let near = query.near.as_deref().map(|text| near(text, query.distance)).transpose()?;
     blocking(move || {
         let wanted = |content: &StoredContent| {
             kind.is_none_or(|kind| content.signals.iter().any(|signal| signal.kind() == kind))
@@ -91,6 +101,20 @@ pub async fn list(
                     .as_ref()
                     .is_none_or(|text| content.note.contains(text) || content.metadata.contains(text))
         };
+        if let Some((signal, rule)) = near {
+            let mut found = Vec::new();
+            banks.state_owned().find(&signal, &rule, &mut FindScratch::default(), &mut found);
+            let mut entries = Vec::new();
+            for hit in found.into_iter().filter(|hit| hit.bank == bank) {
+                let Some(content) = banks.content_of(bank, hit.content)?.filter(&wanted) else { continue };
+                let Nearness::Bits(distance) = hit.nearness else { continue };
+                entries.push(ContentShown { distance: Some(distance), ..shown(content, &name) });
+                if entries.len() == limit {
+                    break;
+                }
+            }
+            return Ok(Json(ContentsPage { entries, next: None }));
+        }
         let after = ContentId(query.after.unwrap_or(0));
         let (entries, next) = banks.contents(bank, after, limit, LOOKED_AT_MAX, wanted)?;
         let entries = entries.into_iter().map(|content| shown(content, &name)).collect();
@@ -99,12 +123,41 @@ pub async fn list(
     .await
 }
 
+/// A PDQ hash to look for, and how near.
+fn near(text: &str, distance: Option<u16>) -> Result<(Signal, FindRule), Refusal> {
+    let signal = Signal::parse(SignalType::Pdq, text).map_err(|error| Refusal::bad(error.to_string()))?;
+    let threshold = distance.map(|bits| threshold(SignalType::Pdq, Some(bits))).transpose()?;
+    Ok((signal, FindRule { threshold, ..FindRule::default() }))
+}
+
+/// `GET /api/v1/contents/{id}/history`: what happened to a content, oldest first, also after its end.
+pub async fn history(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<Event>>, Refusal> {
+    let id = content_id(&id)?;
+    let banks = admin.loaded()?.banks.clone();
+    blocking(move || {
+        let events = banks.content_history(id)?;
+        if events.is_empty() && banks.content(id)?.is_none() {
+            return Err(Refusal::not_found(format!("there is and was no content {id}")));
+        }
+        Ok(Json(events))
+    })
+    .await
+}
+
+/// A content's id as it stands in a path.
+pub fn content_id(text: &str) -> Result<ContentId, Refusal> {
+    text.parse().map(ContentId).map_err(|_| Refusal::bad(format!("'{text}' is not a content id")))
+}
+
 /// `GET /api/v1/contents/{id}`: a content, whichever bank it lies in.
 pub async fn show(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
 ) -> Result<Json<ContentShown>, Refusal> {
-    let id = id.parse().map(ContentId).map_err(|_| Refusal::bad(format!("'{id}' is not a content id")))?;
+    let id = content_id(&id)?;
     let banks = admin.loaded()?.banks.clone();
     blocking(move || {
         let content = banks.content(id)?.ok_or_else(|| Refusal::not_found(format!("no content {id}")))?;

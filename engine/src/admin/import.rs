@@ -16,12 +16,14 @@ use index::bank::{BankChange, BankRequest, NewContent};
 use index::store::keys::{content_key, decode_content, read_content_key};
 use index::store::{Keyspace, Range, Store};
 use index::{BankId, ContentId, RequestId, SignalType};
+use ingest::exchange::api;
 use ingest::import::{Format, ImportError, Records};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::banks::{no_bank, request_id};
 use super::body::{BodyReader, after, read_whole};
+use super::cases::blocking;
 use super::{Admin, Loaded, Refusal};
 
 /// Contents committed together: a sync each, small enough to keep the delta small.
@@ -153,15 +155,42 @@ fn write(
     Ok(())
 }
 
-/// `GET /api/v1/banks/{name}/export`: NDJSON, a content a line, in a form `import` takes back.
+/// Whether to give out what its source shares with members only.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportQuery {
+    #[serde(default)]
+    restricted: bool,
+}
+
+/// `GET /api/v1/banks/{name}/export[?restricted=true]`: NDJSON, a signal a line, in a form `import` takes back. The
+/// bank's history says that it was given out.
 pub async fn export(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
+    query: Result<Query<ExportQuery>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
+    let Query(ExportQuery { restricted: insists }) = query?;
     let loaded = admin.loaded()?;
     let Some(id) = loaded.banks.state().directory.named(&name).map(|bank| bank.id) else {
         return Err(no_bank(&name));
     };
+    let (exchanges, of) = (loaded.exchanges.clone(), name.clone());
+    let source = blocking(move || Ok::<_, Refusal>(exchanges.get(&of)?)).await?;
+    let source = source.and_then(|exchange| api(&exchange.api)).filter(|api| api.restricted);
+    if let Some(api) = source.filter(|_| !insists) {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            format!(
+                "bank '{name}' is fed by {}, which shares with its members only: if you may pass it on, ask again \
+                 with ?restricted=true; the bank's history will say so",
+                api.name
+            ),
+        ));
+    }
+    let change = BankChange::Exported { bank: name, restricted: source.is_some() };
+    loaded.curator.change(BankRequest { id: request_id(&headers)?, ..change.into() }).await?;
     let store = loaded.banks.store();
     let (sender, receiver) = bounded::<io::Result<Bytes>>(16);
     tokio::task::spawn_blocking(move || write_lines(&*store, id, &sender));

@@ -17,7 +17,9 @@ mod hma;
 mod import;
 mod lookup;
 mod matches;
+mod recent;
 mod scan;
+mod statistics;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -41,6 +43,7 @@ use crate::disk::Disk;
 use crate::embeddings::Embeddings;
 use crate::exchanges::Exchanges;
 use crate::metrics::Metrics;
+use crate::recent::Recent;
 
 pub use answer::Refusal;
 
@@ -56,6 +59,8 @@ pub struct Loaded {
     pub exchanges: Exchanges,
     /// Sets of embeddings.
     pub embeddings: Arc<Embeddings>,
+    /// Submissions of the last hours.
+    pub recent: Recent,
 }
 
 /// Shared by all routes.
@@ -118,9 +123,14 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/index", get(health::index))
         .route("/api/v1/index/explain", get(health::explain))
         .route("/api/v1/banks", get(banks::list).post(banks::create))
-        .route("/api/v1/banks/{name}", get(banks::show).delete(banks::remove))
+        .route("/api/v1/banks/{name}", get(banks::show).put(banks::update).delete(banks::remove))
+        .route("/api/v1/banks/{name}/history", get(banks::history))
         .route("/api/v1/banks/{name}/contents", get(contents::list).post(banks::add))
         .route("/api/v1/contents/{id}", get(contents::show))
+        .route("/api/v1/contents/{id}/history", get(contents::history))
+        .route("/api/v1/recent", get(recent::of_signal))
+        .route("/api/v1/contents/{id}/recent", get(recent::of_content))
+        .route("/api/v1/statistics", get(statistics::show))
         .route("/api/v1/banks/{name}/contents/{content}", delete(banks::remove_content))
         .route("/api/v1/banks/{name}/import", post(import::import))
         .route("/api/v1/banks/{name}/export", get(import::export))

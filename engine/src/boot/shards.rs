@@ -14,6 +14,7 @@ use reporter::RuleTable;
 use crate::admin::Admin;
 use crate::config::Reactor;
 use crate::ledger::Ledger;
+use crate::recent::Recent;
 use crate::shard::reactor::Start;
 use crate::shard::{Shard, ShardParts, epoll, glommio};
 
@@ -53,7 +54,13 @@ impl Shards {
 }
 
 /// Starts one shard per configured core, all on one port.
-pub fn start(admin: &Admin, banks: &Arc<Banks>, rules: &Arc<RuleTable>, ledger: Ledger) -> Result<Shards> {
+pub fn start(
+    admin: &Admin,
+    banks: &Arc<Banks>,
+    rules: &Arc<RuleTable>,
+    ledger: Ledger,
+    recent: Recent,
+) -> Result<Shards> {
     let config = &admin.config;
     let reactor = choose_reactor(config.reactor)?;
     admin.metrics.set_reactor(reactor);
@@ -71,6 +78,7 @@ pub fn start(admin: &Admin, banks: &Arc<Banks>, rules: &Arc<RuleTable>, ledger: 
             banks: banks.clone(),
             rules: rules.clone(),
             ledger: ledger.clone(),
+            recent: recent.clone(),
             inbox: inbox_sender,
             limits: config.limits,
             token: config.token.clone(),

@@ -20,8 +20,9 @@ pub fn run(args: BankArgs) -> Result<ExitCode> {
         BankVerb::Show { name } => print(&api.get(&format!("/api/v1/banks/{}", segment(&name)))?),
         BankVerb::Delete { name } => print(&api.delete(&format!("/api/v1/banks/{}", segment(&name)))?),
         BankVerb::Import(args) => return import(&api, args),
-        BankVerb::Export { name } => {
-            let mut response = api.open(&format!("/api/v1/banks/{}/export", segment(&name)))?;
+        BankVerb::Export { name, restricted } => {
+            let path = format!("/api/v1/banks/{}/export?restricted={restricted}", segment(&name));
+            let mut response = api.open(&path)?;
             io::copy(&mut response.body_mut().as_reader(), &mut io::stdout().lock())?;
         }
     }

@@ -86,6 +86,10 @@ settings! {
     video_banked_percent: f64 = "HASHWARD_VIDEO_BANKED_PERCENT",
     /// Seconds that hashing one file may take [default: 60]
     hash_seconds: u64 = "HASHWARD_HASH_SECONDS",
+    /// Hours for which submissions are kept to look for new content in; 0 keeps none [default: 72]
+    recent_hours: u64 = "HASHWARD_RECENT_HOURS",
+    /// Bytes that those may take; the oldest go [default: 1 GiB]
+    recent_bytes_max: u64 = "HASHWARD_RECENT_BYTES_MAX",
     /// Connections a shard accepts [default: 1024]
     connections_max: usize = "HASHWARD_CONNECTIONS_MAX",
     /// Largest frame in bytes [default: 1 MiB]

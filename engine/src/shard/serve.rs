@@ -25,6 +25,7 @@ use crate::clock::now_s;
 use crate::config::{Limits, Secret};
 use crate::ledger::{Append, AppendError, Ledger, Receipt, Settled, Ticket};
 use crate::metrics::{ShardCounts, resident_bytes};
+use crate::recent::Recent;
 
 /// When a refused client should come back.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
@@ -45,6 +46,8 @@ pub struct ShardParts {
     pub rules: Arc<RuleTable>,
     /// Where hits become durable.
     pub ledger: Ledger,
+    /// Where Submits are kept for a while.
+    pub recent: Recent,
     /// Where the ledger answers.
     pub inbox: async_channel::Sender<Settled>,
     /// Limits.
@@ -163,7 +166,10 @@ impl Core {
                 self.judge(&state, 0..self.found.len(), 0, query.signal_type, |_| None);
                 self.answer_lookup(&state, connection, correlation);
             }
-            RequestView::Submit(submit) => self.submit(id, connection, correlation, &submit),
+            RequestView::Submit(submit) => {
+                self.parts.recent.note(message);
+                self.submit(id, connection, correlation, &submit);
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::history::What;
+use super::outcome::{BankAnswer, BankError};
 use super::paused::ENABLED;
 use super::{
     Bank, BankRecord, BankState, Banks, Counters, Directory, Entries, NAME_MAX, NewContent, Paused, Writer,
@@ -98,80 +98,13 @@ pub enum BankChange {
         /// Which.
         content: ContentId,
     },
-}
-
-/// What a change did. Stored for replays.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BankAnswer {
-    /// The state that first shows the change.
-    pub generation: Generation,
-    /// What the acknowledgement is worth.
-    pub durability: Durability,
-    /// The bank that was changed (of a deletion that found none: 0).
-    pub bank: BankId,
-    /// Contents added or removed.
-    pub contents: u64,
-    /// First id of the added contents (0 when none was added).
-    pub first_content: ContentId,
-    /// Whether this is the stored answer of an earlier request with the same id.
-    #[serde(default)]
-    pub replayed: bool,
-}
-
-/// Why a change was not made.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum BankError {
-    /// The name does not fit.
-    #[error(
-        "bank name '{name}' is not allowed: use A-Z, 0-9 and _, not starting with a digit, at most 255 characters"
-    )]
-    Name {
-        /// The name, clipped.
-        name: String,
+    /// Note that a bank's signals are given out.
+    Exported {
+        /// The bank's name.
+        bank: String,
+        /// Whether its source restricts that.
+        restricted: bool,
     },
-    /// The name is taken.
-    #[error("bank '{name}' already exists")]
-    Exists {
-        /// The name.
-        name: String,
-    },
-    /// No such bank.
-    #[error("bank '{name}' not found; `hashward bank list` shows the banks there are")]
-    NotFound {
-        /// The name asked for, clipped.
-        name: String,
-    },
-    /// A content cannot be banked.
-    #[error("content {index} of the request: {reason}")]
-    Content {
-        /// Zero-based place in the request.
-        index: usize,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// The request id is older than the replay window.
-    #[error(
-        "request id {id} is older than the replay window, so its outcome is unknown: look whether the change is \
-         there, then send it under a fresh id (and check this machine's clock)"
-    )]
-    TooOld {
-        /// The id.
-        id: RequestId,
-    },
-    /// The tables would outgrow the memory they may take.
-    #[error(
-        "no memory for more: with these signals the tables and a merge of them would take {needed} bytes, \
-         {allowed} are allowed: remove contents, or raise --memory-max-bytes on a machine that has more"
-    )]
-    Memory {
-        /// What would be needed.
-        needed: u64,
-        /// What is allowed.
-        allowed: u64,
-    },
-    /// The store refused; whether the change was made is unknown until the same id is sent again.
-    #[error(transparent)]
-    Store(#[from] Arc<StoreError>),
 }
 
 impl Banks {
@@ -226,6 +159,8 @@ impl Banks {
                 }
             }
         }
+        let by_exchange = matches!(request.change, BankChange::Exchange { .. });
+        group.cause = (now_ms, request.id, by_exchange);
         let answer = group.change(request.change, &*self.store, now_ms)?;
         group.batch.changes.extend(request.beside.changes);
         if let Some(id) = request.id {
@@ -284,6 +219,8 @@ pub(super) struct Group {
     pub(super) paused: Arc<Paused>,
     effects: Vec<Effect>,
     answered: HashMap<RequestId, BankAnswer>,
+    /// Of the change that is being made: when, by which request, and whether for an exchange.
+    pub(super) cause: (u64, Option<RequestId>, bool),
     /// Contents added by this group, so that it can remove them again.
     added: HashMap<ContentId, (BankId, Vec<SignalType>)>,
 }
@@ -300,6 +237,7 @@ impl Group {
             paused: state.paused.clone(),
             effects: Vec::new(),
             answered: HashMap::new(),
+            cause: (0, None, false),
             added: HashMap::new(),
         }
     }
@@ -322,7 +260,22 @@ impl Group {
                 self.edit(store, &bank, content, note, disabled_until)
             }
             BankChange::Remove { bank, content } => self.remove(store, &bank, content),
+            BankChange::Exported { bank, restricted } => self.exported(&bank, restricted),
         }
+    }
+
+    fn exported(&mut self, name: &str, restricted: bool) -> Result<BankAnswer, BankError> {
+        let Some(id) = self.directory.named(name).map(|bank| bank.id) else {
+            return Err(BankError::NotFound { name: clip(name) });
+        };
+        let answer = self.answer(id, 0, ContentId(0));
+        self.note_bank(id, What::BankExported { restricted });
+        Ok(answer)
+    }
+
+    /// The newest generation there is with this group.
+    pub(super) fn generation(&self) -> Generation {
+        self.counters.generation
     }
 
     fn create(&mut self, name: String, enabled_ratio: f64, created_ms: u64) -> Result<BankAnswer, BankError> {
@@ -341,14 +294,16 @@ impl Group {
         );
         self.directory.insert(Bank {
             id,
-            name: name.into(),
+            name: name.clone().into(),
             created_ms,
             enabled_ratio,
             threshold: None,
             contents: 0,
             signals: [0; SignalType::ALL.len()],
         });
-        Ok(self.answer(id, 0, ContentId(0)))
+        let answer = self.answer(id, 0, ContentId(0));
+        self.note_bank(id, What::BankCreated { name });
+        Ok(answer)
     }
 
     /// Deleting what is not there is done already (as HMA answers).
@@ -370,7 +325,9 @@ impl Group {
             Arc::make_mut(&mut self.paused).forget_bank(id);
         }
         self.effects.push(Effect::RemoveBank(id, signals));
-        self.answer(id, contents, ContentId(0))
+        let answer = self.answer(id, contents, ContentId(0));
+        self.note_bank(id, What::BankDeleted { name: name.to_string(), contents });
+        answer
     }
 
     pub(super) fn add(&mut self, name: &str, contents: Vec<NewContent>) -> Result<BankAnswer, BankError> {
@@ -415,7 +372,10 @@ impl Group {
             bank.signals.iter_mut().zip(signals).for_each(|(sum, more)| *sum += more);
         }
         self.effects.push(Effect::Add(entries));
-        Ok(self.answer(id, contents.len() as u64, first))
+        let contents = contents.len() as u64;
+        let answer = self.answer(id, contents, first);
+        self.note_content(id, first, What::Added { first, contents });
+        Ok(answer)
     }
 
     pub(super) fn remove(
@@ -454,7 +414,9 @@ impl Group {
             kinds.iter().for_each(|kind| bank.signals[kind.place()] -= 1);
         }
         self.effects.push(Effect::Remove(content, kinds));
-        Ok(self.answer(id, 1, ContentId(0)))
+        let answer = self.answer(id, 1, ContentId(0));
+        self.note_content(id, content, What::Removed);
+        Ok(answer)
     }
 
     pub(super) fn removed(&self, content: ContentId) -> bool {

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::change::{BankAnswer, BankError, Group, SIGNAL_BYTES, clip};
+use super::change::{Group, SIGNAL_BYTES, clip};
+use super::history::What;
+use super::outcome::{BankAnswer, BankError};
 use super::{BankRecord, BankState, Banks, name_fits};
 use crate::signal::{BankId, ContentId, Distance, Frame, Signal, SignalType};
 use crate::store::keys::{
@@ -113,6 +115,12 @@ impl Banks {
         Ok(None)
     }
 
+    /// The content with this id in this bank.
+    pub fn content_of(&self, bank: BankId, content: ContentId) -> Result<Option<StoredContent>, StoreError> {
+        let row = self.store.get(Keyspace::Contents, &content_key(bank, content))?;
+        row.map(|row| StoredContent::read(&self.state(), bank, content, &row)).transpose()
+    }
+
     /// Contents of a bank after this one that are wanted, at most `limit`, of at most `look_at` that are looked at;
     /// beside them after which content to go on, if there may be more.
     pub fn contents(
@@ -182,10 +190,17 @@ impl Group {
             threshold: bank.threshold,
         };
         self.batch.put(Keyspace::Banks, bank_key(bank.id), json_row(1, &record));
+        let what = What::BankUpdated {
+            name: record.name,
+            enabled_ratio: record.enabled_ratio,
+            threshold: record.threshold,
+        };
         let id = bank.id;
         self.directory.remove(id);
         self.directory.insert(bank);
-        Ok(self.answer(id, 0, ContentId(0)))
+        let answer = self.answer(id, 0, ContentId(0));
+        self.note_bank(id, what);
+        Ok(answer)
     }
 
     pub(super) fn edit(
@@ -202,6 +217,7 @@ impl Group {
         let key = content_key(id, content);
         let row = self.row(store, Keyspace::Contents, &key, self.batch.changes.len())?;
         let Some(row) = row else { return Ok(self.still(id)) };
+        let what = What::Edited { note: note.clone(), disabled_until };
         if let Some(note) = note {
             if note.chars().count() > NOTE_MAX {
                 return Err(BankError::Content {
@@ -220,7 +236,9 @@ impl Group {
         if let Some(until) = disabled_until {
             self.pause(id, content, until);
         }
-        Ok(self.answer(id, 1, content))
+        let answer = self.answer(id, 1, content);
+        self.note_content(id, content, what);
+        Ok(answer)
     }
 
     /// Notes from when on a content matches, for good and for readers.

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::change::{BankAnswer, BankError, Group, clip};
+use super::change::{Group, clip};
 use super::load::visit;
+use super::outcome::{BankAnswer, BankError};
 use super::{Banks, NewContent};
 use crate::signal::{BankId, ContentId};
 use crate::store::keys::{content_key, decode_content, decode_u64, encode_u64, imported_key};

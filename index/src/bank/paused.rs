@@ -1,6 +1,6 @@
 //! Contents that are banked and do not match for now.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::load::visit;
 use crate::signal::{BankId, ContentId};
@@ -31,6 +31,13 @@ impl Paused {
             0 => false,
             until => until <= now_s,
         }
+    }
+
+    /// How many there are in each bank that has any.
+    pub fn by_bank(&self) -> BTreeMap<BankId, u64> {
+        let mut counts = BTreeMap::new();
+        self.0.values().for_each(|(bank, _)| *counts.entry(*bank).or_default() += 1);
+        counts
     }
 
     pub(super) fn read(store: &dyn Store) -> Result<Self, StoreError> {

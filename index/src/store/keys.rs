@@ -10,9 +10,11 @@
 //! | `imported` | bank u32 ‖ the record's key | content u64 |
 //! | `exchanges`, `credentials` | owned by `engine` | owned by `engine` |
 //! | `removed` | content u64 | removed row, version 1 (see [`encode_removed`]) |
+//! | `history` | `a` ‖ first content u64, `c` ‖ content u64 ‖ generation u64, or `b` ‖ bank u32 ‖ generation u64 | JSON row, version 1: `Event` |
 //! | `bank_requests`, `case_requests` | request id, 16 bytes | u8 version 1 ‖ answer bytes |
 //! | `hits` | position u64 | JSON row, version 1: `Hit` |
 //! | `queue_entries` | owned by `reporter` | owned by `reporter` |
+//! | `recent` | owned by `engine` | owned by `engine` |
 //!
 //! A *JSON row* is one version byte, then JSON. Unknown fields are ignored and missing ones take their
 //! default, so the version changes only when the meaning of a field does. A row whose version is newer

@@ -1,7 +1,7 @@
 //! The embedded store behind one small trait: ordered keys in named keyspaces, batches that are whole or
 //! not there, and a durability each commit names.
 //!
-//! Two databases, so that a bulk import never stalls a hit's fsync: `bank` and `case`. The backends are
+//! Databases of their own, so that a bulk import never stalls a hit's fsync: `bank`, `case`, `recent`. The backends are
 //! `rocks` (the only file that names RocksDB; feature `rocksdb`) and [`MemoryStore`] for tests. Key and
 //! value layouts are in [`keys`].
 
@@ -32,6 +32,8 @@ pub enum Database {
     Bank,
     /// Hits, requests, cursors, queues.
     Case,
+    /// Submissions of the last hours. Apart from the cases, so that its many bytes never stall a hit's sync.
+    Recent,
 }
 
 impl Database {
@@ -43,6 +45,7 @@ impl Database {
         match self {
             Database::Bank => "bank",
             Database::Case => "case",
+            Database::Recent => "recent",
         }
     }
 
@@ -73,6 +76,8 @@ pub enum Keyspace {
     Credentials,
     /// Contents that were removed while stored segments may hold their signals, by content id.
     Removed,
+    /// What happened to banks and contents.
+    History,
     /// Answers of replayable bank changes, by request id.
     BankRequests,
     /// `case` database: format version, counters, cursors.
@@ -83,11 +88,13 @@ pub enum Keyspace {
     CaseRequests,
     /// Review queue entries, by queue and hit.
     QueueEntries,
+    /// `recent` database: submitted frames by time; rows are the program's.
+    Recent,
 }
 
 impl Keyspace {
     /// Every keyspace.
-    pub const ALL: [Keyspace; 14] = [
+    pub const ALL: [Keyspace; 16] = [
         Keyspace::BankMeta,
         Keyspace::Banks,
         Keyspace::Contents,
@@ -97,11 +104,13 @@ impl Keyspace {
         Keyspace::Exchanges,
         Keyspace::Credentials,
         Keyspace::Removed,
+        Keyspace::History,
         Keyspace::BankRequests,
         Keyspace::CaseMeta,
         Keyspace::Hits,
         Keyspace::CaseRequests,
         Keyspace::QueueEntries,
+        Keyspace::Recent,
     ];
 
     /// Name of the column family. Never reuse one.
@@ -116,11 +125,13 @@ impl Keyspace {
             Keyspace::Exchanges => "exchanges",
             Keyspace::Credentials => "credentials",
             Keyspace::Removed => "removed",
+            Keyspace::History => "history",
             Keyspace::BankRequests => "bank_requests",
             Keyspace::CaseMeta => "case_meta",
             Keyspace::Hits => "hits",
             Keyspace::CaseRequests => "case_requests",
             Keyspace::QueueEntries => "queue_entries",
+            Keyspace::Recent => "recent",
         }
     }
 
@@ -136,10 +147,12 @@ impl Keyspace {
             | Keyspace::Exchanges
             | Keyspace::Credentials
             | Keyspace::Removed
+            | Keyspace::History
             | Keyspace::BankRequests => Database::Bank,
             Keyspace::CaseMeta | Keyspace::Hits | Keyspace::CaseRequests | Keyspace::QueueEntries => {
                 Database::Case
             }
+            Keyspace::Recent => Database::Recent,
         }
     }
 }

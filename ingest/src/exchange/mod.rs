@@ -21,6 +21,8 @@ pub struct Api {
     pub config: &'static [Field],
     /// What it asks of whoever fetches; `None` if it asks nothing.
     pub credentials: Option<&'static [Field]>,
+    /// Whether it shares with its members only, so that what it gives must not simply be passed on.
+    pub restricted: bool,
     fetch: Option<FetchFn>,
 }
 
@@ -56,17 +58,42 @@ pub enum ExchangeError {
 
 /// Every programme, in HMA's order; ours behind them.
 pub static APIS: [Api; 6] = [
-    Api { name: "sample", config: &[], credentials: None, fetch: Some(sample::fetch) },
-    Api { name: "infinite_random", config: &fields::RANDOM, credentials: None, fetch: None },
+    Api { name: "sample", config: &[], credentials: None, restricted: false, fetch: Some(sample::fetch) },
+    Api {
+        name: "infinite_random",
+        config: &fields::RANDOM,
+        credentials: None,
+        restricted: false,
+        fetch: None,
+    },
     Api {
         name: "fb_threatexchange",
         config: &fields::THREATEXCHANGE,
         credentials: Some(&fields::META),
+        restricted: true,
         fetch: None,
     },
-    Api { name: "ncmec", config: &fields::NCMEC, credentials: Some(&fields::NCMEC_LOGIN), fetch: None },
-    Api { name: "stop_ncii", config: &[], credentials: Some(&fields::STOPNCII_KEYS), fetch: None },
-    Api { name: "local_file", config: &fields::FILE, credentials: None, fetch: Some(file::fetch) },
+    Api {
+        name: "ncmec",
+        config: &fields::NCMEC,
+        credentials: Some(&fields::NCMEC_LOGIN),
+        restricted: true,
+        fetch: None,
+    },
+    Api {
+        name: "stop_ncii",
+        config: &[],
+        credentials: Some(&fields::STOPNCII_KEYS),
+        restricted: true,
+        fetch: None,
+    },
+    Api {
+        name: "local_file",
+        config: &fields::FILE,
+        credentials: None,
+        restricted: false,
+        fetch: Some(file::fetch),
+    },
 ];
 
 /// The programme with this name.

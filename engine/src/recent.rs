@@ -1,0 +1,351 @@
+//! The submissions of the last hours, so that new content can be looked for in what came before it was known.
+//!
+//! A ring on disk: Submit frames as they came, by time; the oldest go when they are too old or too many. Shards hand
+//! them over without waiting, so under more load than a disk takes frames are left out, and counted. Nothing here is
+//! worth a sync: a hit is in the hit log.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::iter;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use index::store::keys::{decode_u64, encode_u64};
+use index::store::{
+    Batch, DataDir, Database, Durability, Keyspace, Range, RocksStore, Store, StoreError, StoreOptions,
+};
+use index::{Digest, Distance, RequestId, Signal, UploadContext};
+use ingest::wire::{RequestView, parse};
+use serde::Serialize;
+
+use crate::clock::now_ms;
+use crate::disk::Disk;
+
+/// Frames handed over and not written yet, and their bytes.
+const QUEUE_FRAMES: usize = 4096;
+const QUEUE_BYTES: usize = 64 << 20;
+/// Frames of one commit.
+const GROUP: usize = 256;
+/// Frames by time and number, and the bytes written in a minute.
+const FRAME: u8 = b'f';
+const MINUTE: u8 = b'm';
+const MINUTE_MS: u64 = 60_000;
+/// How often the old ones go while nothing comes.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct RecentOptions {
+    /// For so long; zero keeps nothing.
+    pub keep: Duration,
+    /// At most so many bytes of frames.
+    pub bytes_max: u64,
+    /// Hashes of a frame, as the port allows.
+    pub hashes_max: usize,
+}
+
+/// What became of the frames handed over.
+#[derive(Debug, Default)]
+pub struct RecentCounts {
+    /// Written.
+    pub kept: AtomicU64,
+    /// Left out, because the disk was slow or full.
+    pub left_out: AtomicU64,
+    queued_bytes: AtomicUsize,
+}
+
+/// Where shards hand over what was submitted, and where it is looked for.
+#[derive(Clone)]
+pub struct Recent {
+    frames: Option<SyncSender<Box<[u8]>>>,
+    store: Option<Arc<dyn Store>>,
+    hashes_max: usize,
+    counts: Arc<RecentCounts>,
+}
+
+/// A submitted hash like the one that was looked for.
+#[derive(Clone, Debug, Serialize)]
+pub struct Submission {
+    /// When it came, in milliseconds since 1970 (UTC).
+    pub received_ms: u64,
+    /// The Submit that carried it, and which of its hashes it is.
+    pub request: RequestId,
+    /// Zero-based index of the hash in that Submit.
+    pub index: u32,
+    /// The uploader's number for the content (0 when it gave none).
+    pub upload_id: u64,
+    /// Bits that differ.
+    pub distance: Distance,
+    /// What the uploader told about the content.
+    pub context: UploadContext,
+}
+
+/// What was found, and where was looked.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Found {
+    /// Newest first.
+    pub entries: Vec<Submission>,
+    /// Hashes that were compared.
+    pub hashes: u64,
+    /// Whether there is more than was asked for: the older ones are not listed.
+    pub truncated: bool,
+    /// The oldest submission that is kept, if any is.
+    pub kept_since_ms: Option<u64>,
+}
+
+impl Recent {
+    /// Hands over a Submit's message. Never waits.
+    pub fn note(&self, message: &[u8]) {
+        let Some(frames) = &self.frames else { return };
+        let queued = self.counts.queued_bytes.fetch_add(message.len(), Ordering::Relaxed);
+        if queued > QUEUE_BYTES || frames.try_send(message.into()).is_err() {
+            self.counts.queued_bytes.fetch_sub(message.len(), Ordering::Relaxed);
+            self.counts.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One that looks and hands nothing over.
+    pub fn reader(&self) -> Self {
+        Self { frames: None, ..self.clone() }
+    }
+
+    /// Whether anything is kept.
+    pub fn is_on(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// Submissions since then that are within the threshold of this signal, newest first, at most so many. Reads all
+    /// of them: for a thread that may wait.
+    pub fn search(
+        &self,
+        signal: &Signal,
+        threshold: Distance,
+        since_ms: u64,
+        limit: usize,
+    ) -> Result<Found, StoreError> {
+        let mut found = Found::default();
+        let Some(store) = &self.store else { return Ok(found) };
+        let first = [&[FRAME][..], &encode_u64(0)].concat();
+        store.scan(Keyspace::Recent, Range::between(&first, &[FRAME + 1]), &mut |key, _| {
+            found.kept_since_ms = read_time(key);
+            ControlFlow::Break(())
+        })?;
+        let from = [&[FRAME][..], &encode_u64(since_ms)].concat();
+        // A Submit that was sent again is one submission.
+        let mut seen = HashSet::new();
+        let range = Range::between(&from, &[FRAME + 1]).reversed();
+        store.scan(Keyspace::Recent, range, &mut |key, message| {
+            let Ok((_, RequestView::Submit(submit))) = parse(message, self.hashes_max) else {
+                return ControlFlow::Continue(()); // of a protocol this program does not speak any more
+            };
+            if submit.query.signal_type != signal.kind() {
+                return ControlFlow::Continue(());
+            }
+            found.hashes += submit.query.len() as u64;
+            for (index, distance) in near(&submit.query, signal, threshold) {
+                if !seen.insert((submit.request, index)) {
+                    continue;
+                }
+                if found.entries.len() == limit {
+                    found.truncated = true;
+                    return ControlFlow::Break(());
+                }
+                found.entries.push(Submission {
+                    received_ms: read_time(key).unwrap_or_default(),
+                    request: submit.request,
+                    index,
+                    upload_id: submit.query.upload_id(index as usize),
+                    distance,
+                    context: submit.context(index),
+                });
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
+    }
+}
+
+/// The hashes of a frame that are near enough, and how near.
+fn near(query: &ingest::wire::QueryView<'_>, signal: &Signal, threshold: Distance) -> Vec<(u32, Distance)> {
+    match signal {
+        Signal::Pdq(wanted) => {
+            let mut hashes = Vec::with_capacity(query.len());
+            query.append_pdq(&mut hashes);
+            let near = |(index, hash): (u32, &index::Hash256)| {
+                let distance = hash.distance(wanted);
+                (distance <= threshold).then_some((index, distance))
+            };
+            (0..).zip(&hashes).filter_map(near).collect()
+        }
+        _ => {
+            let mut digests: Vec<Digest> = Vec::new();
+            query.copy_digests(&mut digests);
+            let wanted = signal.digest();
+            let same = |(index, digest): (u32, &Digest)| {
+                (Some(*digest) == wanted).then_some((index, Distance::default()))
+            };
+            (0..).zip(&digests).filter_map(same).collect()
+        }
+    }
+}
+
+fn read_time(key: &[u8]) -> Option<u64> {
+    let time = key.get(1..9)?;
+    decode_u64(Keyspace::Recent, time).ok()
+}
+
+/// Opens the ring and starts the thread that writes it; it ends when the last [`Recent`] of a shard is dropped. What is
+/// damaged is thrown away: it holds nothing that is not elsewhere or soon too old.
+pub fn start(
+    data_dir: &DataDir,
+    disk: Arc<Disk>,
+    options: RecentOptions,
+    counts: Arc<RecentCounts>,
+) -> io::Result<(Recent, Option<JoinHandle<()>>)> {
+    let off = Recent { frames: None, store: None, hashes_max: options.hashes_max, counts: counts.clone() };
+    if options.keep.is_zero() {
+        return Ok((off, None));
+    }
+    let store = match open(data_dir.path()) {
+        Ok(store) => store,
+        Err(error) => {
+            tracing::warn!(%error, "the submissions of the last hours are lost; new ones are kept");
+            let name = Database::Recent.name();
+            std::fs::remove_dir_all(data_dir.path().join(name)).or_else(ignore_missing)?;
+            let mark = data_dir.path().join(format!("{name}.high-water"));
+            std::fs::remove_file(mark).or_else(ignore_missing)?;
+            match open(data_dir.path()) {
+                Ok(store) => store,
+                Err(error) => {
+                    tracing::error!(%error, "no submissions are kept");
+                    return Ok((off, None));
+                }
+            }
+        }
+    };
+    let (sender, frames) = sync_channel(QUEUE_FRAMES);
+    let recent = Recent { frames: Some(sender), store: Some(store.clone()), ..off };
+    let writer = Writer { store, disk, options, counts, minutes: VecDeque::new(), bytes: 0, number: 0 };
+    let thread = thread::Builder::new().name("recent".into()).spawn(move || writer.run(&frames))?;
+    Ok((recent, Some(thread)))
+}
+
+fn ignore_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+fn open(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    let options = StoreOptions { durability: Durability::Wal, ..StoreOptions::default() };
+    Ok(Arc::new(RocksStore::open(folder, Database::Recent, options)?))
+}
+
+struct Writer {
+    store: Arc<dyn Store>,
+    disk: Arc<Disk>,
+    options: RecentOptions,
+    counts: Arc<RecentCounts>,
+    /// Minutes that have frames, with their bytes, oldest first.
+    minutes: VecDeque<(u64, u64)>,
+    bytes: u64,
+    /// Tells frames of one millisecond apart.
+    number: u32,
+}
+
+impl Writer {
+    fn run(mut self, frames: &Receiver<Box<[u8]>>) {
+        if let Err(error) = self.read_minutes() {
+            tracing::error!(%error, "the submissions of the last hours cannot be read");
+        }
+        loop {
+            match frames.recv_timeout(IDLE) {
+                Ok(first) => self.write(first, frames),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if let Err(error) = self.prune() {
+                tracing::warn!(%error, "old submissions stay for now");
+            }
+        }
+    }
+
+    fn read_minutes(&mut self) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        self.store.scan(
+            Keyspace::Recent,
+            Range::between(&[MINUTE], &[MINUTE + 1]),
+            &mut |key, row| match (read_time(key), decode_u64(Keyspace::Recent, row)) {
+                (Some(minute), Ok(bytes)) => {
+                    self.minutes.push_back((minute, bytes));
+                    self.bytes += bytes;
+                    ControlFlow::Continue(())
+                }
+                (_, Err(error)) => {
+                    outcome = Err(error);
+                    ControlFlow::Break(())
+                }
+                (None, _) => ControlFlow::Continue(()),
+            },
+        )?;
+        outcome
+    }
+
+    /// Writes a frame, and those that wait behind it.
+    fn write(&mut self, first: Box<[u8]>, frames: &Receiver<Box<[u8]>>) {
+        let now = now_ms();
+        let (mut batch, mut count, mut bytes) = (Batch::default(), 0, 0);
+        for message in iter::once(first).chain(frames.try_iter()).take(GROUP) {
+            self.number = self.number.wrapping_add(1);
+            count += 1;
+            bytes += message.len();
+            let key = [&[FRAME][..], &encode_u64(now), &self.number.to_be_bytes()].concat();
+            batch.put(Keyspace::Recent, key, message);
+        }
+        self.counts.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let minute = now - now % MINUTE_MS;
+        let of_minute = match self.minutes.back() {
+            Some((last, bytes)) if *last == minute => *bytes,
+            _ => 0,
+        };
+        let of_minute = of_minute + bytes as u64;
+        batch.put(Keyspace::Recent, minute_key(minute), encode_u64(of_minute));
+        let written = self.disk.admit().and_then(|()| self.store.commit(batch, Durability::Wal));
+        if written.is_err() {
+            self.counts.left_out.fetch_add(count, Ordering::Relaxed);
+            return;
+        }
+        self.counts.kept.fetch_add(count, Ordering::Relaxed);
+        self.bytes += bytes as u64;
+        match self.minutes.back_mut() {
+            Some((last, bytes)) if *last == minute => *bytes = of_minute,
+            _ => self.minutes.push_back((minute, of_minute)),
+        }
+    }
+
+    /// Takes away the oldest minutes, while they are too old or there is too much.
+    fn prune(&mut self) -> Result<(), StoreError> {
+        let oldest = now_ms().saturating_sub(self.options.keep.as_millis() as u64);
+        let goes = |minute: u64, bytes: u64| minute + MINUTE_MS <= oldest || bytes > self.options.bytes_max;
+        let mut upto = None;
+        while let Some((minute, bytes)) = self.minutes.front().copied()
+            && goes(minute, self.bytes)
+        {
+            self.minutes.pop_front();
+            self.bytes -= bytes;
+            upto = Some(minute + MINUTE_MS);
+        }
+        let Some(upto) = upto else { return Ok(()) };
+        let mut batch = Batch::default();
+        batch.delete_range(Keyspace::Recent, [FRAME], [&[FRAME][..], &encode_u64(upto)].concat());
+        batch.delete_range(Keyspace::Recent, [MINUTE], minute_key(upto));
+        self.store.commit(batch, Durability::Wal)
+    }
+}
+
+fn minute_key(minute: u64) -> Vec<u8> {
+    [&[MINUTE][..], &encode_u64(minute)].concat()
+}
