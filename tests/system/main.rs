@@ -12,6 +12,7 @@ mod hma;
 mod loadtest;
 mod matching;
 mod media;
+mod openapi;
 mod powercut;
 mod reactor;
 mod startup;

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use index::bank::{Bank, BankAnswer, BankChange, BankRequest, Event, NewContent};
 use index::{ContentId, Distance, RequestId, Signal, SignalType};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use super::cases::blocking;
 use super::{Admin, Refusal, lookup};
@@ -135,13 +136,15 @@ pub async fn remove(
     change(&admin, &headers, BankChange::Delete { name }).await
 }
 
-/// Body of a content's addition: `{"signals": {"pdq": "…"}, "note": "…"}`.
+/// Body of a content's addition: `{"signals": {"pdq": "…"}, "note": "…", "metadata": {…}}`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContentBody {
     signals: BTreeMap<String, String>,
     #[serde(default)]
     note: String,
+    #[serde(default)]
+    metadata: Option<Map<String, Value>>,
 }
 
 /// `POST /api/v1/banks/{name}/contents`
@@ -151,13 +154,14 @@ pub async fn add(
     Path(bank): Path<String>,
     body: Result<Json<ContentBody>, JsonRejection>,
 ) -> Result<(StatusCode, Json<BankAnswer>), Refusal> {
-    let Json(ContentBody { signals, note }) = body?;
+    let Json(ContentBody { signals, note, metadata }) = body?;
     let signals = signals
         .iter()
         .map(|(kind, text)| Signal::parse(SignalType::from_name(kind)?, text))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Refusal::bad(error.to_string()))?;
-    let contents = vec![NewContent { signals, note, ..NewContent::default() }];
+    let metadata = metadata.map_or_else(String::new, |metadata| Value::Object(metadata).to_string());
+    let contents = vec![NewContent { signals, note, metadata }];
     Ok((StatusCode::CREATED, change(&admin, &headers, BankChange::Add { bank, contents }).await?))
 }
 

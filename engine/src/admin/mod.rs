@@ -17,6 +17,7 @@ mod hma;
 mod import;
 mod lookup;
 mod matches;
+mod openapi;
 mod recent;
 mod scan;
 mod statistics;
@@ -120,6 +121,10 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(openapi::document))
+        .route("/openapi/openapi.json", get(openapi::document))
+        .route("/openapi/", get(openapi::page))
+        .route("/openapi/swagger", get(openapi::page))
         .route("/api/v1/index", get(health::index))
         .route("/api/v1/index/explain", get(health::explain))
         .route("/api/v1/banks", get(banks::list).post(banks::create))

@@ -12,6 +12,7 @@ use index::{BankId, Match, Signal, SignalType};
 use serde_json::{Value, json};
 
 use super::super::cases::blocking;
+use super::super::openapi::escaped;
 use super::Admin;
 use super::answer::{Answer, Fault, json, page, redirect};
 use super::banks::{create_bank, missing};
@@ -31,21 +32,6 @@ fn on_page(answer: Answer) -> Answer {
         Err(Fault::Message(status, text)) => Ok(page(status, &escaped(&text))),
         other => other,
     }
-}
-
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '\'' => escaped.push_str("&#39;"),
-            '"' => escaped.push_str("&#34;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 fn pairs(form: Pairs) -> Vec<(String, String)> {
