@@ -108,6 +108,11 @@ fn only_the_engine_builds_rocksdb_and_only_one_file_names_it() {
         let tree = cargo(&["tree", "-p", package, "-e", "normal,build", "--locked", "--prefix", "none"]);
         assert!(!tree.contains("librocksdb-sys"), "{package} pulls RocksDB in");
     }
+    // The client is a library for others' programs: no runtime, no web client, no database comes with it.
+    let tree = cargo(&["tree", "-p", "ingest", "-e", "normal,build", "--locked", "--prefix", "none"]);
+    for heavy in ["tokio ", "reqwest ", "rustls ", "axum ", "glommio "] {
+        assert!(!tree.contains(heavy), "the client pulls {heavy}in");
+    }
     let tree = cargo(&["tree", "-p", "engine", "-e", "normal,build", "--locked", "--prefix", "none"]);
     assert!(tree.contains("librocksdb-sys"));
     for (path, text) in sources() {

@@ -88,7 +88,10 @@ impl Nearness {
                 let near = edits * 100 <= one.len() * usize::from(TEXT_PERCENT);
                 (near, Nearness::Edits { edits: edits as u32, letters: one.len() as u32 })
             }
-            (Signal::Video(one), Signal::Video(other)) => rule.video.compare(one, other),
+            (Signal::Video(one), Signal::Video(other)) => {
+                let (near, query_percent, banked_percent) = rule.video.compare(one, other);
+                (near, Nearness::Frames { query_percent, banked_percent })
+            }
             _ => (one == other, Nearness::Same),
         }
     }

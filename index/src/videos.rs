@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use crate::Hash256;
-use crate::find::Nearness;
 use crate::mih::Scratch;
 use crate::rows::{Row, Rows};
 use crate::segment::Entry;
@@ -33,8 +32,9 @@ impl Default for VideoRule {
 }
 
 impl VideoRule {
-    /// The share of frames two videos have in common; they are the same if it is large enough in either.
-    pub fn compare(&self, one: &[Frame], other: &[Frame]) -> (bool, Nearness) {
+    /// The share of its frames that each of two videos has in common with the other, in percent, and whether they are
+    /// the same: if it is large enough of either.
+    pub fn compare(&self, one: &[Frame], other: &[Frame]) -> (bool, f64, f64) {
         let one = Frame::hashes(one, self.quality_min);
         let other = Frame::hashes(other, self.quality_min);
         let share = |of: &[Hash256], among: &[Hash256]| {
@@ -43,7 +43,7 @@ impl VideoRule {
         };
         let (query_percent, banked_percent) = (share(&one, &other), share(&other, &one));
         let same = query_percent.max(banked_percent) >= self.query_percent;
-        (same, Nearness::Frames { query_percent, banked_percent })
+        (same, query_percent, banked_percent)
     }
 }
 
@@ -248,10 +248,10 @@ mod tests {
                 if queried.is_empty() || video.is_empty() {
                     return None;
                 }
-                let (_, Nearness::Frames { query_percent, banked_percent }) = rule.compare(
-                    &queried.iter().map(|hash| Frame { hash: *hash, quality: 100, time_ms: 0 }).collect::<Vec<_>>(),
-                    &video.iter().map(|hash| Frame { hash: *hash, quality: 100, time_ms: 0 }).collect::<Vec<_>>(),
-                ) else { return None };
+                let whole = |hashes: &[Hash256]| -> Vec<Frame> {
+                    hashes.iter().map(|hash| Frame { hash: *hash, quality: 100, time_ms: 0 }).collect()
+                };
+                let (_, query_percent, banked_percent) = rule.compare(&whole(&queried), &whole(&video));
                 let same = query_percent > 0.0 && query_percent >= rule.query_percent && banked_percent >= rule.banked_percent;
                 same.then_some(FoundVideo { content: ContentId(at as u64), bank: BankId(1), query_percent, banked_percent })
             }).collect();
