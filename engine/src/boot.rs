@@ -19,6 +19,7 @@ use index::bank::{BankOptions, Banks, LoadProgress, MemoryBudget, Storing};
 use index::store::{DataDir, Database, RocksSegments, RocksStore, Store, StoreOptions, WindowLimits};
 use index::{Costs, Kernel, SignalType};
 use ingest::media::fetch::Fetcher;
+use ingest::s3::{Objects, S3Options};
 use reporter::{Router, RuleTable, Rules};
 use tokio::sync::Semaphore;
 
@@ -30,6 +31,7 @@ use crate::embeddings::Embeddings;
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::secrets::Sealer;
+use crate::submit::Submitter;
 use crate::{curator, exchanges, merge, recent, routing};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
@@ -59,6 +61,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         disk: Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes)),
         metrics: Arc::new(Metrics::new(config.cores, kernel.name())),
         fetcher: Fetcher::new(config.fetch.clone(), held_mib.clone())?,
+        objects: objects(&config, held_mib.clone())?,
         held_mib,
         scans: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         accepting: AtomicBool::new(false),
@@ -92,8 +95,15 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let routing = routing::start(router, admin.disk.clone(), admin.metrics.router.clone(), router_rings)?;
     let (recent, keeping) =
         recent::start(&data_dir, admin.disk.clone(), admin.config.recent, admin.metrics.recent.clone())?;
-    let recent_reader = recent.reader();
-    let shards = shards::start(&admin, &banks, &rules, ledger, recent)?;
+    let submitter = Arc::new(Submitter {
+        banks: banks.clone(),
+        rules: rules.clone(),
+        ledger: ledger.clone(),
+        recent: recent.clone(),
+        rule: admin.config.find_rule(),
+        matches_max: admin.config.limits.matches_max,
+    });
+    let shards = shards::start(&admin, &banks, &rules, ledger, recent.clone())?;
     admin
         .loaded
         .set(Loaded {
@@ -102,7 +112,8 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
             cases: case_store,
             exchanges,
             embeddings,
-            recent: recent_reader,
+            recent,
+            submitter,
         })
         .map_err(|_| anyhow!("loaded twice"))?;
     admin.accepting.store(true, Ordering::Release);
@@ -111,12 +122,12 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     control.wait_for_signal();
     tracing::info!("draining");
     admin.accepting.store(false, Ordering::Release);
-    shards.drain(); // the last senders to the ledger go with them
+    shards.drain();
+    control.stop()?;
+    drop(admin); // and with it the last senders to all of these
     join("ledger", logging)?;
     keeping.map(|keeping| join("recent", keeping)).transpose()?;
     join("router", routing)?;
-    control.stop()?; // and with it the last sender to the curator
-    drop(admin);
     join("exchanges", fetching)?;
     join("curator", curating)?;
     let [merging, storing] = merging;
@@ -149,6 +160,21 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener> {
     })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Reads objects of S3, where that is configured.
+fn objects(config: &Config, held_mib: Arc<Semaphore>) -> Result<Option<Objects>> {
+    let Some(s3) = &config.s3 else { return Ok(None) };
+    let options = S3Options {
+        endpoint: s3.endpoint.clone(),
+        region: s3.region.clone(),
+        access_key_id: s3.access_key_id.reveal().to_string(),
+        secret_access_key: s3.secret_access_key.reveal().to_string(),
+        buckets: s3.buckets.0.clone(),
+        bytes_max: config.fetch.bytes_max,
+        timeout: config.fetch.timeout,
+    };
+    Ok(Some(Objects::new(options, held_mib)?))
 }
 
 /// Shards share their port by SO_REUSEPORT, so a second server on it would not fail: it would take half the

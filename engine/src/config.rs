@@ -12,7 +12,6 @@ use index::{FindRule, VideoRule};
 use ingest::media::fetch::FetchPolicy;
 use ingest::media::video::VideoOptions;
 use ipnet::IpNet;
-use serde::Serialize;
 
 use crate::recent::RecentOptions;
 
@@ -21,6 +20,7 @@ pub use settings::Settings;
 
 mod kinds;
 mod settings;
+mod show;
 
 /// Files are held whole while they are hashed.
 const UPLOAD_BYTES_MAX: usize = 128 << 20;
@@ -65,6 +65,10 @@ pub struct Config {
     pub video_rule: VideoRule,
     /// How long hashing one file may take.
     pub hash_time: Duration,
+    /// Objects of S3 that are fetched; `None` if no bucket is named.
+    pub s3: Option<S3Access>,
+    /// SNS topics whose messages are taken.
+    pub sns_topics: Names,
     /// How long submissions are kept to look for new content in.
     pub recent: RecentOptions,
     /// What an acknowledgement is worth.
@@ -77,6 +81,21 @@ pub struct Config {
     pub limits: Limits,
     /// Log filter.
     pub log: String,
+}
+
+/// Objects of S3 that are fetched.
+#[derive(Clone, Debug)]
+pub struct S3Access {
+    /// From these buckets.
+    pub buckets: Names,
+    /// URL of the S3 API.
+    pub endpoint: Option<String>,
+    /// Region.
+    pub region: String,
+    /// Id of the key.
+    pub access_key_id: Secret,
+    /// The key.
+    pub secret_access_key: Secret,
 }
 
 /// Limits of the binary port: each is stated in Welcome or has a metric.
@@ -142,6 +161,9 @@ pub enum ConfigError {
         /// Its length.
         found: usize,
     },
+    /// Buckets without a key.
+    #[error("--s3-buckets needs HASHWARD_S3_ACCESS_KEY_ID and HASHWARD_S3_SECRET_ACCESS_KEY")]
+    S3Key,
     /// A number is out of its range.
     #[error("{name} is {found}, allowed is {allowed}")]
     Range {
@@ -158,8 +180,13 @@ impl Config {
     /// Brings the sources together: flags with environment already in `flags`, then the file.
     pub fn resolve(flags: Settings, file: Option<&Path>) -> Result<Self, ConfigError> {
         let from_file = file.map(read_file).transpose()?.unwrap_or_default();
-        let environment =
-            Settings { token: std::env::var("HASHWARD_TOKEN").ok().map(Secret::new), ..Settings::default() };
+        let secret = |name| std::env::var(name).ok().map(Secret::new);
+        let environment = Settings {
+            token: secret("HASHWARD_TOKEN"),
+            s3_access_key_id: secret("HASHWARD_S3_ACCESS_KEY_ID"),
+            s3_secret_access_key: secret("HASHWARD_S3_SECRET_ACCESS_KEY"),
+            ..Settings::default()
+        };
         let settings = flags.or(environment).or(from_file);
         let token = match (settings.token, &settings.token_file) {
             (Some(token), _) => Some(token),
@@ -185,6 +212,16 @@ impl Config {
             frames_per_second: settings.video_fps.unwrap_or(1.0),
             time_max: hash_time,
             ..VideoOptions::default()
+        };
+        let s3 = match settings.s3_buckets.filter(|buckets| !buckets.0.is_empty()) {
+            None => None,
+            Some(buckets) => Some(S3Access {
+                buckets,
+                endpoint: settings.s3_endpoint,
+                region: settings.s3_region.unwrap_or_else(|| "us-east-1".to_string()),
+                access_key_id: settings.s3_access_key_id.ok_or(ConfigError::S3Key)?,
+                secret_access_key: settings.s3_secret_access_key.ok_or(ConfigError::S3Key)?,
+            }),
         };
         let config = Config {
             data_dir: settings.data_dir.unwrap_or_else(|| "hashward-data".into()),
@@ -212,6 +249,8 @@ impl Config {
                 ..VideoRule::default()
             },
             hash_time,
+            s3,
+            sns_topics: settings.sns_topics.unwrap_or_default(),
             recent: RecentOptions {
                 keep: Duration::from_secs(settings.recent_hours.unwrap_or(72).saturating_mul(3600)),
                 bytes_max: settings.recent_bytes_max.unwrap_or(1 << 30),
@@ -285,94 +324,6 @@ impl Config {
     /// What counts as a match where a request does not say otherwise.
     pub fn find_rule(&self) -> FindRule {
         FindRule { threshold: None, video: self.video_rule }
-    }
-
-    /// The configuration as TOML, secrets masked.
-    pub fn show(&self) -> String {
-        #[derive(Serialize)]
-        struct Shown<'a> {
-            data_dir: &'a Path,
-            listen: SocketAddr,
-            admin: SocketAddr,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            admin_host: &'a Option<String>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            token: Option<&'a str>,
-            hma_allow: String,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            key_file: &'a Option<PathBuf>,
-            cores: usize,
-            reactor: Reactor,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            rules: &'a Option<PathBuf>,
-            dev: bool,
-            role_hasher: bool,
-            role_matcher: bool,
-            role_curator: bool,
-            fetch_allow: String,
-            fetch_hosts: String,
-            upload_bytes_max: usize,
-            hma_signal_types: String,
-            ffmpeg: &'a Path,
-            video_fps: f64,
-            video_query_percent: f64,
-            video_banked_percent: f64,
-            hash_seconds: u64,
-            recent_hours: u64,
-            recent_bytes_max: u64,
-            durability: Durability,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            disk_reserve_bytes: Option<u64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            memory_max_bytes: Option<u64>,
-            connections_max: usize,
-            frame_bytes_max: usize,
-            hashes_max: usize,
-            window_frames: u32,
-            matches_max: usize,
-            idle_seconds: u64,
-            frame_seconds: u64,
-            log: &'a str,
-        }
-        let shown = Shown {
-            data_dir: &self.data_dir,
-            listen: self.listen,
-            admin: self.admin,
-            admin_host: &self.admin_host,
-            token: self.token.as_ref().map(|_| "***"),
-            hma_allow: self.hma_allow.to_string(),
-            key_file: &self.key_file,
-            cores: self.cores,
-            reactor: self.reactor,
-            rules: &self.rules,
-            dev: self.dev,
-            role_hasher: self.roles.hasher,
-            role_matcher: self.roles.matcher,
-            role_curator: self.roles.curator,
-            fetch_allow: Ranges(self.fetch.allow.clone()).to_string(),
-            fetch_hosts: Names(self.fetch.hosts.clone()).to_string(),
-            hma_signal_types: self.hma_signal_types.to_string(),
-            ffmpeg: &self.video.ffmpeg,
-            video_fps: self.video.frames_per_second,
-            video_query_percent: self.video_rule.query_percent,
-            video_banked_percent: self.video_rule.banked_percent,
-            hash_seconds: self.hash_time.as_secs(),
-            recent_hours: self.recent.keep.as_secs() / 3600,
-            recent_bytes_max: self.recent.bytes_max,
-            upload_bytes_max: self.fetch.bytes_max,
-            durability: self.durability,
-            disk_reserve_bytes: self.disk_reserve_bytes,
-            memory_max_bytes: self.memory_max_bytes,
-            connections_max: self.limits.connections_max,
-            frame_bytes_max: self.limits.frame_bytes_max,
-            hashes_max: self.limits.hashes_max,
-            window_frames: self.limits.window_frames,
-            matches_max: self.limits.matches_max,
-            idle_seconds: self.limits.idle.as_secs(),
-            frame_seconds: self.limits.frame.as_secs(),
-            log: &self.log,
-        };
-        toml::to_string(&shown).expect("a flat table of plain values")
     }
 }
 

@@ -22,3 +22,4 @@ mod routing;
 mod secrets;
 mod shard;
 mod shutdown;
+mod submit;

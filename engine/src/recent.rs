@@ -109,11 +109,6 @@ impl Recent {
         }
     }
 
-    /// One that looks and hands nothing over.
-    pub fn reader(&self) -> Self {
-        Self { frames: None, ..self.clone() }
-    }
-
     /// Whether anything is kept.
     pub fn is_on(&self) -> bool {
         self.store.is_some()
@@ -199,7 +194,7 @@ fn read_time(key: &[u8]) -> Option<u64> {
     decode_u64(Keyspace::Recent, time).ok()
 }
 
-/// Opens the ring and starts the thread that writes it; it ends when the last [`Recent`] of a shard is dropped. What is
+/// Opens the ring and starts the thread that writes it; it ends when the last [`Recent`] is dropped. What is
 /// damaged is thrown away: it holds nothing that is not elsewhere or soon too old.
 pub fn start(
     data_dir: &DataDir,

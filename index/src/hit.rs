@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::signal::{BankId, ContentId, Distance, Generation, SignalType, number};
@@ -98,6 +99,15 @@ impl RequestId {
         Self(Uuid::now_v7())
     }
 
+    /// The id of something that others name and that happened at this time: the same whenever it is told of.
+    pub fn of(born_ms: u64, name: &[u8]) -> Self {
+        let mut bytes = Self::floor(born_ms);
+        bytes[6..].copy_from_slice(&Sha256::digest(name)[..10]);
+        bytes[6] = bytes[6] & 0x0f | 0x70; // version 7
+        bytes[8] = bytes[8] & 0x3f | 0x80; // the variant of RFC 9562
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// Reads the 16 bytes of the wire form.
     pub fn from_bytes(bytes: [u8; 16]) -> Result<Self, RequestIdError> {
         let id = Uuid::from_bytes(bytes);
@@ -174,6 +184,13 @@ mod tests {
         let id = RequestId::fresh();
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(RequestId::from_bytes(*id.as_bytes()), Ok(id));
+        let named = RequestId::of(1_700_000_000_123, b"a name");
+        assert_eq!(RequestId::from_bytes(*named.as_bytes()), Ok(named));
+        assert_eq!(
+            (named.born_ms(), named),
+            (1_700_000_000_123, RequestId::of(1_700_000_000_123, b"a name"))
+        );
+        assert_ne!(named, RequestId::of(1_700_000_000_123, b"another"));
         assert!(RequestId::floor(id.born_ms()) <= *id.as_bytes());
         assert!(RequestId::floor(id.born_ms() + 1) > *id.as_bytes());
         assert!(

@@ -5,4 +5,6 @@
 pub mod exchange;
 pub mod import;
 pub mod media;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod wire;

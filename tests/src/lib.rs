@@ -8,6 +8,7 @@ mod clips;
 mod files;
 mod hma;
 mod http;
+mod s3;
 mod server;
 mod skip;
 pub mod transcript;
@@ -16,6 +17,7 @@ pub use clips::Clips;
 pub use files::Files;
 pub use hma::Hma;
 pub use http::Http;
+pub use s3::S3;
 pub use server::{Server, Setup, program, refusal};
 pub use skip::skipped;
 

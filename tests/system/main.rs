@@ -15,5 +15,6 @@ mod media;
 mod openapi;
 mod powercut;
 mod reactor;
+mod s3;
 mod startup;
 mod tables;

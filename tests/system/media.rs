@@ -165,7 +165,7 @@ fn texts_match_by_their_edits_and_urls_whole() {
 }
 
 /// A picture with enough in it to be matched by.
-fn picture(seed: u32) -> RgbImage {
+pub fn picture(seed: u32) -> RgbImage {
     RgbImage::from_fn(160, 120, |x, y| {
         let mixed = (x / 16 * 7919 + y / 12 * 104_729 + seed * 31_337).wrapping_mul(2_654_435_761);
         let shade = (mixed >> 24) as u8;
@@ -173,7 +173,8 @@ fn picture(seed: u32) -> RgbImage {
     })
 }
 
-fn gif(seeds: &[u32]) -> Vec<u8> {
+/// An animated picture of these.
+pub fn gif(seeds: &[u32]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
     for seed in seeds {

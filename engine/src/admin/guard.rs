@@ -12,6 +12,8 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
@@ -35,6 +37,9 @@ pub async fn check(
         None => next.run(request).await,
     }
 }
+
+/// The route that S3's events come to.
+const EVENTS: &str = "/api/v1/s3/events";
 
 /// Who may call.
 struct Rules<'a> {
@@ -82,9 +87,13 @@ impl Rules<'_> {
             ));
         }
         if let Some(token) = token {
-            let given =
-                text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
-            if !bool::from(given.as_bytes().ct_eq(token.as_bytes())) {
+            let given = text(header::AUTHORIZATION).unwrap_or("");
+            let given = match given.strip_prefix("Basic ") {
+                // SNS knows no other way: the token is the password, whoever the user.
+                Some(basic) if uri.path() == EVENTS => password(basic).unwrap_or_default(),
+                _ => given.strip_prefix("Bearer ").unwrap_or("").as_bytes().to_vec(),
+            };
+            if !bool::from(given.ct_eq(token.as_bytes())) {
                 return Some(Refusal::new(
                     StatusCode::UNAUTHORIZED,
                     "send the server's token as 'Authorization: Bearer …'",
@@ -93,6 +102,13 @@ impl Rules<'_> {
         }
         None
     }
+}
+
+/// The password of a Basic authorisation, which is `user:password` in Base64.
+fn password(basic: &str) -> Option<Vec<u8>> {
+    let given = BASE64_STANDARD.decode(basic.trim()).ok()?;
+    let colon = given.iter().position(|byte| *byte == b':')?;
+    Some(given[colon + 1..].to_vec())
 }
 
 /// Whether a `host[:port]` can be ours: localhost, the configured name, or any IP literal.
@@ -169,6 +185,13 @@ mod tests {
         assert_eq!(refusal(&[host], "/healthz", token), None);
         assert_eq!(
             refusal(&[host, ("authorization", "Bearer 0123456789abcdef")], "/metrics", token),
+            Some(401)
+        );
+        let basic = ("authorization", "Basic c25zOjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVm");
+        assert_eq!(refusal(&[host, basic], "/api/v1/s3/events", token), None);
+        assert_eq!(refusal(&[host, basic], "/api/v1/banks", token), Some(401));
+        assert_eq!(
+            refusal(&[host, ("authorization", "Basic c25zOjAx")], "/api/v1/s3/events", token),
             Some(401)
         );
         let right = ("authorization", "Bearer 0123456789abcdef0123456789abcdef");

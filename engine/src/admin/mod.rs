@@ -19,6 +19,7 @@ mod lookup;
 mod matches;
 mod openapi;
 mod recent;
+mod s3;
 mod scan;
 mod statistics;
 
@@ -35,6 +36,7 @@ use axum::routing::{delete, get, post};
 use index::bank::{Banks, LoadProgress};
 use index::store::Store;
 use ingest::media::fetch::Fetcher;
+use ingest::s3::Objects;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -45,6 +47,7 @@ use crate::embeddings::Embeddings;
 use crate::exchanges::Exchanges;
 use crate::metrics::Metrics;
 use crate::recent::Recent;
+use crate::submit::Submitter;
 
 pub use answer::Refusal;
 
@@ -62,6 +65,8 @@ pub struct Loaded {
     pub embeddings: Arc<Embeddings>,
     /// Submissions of the last hours.
     pub recent: Recent,
+    /// Where what is fetched here is submitted.
+    pub submitter: Arc<Submitter>,
 }
 
 /// Shared by all routes.
@@ -82,6 +87,8 @@ pub struct Admin {
     pub held_mib: Arc<Semaphore>,
     /// Fetches media.
     pub fetcher: Fetcher,
+    /// Reads objects of S3, where that is configured.
+    pub objects: Option<Objects>,
     /// Set when the shards take traffic; cleared when the program drains.
     pub accepting: AtomicBool,
 }
@@ -133,6 +140,7 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/banks/{name}/contents", get(contents::list).post(banks::add))
         .route("/api/v1/contents/{id}", get(contents::show))
         .route("/api/v1/contents/{id}/history", get(contents::history))
+        .route("/api/v1/s3/events", post(s3::events))
         .route("/api/v1/recent", get(recent::of_signal))
         .route("/api/v1/contents/{id}/recent", get(recent::of_content))
         .route("/api/v1/statistics", get(statistics::show))

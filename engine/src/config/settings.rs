@@ -21,6 +21,12 @@ macro_rules! settings {
             /// Development routes
             #[arg(long, env = "HASHWARD_DEV", num_args = 0..=1, default_missing_value = "true", value_name = "bool")]
             pub dev: Option<bool>,
+            /// Key of the S3 API: its id, and the secret. Not flags either.
+            #[arg(skip)]
+            pub s3_access_key_id: Option<Secret>,
+            /// The secret of that key.
+            #[arg(skip)]
+            pub s3_secret_access_key: Option<Secret>,
             /// Bearer token both ports ask for. Not a flag: arguments are visible to every process.
             #[arg(skip)]
             pub token: Option<Secret>,
@@ -29,7 +35,7 @@ macro_rules! settings {
         impl Settings {
             /// These settings, and where they are silent, the others.
             pub fn or(self, other: Settings) -> Settings {
-                Settings { $( $name: self.$name.or(other.$name), )+ dev: self.dev.or(other.dev), token: self.token.or(other.token) }
+                Settings { $( $name: self.$name.or(other.$name), )+ dev: self.dev.or(other.dev), token: self.token.or(other.token), s3_access_key_id: self.s3_access_key_id.or(other.s3_access_key_id), s3_secret_access_key: self.s3_secret_access_key.or(other.s3_secret_access_key) }
             }
         }
     };
@@ -86,6 +92,14 @@ settings! {
     video_banked_percent: f64 = "HASHWARD_VIDEO_BANKED_PERCENT",
     /// Seconds that hashing one file may take [default: 60]
     hash_seconds: u64 = "HASHWARD_HASH_SECONDS",
+    /// Buckets of S3 whose objects are fetched when an event tells of them, with commas between [default: none]
+    s3_buckets: Names = "HASHWARD_S3_BUCKETS",
+    /// URL of the S3 API [default: Amazon's of the region]
+    s3_endpoint: String = "HASHWARD_S3_ENDPOINT",
+    /// Region of the buckets [default: us-east-1]
+    s3_region: String = "HASHWARD_S3_REGION",
+    /// SNS topics (ARNs) whose messages are taken, with commas between [default: none]
+    sns_topics: Names = "HASHWARD_SNS_TOPICS",
     /// Hours for which submissions are kept to look for new content in; 0 keeps none [default: 72]
     recent_hours: u64 = "HASHWARD_RECENT_HOURS",
     /// Bytes that those may take; the oldest go [default: 1 GiB]

@@ -15,7 +15,7 @@ use ingest::wire::{
     ErrorCode, HitRef, Match, QueryView, Receipt as WireReceipt, Replies, RequestView, Rows, SubmitView,
     VERSION, Welcome, WireError, parse,
 };
-use reporter::{HitFacts, MatchFact, RuleTable, Verdict};
+use reporter::{HitFacts, MatchFact, RuleTable};
 use subtle::ConstantTimeEq;
 
 use super::connection::Connection;
@@ -277,7 +277,7 @@ impl Core {
                     distance: Distance::new(row.distance()).unwrap_or(Distance::MAX),
                 }),
             };
-            let verdict = number(self.parts.rules.decide(&facts).verdict);
+            let verdict = self.parts.rules.decide(&facts).verdict.number();
             self.hits.push(HitRef::new(hash, first as u32, listed.len() as u32, group.len() as u32, verdict));
         }
         self.parts.counts.hits.fetch_add(self.hits.len() as u64, Ordering::Relaxed);
@@ -451,13 +451,4 @@ fn names<'n>(matches: &[Match], name: impl Fn(BankId) -> &'n str) -> Vec<(BankId
         }
     }
     banks
-}
-
-fn number(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::None => 0,
-        Verdict::Log => 1,
-        Verdict::Review => 2,
-        Verdict::Block => 3,
-    }
 }

@@ -147,6 +147,11 @@ impl Verdict {
     /// Every verdict, weakest first.
     pub const ALL: [Verdict; 4] = [Verdict::None, Verdict::Log, Verdict::Review, Verdict::Block];
 
+    /// Its number on the wire: its place among [`Verdict::ALL`].
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
     /// The name operators and APIs use.
     pub const fn name(self) -> &'static str {
         match self {

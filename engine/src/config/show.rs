@@ -1,0 +1,111 @@
+//! The configuration as `--print-config` prints it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use index::store::Durability;
+use serde::Serialize;
+
+use super::{Config, Names, Ranges, Reactor};
+
+impl Config {
+    /// The configuration as TOML, secrets masked.
+    pub fn show(&self) -> String {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            data_dir: &'a Path,
+            listen: SocketAddr,
+            admin: SocketAddr,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            admin_host: &'a Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            token: Option<&'a str>,
+            hma_allow: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            key_file: &'a Option<PathBuf>,
+            cores: usize,
+            reactor: Reactor,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            rules: &'a Option<PathBuf>,
+            dev: bool,
+            role_hasher: bool,
+            role_matcher: bool,
+            role_curator: bool,
+            fetch_allow: String,
+            fetch_hosts: String,
+            upload_bytes_max: usize,
+            hma_signal_types: String,
+            ffmpeg: &'a Path,
+            video_fps: f64,
+            video_query_percent: f64,
+            video_banked_percent: f64,
+            hash_seconds: u64,
+            #[serde(skip_serializing_if = "String::is_empty")]
+            s3_buckets: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            s3_endpoint: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            s3_region: Option<&'a str>,
+            #[serde(skip_serializing_if = "String::is_empty")]
+            sns_topics: String,
+            recent_hours: u64,
+            recent_bytes_max: u64,
+            durability: Durability,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            disk_reserve_bytes: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            memory_max_bytes: Option<u64>,
+            connections_max: usize,
+            frame_bytes_max: usize,
+            hashes_max: usize,
+            window_frames: u32,
+            matches_max: usize,
+            idle_seconds: u64,
+            frame_seconds: u64,
+            log: &'a str,
+        }
+        let shown = Shown {
+            data_dir: &self.data_dir,
+            listen: self.listen,
+            admin: self.admin,
+            admin_host: &self.admin_host,
+            token: self.token.as_ref().map(|_| "***"),
+            hma_allow: self.hma_allow.to_string(),
+            key_file: &self.key_file,
+            cores: self.cores,
+            reactor: self.reactor,
+            rules: &self.rules,
+            dev: self.dev,
+            role_hasher: self.roles.hasher,
+            role_matcher: self.roles.matcher,
+            role_curator: self.roles.curator,
+            fetch_allow: Ranges(self.fetch.allow.clone()).to_string(),
+            fetch_hosts: Names(self.fetch.hosts.clone()).to_string(),
+            hma_signal_types: self.hma_signal_types.to_string(),
+            ffmpeg: &self.video.ffmpeg,
+            video_fps: self.video.frames_per_second,
+            video_query_percent: self.video_rule.query_percent,
+            video_banked_percent: self.video_rule.banked_percent,
+            hash_seconds: self.hash_time.as_secs(),
+            s3_buckets: self.s3.as_ref().map_or_else(String::new, |s3| s3.buckets.to_string()),
+            s3_endpoint: self.s3.as_ref().and_then(|s3| s3.endpoint.as_deref()),
+            s3_region: self.s3.as_ref().map(|s3| s3.region.as_str()),
+            sns_topics: self.sns_topics.to_string(),
+            recent_hours: self.recent.keep.as_secs() / 3600,
+            recent_bytes_max: self.recent.bytes_max,
+            upload_bytes_max: self.fetch.bytes_max,
+            durability: self.durability,
+            disk_reserve_bytes: self.disk_reserve_bytes,
+            memory_max_bytes: self.memory_max_bytes,
+            connections_max: self.limits.connections_max,
+            frame_bytes_max: self.limits.frame_bytes_max,
+            hashes_max: self.limits.hashes_max,
+            window_frames: self.limits.window_frames,
+            matches_max: self.limits.matches_max,
+            idle_seconds: self.limits.idle.as_secs(),
+            frame_seconds: self.limits.frame.as_secs(),
+            log: &self.log,
+        };
+        toml::to_string(&shown).expect("a flat table of plain values")
+    }
+}

@@ -1,0 +1,154 @@
+//! Submits of the control plane: signals of any type are matched, judged and logged as those of the binary port are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::bounded;
+use index::bank::{BankState, Banks};
+use index::{
+    Distance, FindRule, FindScratch, Hit, HitMatch, Match, Nearness, Position, RequestId, Signal,
+    UploadContext,
+};
+use ingest::wire::{Query, Request};
+use reporter::RuleTable;
+
+use crate::clock::now_s;
+use crate::ledger::{Append, AppendError, Ledger, Receipt, Ticket};
+use crate::recent::Recent;
+
+/// Tries while the log is full of others' work.
+const TRIES: usize = 200;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Where the control plane submits.
+pub struct Submitter {
+    /// The banks.
+    pub banks: Arc<Banks>,
+    /// The rules that give verdicts.
+    pub rules: Arc<RuleTable>,
+    /// Where hits become durable.
+    pub ledger: Ledger,
+    /// Where Submits are kept for a while.
+    pub recent: Recent,
+    /// What counts as a match.
+    pub rule: FindRule,
+    /// Matches listed per signal.
+    pub matches_max: usize,
+}
+
+/// Why a Submit is not in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The log refuses.
+    #[error(transparent)]
+    Refused(#[from] AppendError),
+    /// The log has no room for now.
+    #[error("the hit log is busy; send it again")]
+    Busy,
+    /// The server ends before it answered.
+    #[error("the server is shutting down; whether it was logged is unknown, send it again")]
+    Stopped,
+}
+
+impl Submitter {
+    /// Matches signals of one content; returns when its hits are durable. `None` if there are none. A request that
+    /// comes again gives the first answer again.
+    pub async fn submit(
+        self: &Arc<Self>,
+        request: RequestId,
+        signals: Vec<Signal>,
+        context: UploadContext,
+    ) -> Result<Option<Receipt>, SubmitError> {
+        let this = self.clone();
+        let found = tokio::task::spawn_blocking(move || this.find(request, &signals, &context)).await;
+        let (hits, verdicts) = found.map_err(|_| SubmitError::Stopped)?;
+        let Some(generation) = hits.first().map(|hit| hit.generation) else { return Ok(None) };
+        for _ in 0..TRIES {
+            let (inbox, settled) = bounded(1);
+            let ticket = Ticket { inbox, connection: 0, correlation: 0 };
+            let append =
+                Append { request, generation, hits: hits.clone(), verdicts: verdicts.clone(), ticket };
+            if self.ledger.append(append).is_ok() {
+                let settled = settled.recv().await.map_err(|_| SubmitError::Stopped)?;
+                return Ok(Some(settled.outcome?));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(SubmitError::Busy)
+    }
+
+    fn find(&self, request: RequestId, signals: &[Signal], context: &UploadContext) -> (Vec<Hit>, Vec<u8>) {
+        self.keep(request, signals, context);
+        let state = self.banks.state_owned();
+        let now_s = now_s();
+        let mut found = Vec::new();
+        state.find_all(signals, &self.rule, &mut FindScratch::default(), &mut found);
+        found.retain(|(_, hit)| state.is_matching(hit.bank, hit.content, now_s));
+        let mut hits = Vec::new();
+        let mut verdicts = Vec::new();
+        for group in found.chunk_by(|one, other| one.0 == other.0) {
+            let place = group[0].0;
+            let signal = &signals[place as usize];
+            let hit = Hit {
+                position: Position(0),
+                request,
+                index: place,
+                received_ms: 0,
+                generation: state.generation,
+                signal_type: signal.kind(),
+                signal: signal.to_string(),
+                matches: listed(&state, group, self.matches_max),
+                matches_total: group.len() as u32,
+                upload_id: 0,
+                context: context.clone(),
+            };
+            verdicts.push(self.rules.decide_hit(&hit).verdict.number());
+            hits.push(hit);
+        }
+        (hits, verdicts)
+    }
+
+    /// Keeps the PDQ hashes for reverse lookup, as a frame that a client might have sent.
+    fn keep(&self, request: RequestId, signals: &[Signal], context: &UploadContext) {
+        let pdq = |signal: &Signal| if let Signal::Pdq(hash) = signal { Some(*hash) } else { None };
+        let hashes: Vec<_> = signals.iter().filter_map(pdq).collect();
+        if hashes.is_empty() {
+            return;
+        }
+        let contexts = (0..hashes.len() as u32).map(|hash| (hash, context.clone())).collect();
+        let submit = Request::Submit { request, retry: false, query: Query::pdq(hashes), contexts };
+        let mut frame = Vec::new();
+        submit.encode(0, &mut frame);
+        self.recent.note(&frame[ingest::wire::frame::PREFIX..]);
+    }
+}
+
+/// The nearest matches, and past the limit the nearest of every further bank, so that no rule misses its bank.
+fn listed(state: &BankState, group: &[(u32, Match)], max: usize) -> Vec<HitMatch> {
+    let mut rows: Vec<HitMatch> = Vec::new();
+    for (at, (_, hit)) in group.iter().enumerate() {
+        if at < max || !rows.iter().any(|row| row.bank == hit.bank) {
+            rows.push(HitMatch {
+                bank: hit.bank,
+                bank_name: state
+                    .directory
+                    .get(hit.bank)
+                    .map_or_else(String::new, |bank| bank.name.to_string()),
+                content: hit.content,
+                distance: as_bits(hit.nearness),
+            });
+        }
+    }
+    rows
+}
+
+/// A hit knows bits: edits count as such, and of a video the percent of its frames that were not found.
+fn as_bits(nearness: Nearness) -> Distance {
+    let bits = match nearness {
+        Nearness::Bits(distance) => return distance,
+        Nearness::Same => 0,
+        Nearness::Edits { edits, .. } => edits.min(128) as u16,
+        Nearness::Frames { query_percent, .. } => (100.0 - query_percent).ceil() as u16,
+    };
+    Distance::new(bits).unwrap_or(Distance::MAX)
+}
