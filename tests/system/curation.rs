@@ -100,7 +100,7 @@ fn what_happened_to_a_content_is_told_also_when_it_is_gone() {
         events
     };
     let added = json!({ "event": "added", "bank": 1, "first": 1, "contents": 3 });
-    assert_eq!(events("/api/v1/contents/1/history"), [added.clone()]);
+    assert_eq!(events("/api/v1/contents/1/history"), std::slice::from_ref(&added));
     assert_eq!(
         events("/api/v1/contents/2/history"),
         [

@@ -1,10 +1,15 @@
 //! Starting, refusing to start, and stopping.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
+use std::io::Cursor;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
+use std::thread;
 
-use tests::{DATA_FORMAT, Server, Setup, refusal};
+use tests::{DATA_FORMAT, Http, Server, Setup, hex, refusal};
+
+use crate::banks::random_hashes;
 
 fn refused(setup: Setup) -> String {
     let (status, words) = refusal(setup);
@@ -136,4 +141,50 @@ fn the_configuration_is_shown_with_secrets_masked() {
         "{text}"
     );
     assert!(!text.contains(secret));
+}
+
+#[test]
+fn while_banks_load_every_route_that_needs_them_says_so_and_none_that_there_is_no_bank() {
+    let server = Server::start();
+    server.create_bank("LARGE");
+    let list: String = random_hashes(12, 60_000).iter().map(|hash| hex(hash) + "\n").collect();
+    let (status, imported) =
+        server.http.stream("/api/v1/banks/LARGE/import?signal_type=pdq", Cursor::new(list));
+    assert_eq!(status, 200, "{imported}");
+    let stopped = server.stop();
+    // Without stored tables the start takes long enough to be asked meanwhile.
+    fs::remove_dir_all(stopped.data().join("segments")).unwrap();
+
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let data = stopped.data().to_path_buf();
+    let starting = thread::spawn(move || Setup::default().data(&data).flag("--admin", port).start());
+    let http = Http::new(&port.to_string());
+    let signal = "0".repeat(64);
+    let asked = [
+        ("/c/bank/LARGE".to_string(), 200),
+        ("/c/bank/LARGE/content/1".to_string(), 200),
+        ("/c/banks".to_string(), 200),
+        ("/api/v1/banks/LARGE".to_string(), 200),
+        ("/api/v1/contents/1".to_string(), 200),
+        (format!("/m/lookup?signal_type=pdq&signal={signal}"), 200),
+        (format!("/m/raw_lookup?signal_type=pdq&signal={signal}"), 200),
+        ("/status".to_string(), 200),
+        ("/readyz".to_string(), 200),
+    ];
+    let mut seen = BTreeSet::new();
+    while !starting.is_finished() {
+        for (path, ready) in &asked {
+            // Before the port is there nobody answers.
+            if TcpStream::connect(port).is_ok() {
+                let (status, answer) = http.get(path);
+                assert!([*ready, 503].contains(&status), "{path} while loading: {status} {answer}");
+                seen.insert((path, status));
+            }
+        }
+    }
+    let server = starting.join().unwrap();
+    for (path, ready) in &asked {
+        assert!(seen.contains(&(path, 503)), "{path} was never asked while banks loaded: {seen:?}");
+        assert_eq!(server.http.get(path).0, *ready, "{path}");
+    }
 }

@@ -6,36 +6,28 @@
 //! send one: `--hma-allow` names the addresses that may call HMA's routes, and those alone, without.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
-use super::{Admin, Refusal};
+use super::Refusal;
+use crate::config::Config;
 
-/// The middleware around every route.
-pub async fn check(
-    State(admin): State<Arc<Admin>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let config = &admin.config;
+/// Why a request is refused; `None` if it may go on.
+pub fn refuse(config: &Config, request: &Request) -> Option<Refusal> {
+    let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() else {
+        return Some(Refusal::interrupted()); // the listener says who calls, always
+    };
     let rules = Rules {
         known: config.admin_host.as_deref(),
         token: config.token.as_ref().map(|token| token.reveal()),
         hma_allow: &config.hma_allow.0,
     };
-    match rules.refuse(request.headers(), request.uri(), peer.ip().to_canonical()) {
-        Some(refusal) => refusal.into_response(),
-        None => next.run(request).await,
-    }
+    rules.refuse(request.headers(), request.uri(), peer.ip().to_canonical())
 }
 
 /// The route that S3's events come to.
@@ -125,6 +117,7 @@ fn may_name_us(authority: &str, known: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::response::IntoResponse;
 
     fn refusal(headers: &[(&str, &str)], path: &str, token: Option<&str>) -> Option<u16> {
         let mut map = HeaderMap::new();

@@ -9,6 +9,7 @@ mod body;
 mod cases;
 mod contents;
 mod embeddings;
+mod front;
 mod guard;
 mod hash;
 mod hashing;
@@ -28,10 +29,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
 use axum::routing::{delete, get, post};
 use index::bank::{Banks, LoadProgress};
 use index::store::Store;
@@ -50,6 +49,7 @@ use crate::recent::Recent;
 use crate::submit::Submitter;
 
 pub use answer::Refusal;
+pub use front::Front;
 
 /// What the routes work on once it is loaded.
 pub struct Loaded {
@@ -122,7 +122,7 @@ const MATCH_BYTES_MAX: usize = 32 << 20;
 const UPLOAD_TIME: Duration = Duration::from_secs(120);
 
 /// Every route.
-pub fn routes(admin: Arc<Admin>) -> Router {
+pub fn routes(admin: Arc<Admin>) -> Front {
     let routes = Router::new()
         .merge(hma::routes(admin.config.roles, admin.config.dev))
         .route("/healthz", get(health::alive))
@@ -164,30 +164,6 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/queues/{name}", get(cases::queue))
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::no_method)
-        .layer(from_fn_with_state(admin.clone(), guard::check))
-        .with_state(admin);
-    // Around the router, because the path decides which route it is.
-    Router::new().fallback_service(routes).layer(from_fn(single_slashes))
-}
-
-/// Takes `//c/banks` for `/c/banks`, without a redirect: Coop's client writes it so (specs/coop.md 3).
-async fn single_slashes(mut request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    if path.contains("//") {
-        let mut single = String::with_capacity(path.len());
-        for character in path.chars() {
-            if character != '/' || !single.ends_with('/') {
-                single.push(character);
-            }
-        }
-        if let Some(query) = request.uri().query() {
-            single.push('?');
-            single.push_str(query);
-        }
-        // Still a path: characters were only left out.
-        if let Ok(uri) = single.parse() {
-            *request.uri_mut() = uri;
-        }
-    }
-    next.run(request).await
+        .with_state(admin.clone());
+    Front::new(admin, routes)
 }

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use axum::ServiceExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
