@@ -34,11 +34,15 @@ fn context() -> impl Strategy<Value = UploadContext> {
 }
 
 fn query() -> impl Strategy<Value = Query> {
+    let of_fixed_length = SignalType::EXACT.into_iter().filter_map(|kind| Some((kind, kind.bytes()?)));
     let hashes = prop_oneof![
         prop::collection::vec(any::<[u8; 32]>().prop_map(Hash256), 1..40).prop_map(Hashes::Pdq),
-        (prop::sample::select(SignalType::EXACT.to_vec()), prop::collection::vec(any::<[u8; 32]>(), 1..40))
-            .prop_map(|(kind, digests)| {
-                let digest = |bytes: &[u8; 32]| Digest::new(&bytes[..kind.bytes().unwrap()]).unwrap();
+        (
+            prop::sample::select(of_fixed_length.collect::<Vec<_>>()),
+            prop::collection::vec(any::<[u8; 32]>(), 1..40)
+        )
+            .prop_map(|((kind, length), digests)| {
+                let digest = |bytes: &[u8; 32]| Digest::new(&bytes[..length]).unwrap();
                 Hashes::Exact(kind, digests.iter().map(digest).collect())
             },),
     ];

@@ -66,7 +66,8 @@ fn pictures(shared: &Path, folder: &Path) {
     save(&DynamicImage::from(grey), "gray.png", ImageFormat::Png);
 }
 
-fn shared() -> Option<PathBuf> {
+/// The specifications and data beside the repository.
+pub fn shared() -> Option<PathBuf> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared").into();
     let folder = std::env::var_os("HASHWARD_SHARED").map_or(beside, PathBuf::from);
     folder.join("specs/hma-transcripts").is_dir().then_some(folder)

@@ -1,10 +1,18 @@
 //! Videos, texts, URLs and animated pictures: hashed, banked and matched, over HMA's routes and our own.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use image::{ImageFormat, Rgb, RgbImage};
+use index::{Hash256, Signal, SignalType};
 use serde_json::{Value, json};
-use tests::{Clips, Files, Server, Setup};
+use tests::{Clips, Files, Server, Setup, hex, skipped};
+
+use crate::hma::shared;
 
 const ALL_TYPES: &str = "pdq,video_md5,url,url_md5,raw_text,vpdq";
 
@@ -108,6 +116,102 @@ fn a_video_that_is_cut_or_no_video_is_refused_and_never_taken_for_another() {
     let answer = server.http.post("/api/v1/match", &item).1;
     assert!(answer["items"][0]["not_hashed"]["vpdq"].is_string(), "{answer}");
     assert!(answer["items"][0]["signals"]["md5"].is_string(), "{answer}");
+}
+
+#[test]
+fn a_file_that_takes_too_long_is_given_up_and_its_reader_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = folder.path().join("ffmpeg");
+    let mark = folder.path().join("pid");
+    // Reads nothing, says nothing, and does not end.
+    std::fs::write(&slow, format!("#!/bin/sh\necho $$ > {}\nexec sleep 300\n", mark.display())).unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = with_all_types().flag("--ffmpeg", slow.display()).flag("--hash-seconds", 1).start();
+    let started = Instant::now();
+    let (status, answer) = server.http.upload("/h/hash?types=vpdq", "video", b"anything");
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("within 1 s"), "{answer}");
+    assert!(started.elapsed() < Duration::from_secs(20));
+    let pid = std::fs::read_to_string(&mark).unwrap();
+    let gone = || !Path::new("/proc").join(pid.trim()).exists();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !gone() {
+        assert!(Instant::now() < deadline, "process {pid} goes on");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(server.http.upload("/h/hash?types=video_md5", "video", b"anything").0, 200);
+}
+
+/// The frames of a list as the reference tool writes it: number, quality, hash, seconds.
+fn frames_of(path: &Path) -> Vec<(Hash256, u8, String)> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let frame = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        let Ok(Signal::Pdq(hash)) = Signal::parse(SignalType::Pdq, fields[2]) else { panic!("{line}") };
+        (hash, fields[1].parse().unwrap(), fields[3].to_string())
+    };
+    text.lines().map(frame).collect()
+}
+
+#[test]
+fn the_references_videos_match_as_comparing_every_frame_says() {
+    let test = "the_references_videos_match_as_comparing_every_frame_says";
+    let Some(shared) = shared() else { return skipped(test, "no HASHWARD_SHARED") };
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(shared.join("data/vpdq")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert!(names.len() > 20, "{names:?}");
+    let videos: Vec<Vec<(Hash256, u8, String)>> = names.iter().map(|path| frames_of(path)).collect();
+    let text = |video: &[(Hash256, u8, String)]| {
+        let rows: Vec<String> =
+            video.iter().map(|(hash, quality, time)| format!("{},{quality},{time}", hex(hash))).collect();
+        json!(rows).to_string()
+    };
+    let server = with_all_types().start();
+    server.create_bank("R");
+    for video in &videos {
+        let body = json!({ "signals": { "vpdq": text(video) } });
+        assert_eq!(server.http.post("/api/v1/banks/R/contents", &body).0, 201);
+    }
+    // As the reference counts: frames of quality 50 or more, each hash once.
+    let good = |video: &[(Hash256, u8, String)]| {
+        let hashes = video.iter().filter(|(_, quality, _)| *quality >= 50).map(|(hash, ..)| *hash);
+        hashes.collect::<BTreeSet<Hash256>>()
+    };
+    let good: Vec<BTreeSet<Hash256>> = videos.iter().map(|video| good(video)).collect();
+    let share = |of: &BTreeSet<Hash256>, among: &BTreeSet<Hash256>| {
+        let near = |hash: &&Hash256| among.iter().any(|other| hash.distance(other).bits() <= 31);
+        of.iter().filter(near).count() as f64 * 100.0 / of.len() as f64
+    };
+    let mut pairs = 0;
+    for (query, hashes) in videos.iter().zip(&good).step_by(3) {
+        let body = json!({ "signal_type": "vpdq", "signals": [text(query)] });
+        let (status, answer) = server.http.post("/api/v1/lookup", &body);
+        assert_eq!(status, 200, "{answer}");
+        let mut found: Vec<(u64, f64, f64)> = answer["results"][0]["matches"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| {
+                let percent = |name: &str| row[name].as_f64().unwrap();
+                (row["content"].as_u64().unwrap(), percent("query_percent"), percent("banked_percent"))
+            })
+            .collect();
+        found.sort_by_key(|(content, ..)| *content);
+        let expected: Vec<(u64, f64, f64)> = (1..)
+            .zip(&good)
+            .map(|(content, banked)| (content, share(hashes, banked), share(banked, hashes)))
+            .filter(|(_, of_query, _)| *of_query >= 80.0)
+            .collect();
+        // But for what JSON does to the last digit.
+        let close = |(a, b): (&(u64, f64, f64), &(u64, f64, f64))| {
+            a.0 == b.0 && (a.1 - b.1).abs() < 1e-9 && (a.2 - b.2).abs() < 1e-9
+        };
+        let same = found.len() == expected.len() && found.iter().zip(&expected).all(close);
+        assert!(same, "{found:?} {expected:?}");
+        pairs += found.len();
+    }
+    assert!(pairs > 30, "{pairs} pairs match");
 }
 
 #[test]

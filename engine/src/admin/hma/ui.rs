@@ -115,7 +115,7 @@ async fn matches(admin: &Arc<Admin>, hashes: Hashes, bypass: bool) -> Answer {
             let mut row = row(*kind, text, hit);
             row["bank_name"] = json!(bank);
             if at < READ_MAX
-                && let Some(content) = stored.content(hit.content)?
+                && let Some(content) = stored.content_of(hit.bank, hit.content)?
             {
                 describe(&mut row, &content);
             }
