@@ -38,6 +38,19 @@ impl Http {
         answer(request.call())
     }
 
+    /// Any method, with a JSON body or none: status and the body as it came.
+    pub fn plain(&self, method: &str, path: &str, body: Option<&str>) -> (u16, String) {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let sent = match body {
+            Some(body) => self.agent.run(
+                request.header("content-type", "application/json").body(body.to_string()).expect("a request"),
+            ),
+            None => self.agent.run(request.body(()).expect("a request")),
+        };
+        let mut response = sent.expect("the admin port answers");
+        (response.status().as_u16(), response.body_mut().read_to_string().expect("the answer is text"))
+    }
+
     /// PUT of JSON: status and body.
     pub fn put(&self, path: &str, body: &Value) -> (u16, Value) {
         let request =

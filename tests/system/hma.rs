@@ -9,7 +9,7 @@ use index::Hash256;
 use ingest::wire::Query;
 use serde_json::json;
 use tests::transcript::{Exchange, comparable, read};
-use tests::{Files, Setup, skipped};
+use tests::{Files, Server, Setup, skipped};
 
 /// What of HMA's behaviour we change on purpose: part of the command, HMA's status, ours, and why.
 /// docs/hma.md says the same to users.
@@ -137,6 +137,24 @@ fn fault(name: &str, exchange: &Exchange, given: &tests::transcript::Answered) -
     }
     (ours != theirs && !exchange.command.contains("--head"))
         .then(|| format!("gave\n    {ours}\n  instead of\n    {theirs}"))
+}
+
+#[test]
+fn exchanges_of_our_own_are_answered_byte_by_byte() {
+    let cases = include_str!("../replay/hma.txt");
+    let server = Server::start();
+    let mut played = 0;
+    for case in cases.split("\n\n").filter(|case| !case.starts_with('#')) {
+        let (request, expected) = case.trim().split_once('\n').unwrap();
+        let mut words = request.splitn(3, ' ');
+        let (method, path, body) = (words.next().unwrap(), words.next().unwrap(), words.next());
+        let (status, answer) = server.http.plain(method, path, body);
+        // Lines end with the body, but for those lists.
+        let end = if status == 422 || path.starts_with("/status") { "" } else { "\n" };
+        assert_eq!(format!("{status} {answer}"), format!("{expected}{end}"), "{request}");
+        played += 1;
+    }
+    assert!(played > 60, "{played} exchanges played");
 }
 
 #[test]
