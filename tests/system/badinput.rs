@@ -297,3 +297,33 @@ fn admin_faults_are_named() {
     let import = server.http.stream("/api/v1/banks/B/import?signal_type=pdq&format=xml", std::io::empty());
     assert!(message(import).1.contains("unknown format 'xml'"));
 }
+
+#[test]
+fn an_http_client_that_stays_silent_in_the_middle_is_cut_off() {
+    let server = Setup::default().flag("--idle-seconds", 1).start();
+    let import = "POST /api/v1/banks/B/import?signal_type=pdq HTTP/1.1\r\nhost: localhost\r\n";
+    server.create_bank("B");
+    for sent in [
+        String::new(),
+        "GET /healthz HTTP/1.1\r\nhost: local".to_string(),
+        "POST /c/banks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{".to_string(),
+        format!("{import}transfer-encoding: chunked\r\n\r\n2\r\n0f\r\n"),
+        // Answered, and then silent.
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n".to_string(),
+    ] {
+        let mut socket = TcpStream::connect(&server.admin).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        socket.write_all(sent.as_bytes()).unwrap();
+        let started = Instant::now();
+        let mut rest = Vec::new();
+        // To the end of the connection, or its reset: either is an end.
+        match socket.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{sent:?}: {error}"),
+        }
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(started.elapsed() < Duration::from_secs(25), "{sent:?} is waited for");
+        assert!(!rest.starts_with("HTTP/1.1 2") || sent.contains("healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"), "{rest}");
+    }
+    assert_eq!(server.http.get("/api/v1/banks/B").1["contents"], 0, "half a line is no content");
+}

@@ -1,17 +1,36 @@
-//! What every request of the admin port passes before its path decides where it goes: double slashes become single
-//! ones, and who may not call is refused. One small service, since it is on the way of every lookup.
+//! The admin port itself: connections, and what every request passes before its path decides where it goes. Double
+//! slashes become single ones, and who may not call is refused.
+//!
+//! Slow and hostile clients: so many connections at once, and an end for those that stay silent where a request, or more
+//! of one, should come (`--idle-seconds`).
 
 use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use tower::Service;
+use futures_lite::{StreamExt, stream};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tower::Service as _;
 
 use super::{Admin, guard};
+
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
+/// After the system refused a connection: it is out of something.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The routes behind their guard.
 #[derive(Clone)]
@@ -25,24 +44,88 @@ impl Front {
     pub fn new(admin: Arc<Admin>, routes: Router) -> Self {
         Self { admin, routes }
     }
-}
 
-impl Service<Request> for Front {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(())) // as a router is, always
+    /// Serves a port until it is told to stop, then what is under way to its end.
+    pub async fn serve(self, port: TcpListener, stop: impl Future<Output = ()>) {
+        let mut http = http1::Builder::new();
+        let idle = self.admin.config.limits.idle;
+        http.timer(TokioTimer::new()).header_read_timeout(idle);
+        let graceful = GracefulShutdown::new();
+        let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let accepted = async {
+                let turn = turns.clone().acquire_owned().await.map_err(io::Error::other)?;
+                let (stream, peer) = port.accept().await?;
+                Ok::<_, io::Error>((turn, stream, peer))
+            };
+            let (turn, stream, peer) = tokio::select! {
+                () = &mut stop => break,
+                accepted = accepted => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        tracing::debug!(%error, "the admin port takes no connection for now");
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            let _ = stream.set_nodelay(true); // slower without, and as right
+            let calling = Calling { front: self.clone(), peer: peer_of(peer) };
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), calling));
+            tokio::spawn(async move {
+                let _ = connection.await; // a client that broke off is its own affair
+                drop(turn);
+            });
+        }
+        graceful.shutdown().await;
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&self, mut request: Request, peer: IpAddr) -> Answering {
         single_slashes(&mut request);
-        match guard::refuse(&self.admin.config, &request) {
+        match guard::refuse(&self.admin.config, &request, peer) {
             Some(refusal) => Box::pin(async { Ok(refusal.into_response()) }),
-            None => Box::pin(self.routes.call(request)),
+            // A router is ready, always.
+            None => Box::pin(self.routes.clone().call(request)),
         }
     }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+/// Who calls on one connection.
+struct Calling {
+    front: Front,
+    peer: IpAddr,
+}
+
+impl hyper::service::Service<hyper::Request<Incoming>> for Calling {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Answering {
+        let idle = self.front.admin.config.limits.idle;
+        let patient = |body: Incoming| {
+            if body.is_end_stream() { Body::empty() } else { in_time(Body::new(body), idle) }
+        };
+        self.front.call(request.map(patient), self.peer)
+    }
+}
+
+/// A body that breaks off where nothing comes for so long.
+fn in_time(body: Body, idle: Duration) -> Body {
+    Body::from_stream(stream::unfold(body.into_data_stream(), move |mut chunks| async move {
+        let chunk = match timeout(idle, chunks.next()).await {
+            Ok(chunk) => chunk?.map_err(io::Error::other),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no more of the body came in time")),
+        };
+        Some((chunk, chunks))
+    }))
+}
+
+fn peer_of(address: SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
 }
 
 /// Takes `//c/banks` for `/c/banks`, without a redirect: Coop's client writes it so (specs/coop.md 3).

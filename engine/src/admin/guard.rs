@@ -5,9 +5,9 @@
 //! page sends carries its Origin. With a token set, everything but `/healthz` needs it as well. HMA's clients cannot
 //! send one: `--hma-allow` names the addresses that may call HMA's routes, and those alone, without.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -18,16 +18,13 @@ use super::Refusal;
 use crate::config::Config;
 
 /// Why a request is refused; `None` if it may go on.
-pub fn refuse(config: &Config, request: &Request) -> Option<Refusal> {
-    let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() else {
-        return Some(Refusal::interrupted()); // the listener says who calls, always
-    };
+pub fn refuse(config: &Config, request: &Request, peer: IpAddr) -> Option<Refusal> {
     let rules = Rules {
         known: config.admin_host.as_deref(),
         token: config.token.as_ref().map(|token| token.reveal()),
         hma_allow: &config.hma_allow.0,
     };
-    rules.refuse(request.headers(), request.uri(), peer.ip().to_canonical())
+    rules.refuse(request.headers(), request.uri(), peer)
 }
 
 /// The route that S3's events come to.

@@ -1,7 +1,7 @@
 //! The control plane's thread: one tokio runtime for admin HTTP and signals.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use axum::ServiceExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -60,17 +59,16 @@ pub fn start(admin: Arc<Admin>, port: TcpListener) -> io::Result<Control> {
                 let _ = (terminate.recv().await, interrupt.recv().await);
             });
             let port = tokio::net::TcpListener::from_std(port)?;
-            let serving =
-                axum::serve(port, admin::routes(admin).into_make_service_with_connect_info::<SocketAddr>());
             let (ended, end) = oneshot::channel();
-            let graceful = serving.with_graceful_shutdown(async move {
+            let serving = admin::routes(admin).serve(port, async move {
                 let _ = stopped.await;
                 let _ = ended.send(());
             });
             tokio::select! {
-                outcome = graceful.into_future() => outcome,
-                () = async { let _ = end.await; tokio::time::sleep(STOP_MAX).await } => Ok(()),
+                () = serving => {}
+                () = async { let _ = end.await; tokio::time::sleep(STOP_MAX).await } => {}
             }
+            Ok(())
         });
         runtime.shutdown_timeout(STOP_MAX);
         outcome

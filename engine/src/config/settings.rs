@@ -114,7 +114,7 @@ settings! {
     window_frames: u32 = "HASHWARD_WINDOW_FRAMES",
     /// Matches listed per hash, nearest first; all are counted [default: 256]
     matches_max: usize = "HASHWARD_MATCHES_MAX",
-    /// Seconds a connection may stay silent [default: 60]
+    /// Seconds a connection of either port may stay silent [default: 60]
     idle_seconds: u64 = "HASHWARD_IDLE_SECONDS",
     /// Seconds from a frame's first byte to its last [default: 5]
     frame_seconds: u64 = "HASHWARD_FRAME_SECONDS",
