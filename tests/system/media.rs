@@ -43,6 +43,13 @@ fn videos_match_by_the_share_of_their_frames() {
     let frames: Vec<String> = serde_json::from_str(added["signals"]["vpdq"].as_str().unwrap()).unwrap();
     assert_eq!(frames.len(), 8, "one a second");
     assert!(frames[3].ends_with(",3.0"), "{}", frames[3]);
+    // The very frames that the reference takes: the first, and every 25th from there.
+    for (second, frame) in frames.iter().enumerate().take(3) {
+        let one = format!("select=eq(n\\,{})", second * 25);
+        let picture = clips.of(&format!("{second}.png"), "known.mp4", &["-vf", &one, "-frames:v", "1"]);
+        let hashed = server.http.stream("/api/v1/hash", Cursor::new(picture)).1;
+        assert!(frame.starts_with(hashed["signals"]["pdq"].as_str().unwrap()), "{second}: {frame}");
+    }
 
     let id = added["id"].clone();
     let hit = |distance: &str| json!({ "V": [{ "bank_content_id": id, "distance": distance }] });

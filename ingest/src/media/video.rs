@@ -152,7 +152,7 @@ impl Running {
             .args(["-protocol_whitelist", "file", "-format_whitelist", CONTAINERS])
             // Opened anew, memory can be read from any place, as a file and unlike a pipe.
             .args(["-i", "file:/dev/fd/0", "-map", "0:v:0", "-an", "-sn", "-dn"])
-            .args(["-vf", &format!("fps={}", options.frames_per_second)])
+            .args(["-vf", &sampling(options.frames_per_second)])
             .args(["-frames:v", &(options.frames_max + 1).to_string()])
             .args(["-f", "image2pipe", "-c:v", "ppm", "pipe:1"])
             .stdin(Stdio::from(file))
@@ -232,6 +232,13 @@ impl Running {
         let (status, late) = self.watched.join().map_err(broken)??;
         Ok((status, self.said.join().map_err(broken)?, late))
     }
+}
+
+/// Takes the very frames that the reference takes: the first, and from there every n-th, n being the frame rate over the
+/// frames wanted of a second, rounded down. Where the rate is not known, frames by their times.
+fn sampling(wanted: f64) -> String {
+    let every = format!("max(1,floor(FR/{wanted}))");
+    format!("setpts='if(gt(FR,0),N/{every}/{wanted},T)/TB',fps={wanted}:round=up")
 }
 
 /// Waits for the end, and makes it at the deadline.
