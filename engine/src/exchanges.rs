@@ -268,7 +268,14 @@ impl Fetcher {
             let metadata = serde_json::json!({ "collab": { name: [&record.key] } }).to_string();
             (record.key, NewContent { signals: record.signals, note: String::new(), metadata })
         };
-        let mut records = records.into_iter().map(content).peekable();
+        // Most are as they were: looked up here, the writer goes on for others.
+        let mut changed = Vec::new();
+        for record in records {
+            if !self.banks.is_imported(bank, &record.key, &record.signals)? {
+                changed.push(content(record));
+            }
+        }
+        let mut records = changed.into_iter().peekable();
         while records.peek().is_some() || !withdrawn.is_empty() {
             let change = BankChange::Exchange {
                 bank: name.to_string(),

@@ -62,12 +62,16 @@ impl NormalText {
 
 /// All banked texts at one moment.
 #[derive(Clone, Default)]
-pub struct Texts(Rows<NormalText>);
+pub struct Texts {
+    rows: Rows<NormalText>,
+    /// Letters of all of them.
+    letters: usize,
+}
 
 impl Texts {
     /// How many.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.rows.len()
     }
 
     /// Whether there is none.
@@ -77,7 +81,7 @@ impl Texts {
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(|row| size_of_val(row) + size_of_val(&*row.value.letters)).sum()
+        self.rows.len() * size_of::<Row<NormalText>>() + self.letters * size_of::<char>()
     }
 
     /// Appends the banked texts that differ from this one by at most so many percent of their own letters (as HMA
@@ -86,7 +90,7 @@ impl Texts {
         if text.is_empty() {
             return;
         }
-        for row in self.0.iter() {
+        for row in self.rows.iter() {
             let banked = &row.value;
             let most = banked.letters.len() * usize::from(percent) / 100;
             if banked.letters.len().abs_diff(text.letters.len()) > most
@@ -102,16 +106,22 @@ impl Texts {
     }
 
     pub(crate) fn with(&self, rows: &[Row<NormalText>]) -> Self {
-        Self(self.0.with(rows))
+        Self { rows: self.rows.with(rows), letters: self.letters + letters(rows.iter()) }
     }
 
     pub(crate) fn without(&self, content: ContentId) -> Self {
-        Self(self.0.without(content).0)
+        let (rows, gone) = self.rows.without(content);
+        Self { rows, letters: self.letters - letters(gone.iter()) }
     }
 
     pub(crate) fn without_bank(&self, bank: BankId) -> Self {
-        Self(self.0.without_bank(bank))
+        let rows = self.rows.without_bank(bank);
+        Self { letters: letters(rows.iter()), rows }
     }
+}
+
+fn letters<'r>(rows: impl Iterator<Item = &'r Row<NormalText>>) -> usize {
+    rows.map(|row| row.value.letters.len()).sum()
 }
 
 #[cfg(test)]

@@ -254,7 +254,10 @@ pub async fn match_batch(
     let hashed = hash_items(&admin, given).await;
     // Taken after the last file was hashed: what was banked meanwhile is found.
     let state = admin.loaded()?.banks.state_owned();
+    // Not more of them at once than there are CPUs.
+    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
     blocking(move || {
+        let _turn = turn;
         let how = How { state: &state, rule, banks, limit, now_s: now_s() };
         let mut room = FindScratch::default();
         let items: Vec<ItemAnswer> = ids

@@ -70,7 +70,12 @@ pub async fn lookup(
         .map(|text| Signal::parse(kind, text))
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad)?;
+    let turn = match kind.is_rebuilt() {
+        true => Some(admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?),
+        false => None,
+    };
     blocking(move || {
+        let _turn = turn;
         let mut results = Vec::with_capacity(signals.len());
         let (mut found, mut room, now_s) = (Vec::new(), FindScratch::default(), now_s());
         // So few at a time that what a bank full of duplicates answers fits the memory.

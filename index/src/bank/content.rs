@@ -18,6 +18,8 @@ use crate::videos::VideoRule;
 /// Characters of a note, as in HMA.
 const NOTE_MAX: usize = 255;
 const METADATA_MAX: usize = 64 << 10;
+/// Bytes of rows after which a page ends: a video takes hundreds of thousands.
+const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// A content to bank: at most one signal of each type.
 #[derive(Clone, Debug, Default)]
@@ -135,9 +137,10 @@ impl Banks {
         let from = content_key(bank, ContentId(after.0.saturating_add(1)));
         let to = content_key(BankId(bank.0 + 1), ContentId(0));
         let (mut contents, mut looked_at, mut last, mut more) = (Vec::new(), 0, after, false);
+        let mut bytes = 0;
         let mut fault = None;
         self.store.scan(Keyspace::Contents, Range::between(&from, &to), &mut |key, row| {
-            if contents.len() == limit || looked_at == look_at {
+            if contents.len() == limit || looked_at == look_at || bytes > PAGE_BYTES_MAX {
                 more = true;
                 return ControlFlow::Break(());
             }
@@ -147,6 +150,7 @@ impl Banks {
             match read {
                 Ok(content) => {
                     last = content.content;
+                    bytes += row.len();
                     contents.extend(Some(content).filter(&wanted));
                     ControlFlow::Continue(())
                 }

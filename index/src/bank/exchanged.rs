@@ -7,7 +7,7 @@ use super::change::{Group, clip};
 use super::load::visit;
 use super::outcome::{BankAnswer, BankError};
 use super::{Banks, NewContent};
-use crate::signal::{BankId, ContentId};
+use crate::signal::{BankId, ContentId, Signal};
 use crate::store::keys::{content_key, decode_content, decode_u64, encode_u64, imported_key};
 use crate::store::{Keyspace, Range, Store, StoreError};
 
@@ -21,6 +21,20 @@ impl Banks {
             Ok(())
         })?;
         Ok(keys)
+    }
+
+    /// Whether a record needs no change: its content has these signals, or a person removed it. Two reads of the store,
+    /// without the writer.
+    pub fn is_imported(&self, bank: BankId, record: &str, signals: &[Signal]) -> Result<bool, StoreError> {
+        let key = imported_key(bank, record.as_bytes());
+        let Some(content) = self.store.get(Keyspace::Imported, &key)? else { return Ok(false) };
+        let content = ContentId(decode_u64(Keyspace::Imported, &content)?);
+        let Some(row) = self.store.get(Keyspace::Contents, &content_key(bank, content))? else {
+            return Ok(true);
+        };
+        let mut held = Vec::new();
+        decode_content(&row, &mut held)?;
+        Ok(held == signals)
     }
 }
 

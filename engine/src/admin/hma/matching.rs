@@ -11,6 +11,8 @@ use index::bank::BankState;
 use index::{BankId, FindScratch, Match, Nearness, Signal};
 use serde_json::{Map, Value, json};
 
+use super::super::Refusal;
+use super::super::cases::blocking;
 use super::Admin;
 use super::answer::{Answer, Fault, json};
 use super::coin::flip;
@@ -23,12 +25,31 @@ thread_local! {
     static ROOM: RefCell<(FindScratch, Vec<Match>)> = RefCell::default();
 }
 
-/// What matches a signal, nearest first, in every bank.
-pub fn search<T>(admin: &Admin, state: &BankState, signal: &Signal, take: impl FnOnce(&[Match]) -> T) -> T {
+/// What matches a signal, nearest first, in every bank. Texts and videos are searched for away from this thread, not
+/// more of them at once than there are CPUs: they take milliseconds.
+pub async fn search(
+    admin: &Arc<Admin>,
+    state: &Arc<BankState>,
+    signal: &Signal,
+) -> Result<Vec<Match>, Fault> {
+    if !signal.kind().is_rebuilt() {
+        return Ok(search_here(admin, state, signal));
+    }
+    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
+    let (admin, state, signal) = (admin.clone(), state.clone(), signal.clone());
+    blocking(move || {
+        let found = search_here(&admin, &state, &signal);
+        drop(turn);
+        Ok(found)
+    })
+    .await
+}
+
+fn search_here(admin: &Admin, state: &BankState, signal: &Signal) -> Vec<Match> {
     ROOM.with_borrow_mut(|(room, found)| {
         found.clear();
         state.find(signal, &admin.config.find_rule(), room, found);
-        take(found)
+        found.clone()
     })
 }
 
@@ -74,17 +95,15 @@ pub async fn raw_lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) ->
     let signal = signal(&admin, &kind, &text)?;
     let state = state(&admin)?;
     let wanted = Wanted::of(&state, first(&query, "banks"));
-    let matches: Vec<Value> = search(&admin, &state, &signal, |found| {
-        let found = found.iter().filter(|hit| wanted.has(hit.bank));
-        let shown = |hit: &Match| {
-            if with_distance {
-                json!({ "bank_content_id": hit.content, "distance": hit.nearness.text() })
-            } else {
-                json!(hit.content)
-            }
-        };
-        found.map(shown).collect()
-    });
+    let found = search(&admin, &state, &signal).await?;
+    let shown = |hit: &Match| {
+        if with_distance {
+            json!({ "bank_content_id": hit.content, "distance": hit.nearness.text() })
+        } else {
+            json!(hit.content)
+        }
+    };
+    let matches: Vec<Value> = found.iter().filter(|hit| wanted.has(hit.bank)).map(shown).collect();
     Ok(json(&json!({ "matches": matches })))
 }
 
@@ -101,27 +120,25 @@ impl Gate {
         Self { wanted: Wanted::of(state, banks), coin, now_s: crate::clock::now_s() }
     }
 
-    /// What matches, by bank.
-    pub fn lookup(&self, admin: &Admin, state: &BankState, signal: &Signal) -> BTreeMap<String, Vec<Match>> {
+    /// What of this counts, by bank.
+    pub fn pass(&self, state: &BankState, found: Vec<Match>) -> BTreeMap<String, Vec<Match>> {
         let mut banks = BTreeMap::<String, Vec<Match>>::new();
-        search(admin, state, signal, |found| {
-            for hit in found {
-                let Some(bank) = state.directory.get(hit.bank) else { continue };
-                let counts = self.wanted.has(hit.bank)
-                    && bank.enabled_ratio >= self.coin
-                    && state.paused.matches(hit.content, self.now_s);
-                if counts {
-                    banks.entry(bank.name.to_string()).or_default().push(*hit);
-                }
+        for hit in found {
+            let Some(bank) = state.directory.get(hit.bank) else { continue };
+            let counts = self.wanted.has(hit.bank)
+                && bank.enabled_ratio >= self.coin
+                && state.paused.matches(hit.content, self.now_s);
+            if counts {
+                banks.entry(bank.name.to_string()).or_default().push(hit);
             }
-        });
+        }
         banks
     }
 }
 
-fn by_bank(admin: &Admin, state: &BankState, gate: &Gate, signal: &Signal) -> Value {
+fn by_bank(state: &BankState, gate: &Gate, found: Vec<Match>) -> Value {
     let shown = |hit: &Match| json!({ "bank_content_id": hit.content, "distance": hit.nearness.text() });
-    let banks = gate.lookup(admin, state, signal);
+    let banks = gate.pass(state, found);
     banks.into_iter().map(|(name, found)| (name, found.iter().map(shown).collect::<Value>())).collect()
 }
 
@@ -135,7 +152,7 @@ pub async fn lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) -> Ans
         media::needs_hasher(&admin)?;
         state(&admin)?;
         let hashes = media::hash_url(&admin, url, &query).await?;
-        let mut answer = look_up_hashes(&admin, &hashes, &query, false)?;
+        let mut answer = look_up_hashes(&admin, &hashes, &query, false).await?;
         return Ok(json(&match kind {
             Some(kind) => answer.remove(kind).unwrap_or_else(|| json!({})),
             None => Value::Object(answer),
@@ -147,7 +164,7 @@ pub async fn lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) -> Ans
     let signal = signal(&admin, kind, text)?;
     let state = state(&admin)?;
     let gate = Gate::new(&state, first(&query, "banks"), flip(first(&query, "seed")));
-    Ok(json(&by_bank(&admin, &state, &gate, &signal)))
+    Ok(json(&by_bank(&state, &gate, search(&admin, &state, &signal).await?)))
 }
 
 /// `POST /m/lookup` of a file.
@@ -157,11 +174,11 @@ pub async fn lookup_file(State(admin): State<Arc<Admin>>, Query(query): Pairs, r
     let form = Upload::read(&admin, request).await?;
     let hashes = media::hash_upload(&admin, form, &query).await?;
     let bypass = first(&query, "bypass_coinflip") == Some("true");
-    Ok(json(&Value::Object(look_up_hashes(&admin, &hashes, &query, bypass)?)))
+    Ok(json(&Value::Object(look_up_hashes(&admin, &hashes, &query, bypass).await?)))
 }
 
-fn look_up_hashes(
-    admin: &Admin,
+async fn look_up_hashes(
+    admin: &Arc<Admin>,
     hashes: &Hashes,
     query: &[(String, String)],
     bypass: bool,
@@ -172,7 +189,7 @@ fn look_up_hashes(
         let signal = signal(admin, kind.name(), text)?;
         let coin = if bypass { 0.0 } else { flip(first(query, "seed")) };
         let gate = Gate::new(&state, first(query, "banks"), coin);
-        answer.insert(kind.name().to_string(), by_bank(admin, &state, &gate, &signal));
+        answer.insert(kind.name().to_string(), by_bank(&state, &gate, search(admin, &state, &signal).await?));
     }
     Ok(answer)
 }

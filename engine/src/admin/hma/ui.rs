@@ -99,7 +99,8 @@ async fn matches(admin: &Arc<Admin>, hashes: Hashes, bypass: bool) -> Answer {
     for (kind, text) in &hashes {
         let signal = signal(admin, kind.name(), text)?;
         let coin = if bypass { 0.0 } else { super::coin::flip(None) };
-        for (bank, hits) in Gate::new(&state, None, coin).lookup(admin, &state, &signal) {
+        let hits = search(admin, &state, &signal).await?;
+        for (bank, hits) in Gate::new(&state, None, coin).pass(&state, hits) {
             found.extend(hits.into_iter().map(|hit| (*kind, text.clone(), bank.clone(), hit)));
         }
     }
@@ -177,12 +178,10 @@ async fn find_in(admin: &Arc<Admin>, name: &str, headers: &HeaderMap, body: &Byt
     let (mut rows, mut ids) = (Vec::new(), Vec::new());
     for (kind, text) in &hashes {
         let signal: Signal = signal(admin, kind.name(), text)?;
-        search(admin, &state, &signal, |found| {
-            for hit in found.iter().filter(|hit| hit.bank == bank) {
-                rows.push(row(*kind, text, hit));
-                ids.push(hit.content);
-            }
-        });
+        for hit in search(admin, &state, &signal).await?.iter().filter(|hit| hit.bank == bank) {
+            rows.push(row(*kind, text, hit));
+            ids.push(hit.content);
+        }
     }
     ids.sort_unstable();
     ids.dedup();
