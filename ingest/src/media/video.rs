@@ -1,7 +1,8 @@
 //! vPDQ of a video, by the `ffmpeg` program: it gives frames as pictures on a pipe, we hash them.
 //!
 //! A video comes from strangers, and ffmpeg reads much: it gets the file as an open handle of memory (nothing is written
-//! to a disk), only containers that name no other file or address, no network, one thread, and an end in time.
+//! to a disk), only containers that name no other file or address, no network, one thread, no file to write, and an end
+//! to its memory and time.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -13,12 +14,15 @@ use std::time::{Duration, Instant};
 
 use index::Frame;
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::pdq;
 
 /// Containers that are read. Playlists (HLS, DASH, concat) are not among them: they name further files.
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,ivf,nut,\
                           h264,hevc,rm,dv,mxf,swf";
+/// Bytes of address space that ffmpeg may take: frames of the largest pictures, and its libraries.
+const MEMORY_MAX: u64 = 4 << 30;
 /// Bytes kept of what ffmpeg says.
 const SAID_MAX: u64 = 4096;
 
@@ -164,6 +168,7 @@ impl Running {
             }
             _ => VideoError::System(error),
         })?;
+        confine(&child, options);
         let (Some(pictures), Some(words)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(io::Error::other("ffmpeg has no pipes").into());
         };
@@ -231,6 +236,16 @@ impl Running {
         let broken = |_| io::Error::other("a thread of ours ended");
         let (status, late) = self.watched.join().map_err(broken)??;
         Ok((status, self.said.join().map_err(broken)?, late))
+    }
+}
+
+/// Sets an end to the memory and the processor time of ffmpeg. Where the system does not let us, its own limits remain.
+fn confine(child: &Child, options: &VideoOptions) {
+    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
+    let seconds = options.time_max.as_secs() + 1;
+    for (resource, most) in [(Resource::As, MEMORY_MAX), (Resource::Cpu, seconds), (Resource::Fsize, 0)] {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        let _ = prlimit(Some(pid), resource, limit);
     }
 }
 
