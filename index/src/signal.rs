@@ -133,6 +133,16 @@ impl Signal {
         }
     }
 
+    /// Bytes of the binary form.
+    pub fn binary_len(&self) -> usize {
+        match self {
+            Signal::Pdq(hash) => hash.0.len(),
+            Signal::Exact(kind, digest) => kind.bytes().unwrap_or(digest.0.len()),
+            Signal::Text(_, text) => text.len(),
+            Signal::Video(frames) => frames.len() * video::FRAME_BYTES,
+        }
+    }
+
     /// Appends the binary form.
     pub fn write(&self, into: &mut Vec<u8>) {
         match self {
@@ -274,6 +284,7 @@ mod tests {
     fn binary(signal: &Signal) -> Vec<u8> {
         let mut bytes = Vec::new();
         signal.write(&mut bytes);
+        assert_eq!(bytes.len(), signal.binary_len());
         bytes
     }
 

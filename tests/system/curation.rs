@@ -140,6 +140,45 @@ fn what_members_share_is_not_given_out_by_accident() {
 }
 
 #[test]
+fn lists_of_texts_urls_and_videos_go_in_and_come_out_the_same() {
+    let server = Server::start();
+    let frame = hex(&random_hashes(13, 1)[0]);
+    let long = json!(vec![format!("{frame},100,1.5"); 9_000]).to_string(); // two thirds of a megabyte
+    for (bank, kind, texts) in [
+        ("URLS", "url", vec!["https://Example.com/A?b=C", "ftp://x/Y"]),
+        ("TEXTS", "raw_text", vec!["Some Words, as They Stand", "\u{c4}nother \"one\""]),
+        ("VIDEOS", "vpdq", vec![long.as_str()]),
+    ] {
+        server.create_bank(bank);
+        let list: String = texts.iter().map(|text| json!({ "signal": text }).to_string() + "\n").collect();
+        let import = |bank: &str, list: String| {
+            let path = format!("/api/v1/banks/{bank}/import?signal_type={kind}&format=ndjson");
+            server.http.stream(&path, Cursor::new(list))
+        };
+        let (status, imported) = import(bank, list);
+        assert_eq!((status, &imported["imported"]), (200, &json!(texts.len())), "{imported}");
+        let exported = |bank: &str| {
+            let lines = server.http.get(&format!("/api/v1/banks/{bank}/export")).1;
+            // One line of JSON is taken for JSON.
+            let lines = lines.as_str().map_or_else(|| lines.to_string(), str::to_string);
+            let line = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+            lines.lines().map(line).collect::<Vec<Value>>()
+        };
+        let signals = |rows: Vec<Value>| -> Vec<String> {
+            rows.iter().map(|row| row["signal"].as_str().unwrap().to_string()).collect()
+        };
+        assert_eq!(signals(exported(bank)), texts, "{kind}");
+        let copy = format!("{bank}_2");
+        server.create_bank(&copy);
+        let lines: String = exported(bank).iter().map(|row| row.to_string() + "\n").collect();
+        assert_eq!(import(&copy, lines).0, 200);
+        assert_eq!(signals(exported(&copy)), texts, "{kind}");
+    }
+    let page = server.http.get("/api/v1/banks/VIDEOS/contents").1;
+    assert_eq!(page["entries"][0]["signals"]["vpdq"], long);
+}
+
+#[test]
 fn a_bank_is_searched_by_distance_and_counted() {
     let server = Server::start();
     server.create_bank("A");

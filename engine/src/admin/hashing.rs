@@ -1,6 +1,7 @@
 //! From a file's bytes to signals, within limits of memory and time; shared by HMA's routes and our own.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -102,6 +103,7 @@ pub async fn hash(admin: &Admin, bytes: Bytes, wanted: Wanted) -> Result<Hashed,
 }
 
 fn make(bytes: &[u8], wanted: &Wanted, options: &VideoOptions) -> Result<Hashed, HashError> {
+    let started = Instant::now();
     let mut hashed = Hashed::default();
     let mut digests = None;
     for kind in &wanted.kinds {
@@ -116,7 +118,7 @@ fn make(bytes: &[u8], wanted: &Wanted, options: &VideoOptions) -> Result<Hashed,
         }
     }
     if wanted.frames && hashed.picture.is_some() {
-        match hash_frames(bytes, &Limits::default(), FRAMES_MAX) {
+        match hash_frames(bytes, &Limits::default(), FRAMES_MAX, started + options.time_max) {
             Ok(frames) => hashed.frames = frames,
             Err(error) if wanted.partial => hashed.damage = Some(error.to_string()),
             Err(error) => return Err(error.into()),

@@ -28,6 +28,8 @@ use super::{Admin, Loaded, Refusal};
 
 /// Contents committed together: a sync each, small enough to keep the delta small.
 const BATCH: usize = 4096;
+/// Or as many bytes of signals: videos are long.
+const BATCH_BYTES: usize = 4 << 20;
 /// Bad lines shown; all are counted.
 const BAD_SHOWN: usize = 20;
 /// Unmerged signals an import lets pile up before it waits for the merge.
@@ -105,14 +107,16 @@ fn read(loaded: &Loaded, job: Job, body: BodyReader) -> Result<ImportAnswer, Ref
     let mut records = Records::open(BufReader::new(body), job.format, job.kind)
         .map_err(|error| Refusal::bad(error.to_string()))?;
     let mut answer = ImportAnswer::default();
-    let (mut batch, mut number) = (Vec::with_capacity(BATCH), 0);
+    let (mut batch, mut bytes, mut number) = (Vec::with_capacity(BATCH), 0, 0);
     loop {
         match records.next() {
             Some(Ok(record)) => {
                 let note = record.note.unwrap_or_default();
+                bytes += record.signal.binary_len();
                 batch.push(NewContent { signals: vec![record.signal], note, ..NewContent::default() });
-                if batch.len() == BATCH {
+                if batch.len() == BATCH || bytes >= BATCH_BYTES {
                     number += 1;
+                    bytes = 0;
                     write(loaded, &job, number, std::mem::take(&mut batch), &mut answer)?;
                 }
             }

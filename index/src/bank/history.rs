@@ -94,7 +94,8 @@ impl Banks {
     /// that never was, or was before there was a history.
     pub fn content_history(&self, content: ContentId) -> Result<Vec<Event>, StoreError> {
         let mut events = Vec::new();
-        let (from, to) = (key(ADDITION, &0u64.to_be_bytes()), key(ADDITION, &(content.0 + 1).to_be_bytes()));
+        let (from, to) =
+            (key(ADDITION, &0u64.to_be_bytes()), key(ADDITION, &content.0.saturating_add(1).to_be_bytes()));
         self.store.scan(Keyspace::History, Range::between(&from, &to).reversed(), &mut |_, row| {
             events.push(read_json_row::<Event>(Keyspace::History, VERSION, row));
             std::ops::ControlFlow::Break(())
@@ -104,7 +105,7 @@ impl Banks {
         );
         let mut events: Vec<Event> = added.into_iter().collect();
         let from = key(CONTENT, &content.0.to_be_bytes());
-        self.events(&from, &key(CONTENT, &(content.0 + 1).to_be_bytes()), &mut events)?;
+        self.events(&from, &key(CONTENT, &content.0.saturating_add(1).to_be_bytes()), &mut events)?;
         if let Some(bank) = events.first().map(|event| event.bank)
             && !events.iter().any(|event| event.what == What::Removed)
         {

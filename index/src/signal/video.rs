@@ -10,7 +10,7 @@ use super::{Hash256, Signal, SignalError, SignalType};
 
 /// Frames of one signal at most: two and a half hours at one a second.
 pub const FRAMES_MAX: usize = 10_000;
-const FRAME_BYTES: usize = 37;
+pub(super) const FRAME_BYTES: usize = 37;
 
 /// One frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

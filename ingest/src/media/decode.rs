@@ -80,6 +80,9 @@ pub enum MediaError {
     /// The decoder needs more memory than allowed.
     #[error("decoding the picture takes more memory than allowed")]
     Memory,
+    /// It has too much to decode.
+    #[error("decoding the picture takes longer than allowed")]
+    Time,
     /// The file is cut or damaged.
     #[error("the picture is cut or damaged: {reason}")]
     Damaged {

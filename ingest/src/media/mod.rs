@@ -9,6 +9,7 @@ pub mod pdq;
 pub mod video;
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use index::Frame;
 
@@ -34,14 +35,46 @@ pub fn is_video(bytes: &[u8]) -> bool {
         || at(0, &[0x30, 0x26, 0xb2, 0x75]) // ASF, WMV
 }
 
-/// Hashes the frames of an animated picture, at most so many; `None` if it is not animated.
-pub fn hash_frames(bytes: &[u8], limits: &Limits, most: usize) -> Result<Option<Vec<Frame>>, MediaError> {
-    let mut hashed = Vec::new();
+/// Hashes the frames of an animated picture, at most so many and until then; `None` if it is not animated. A small file
+/// may hold very many large frames.
+pub fn hash_frames(
+    bytes: &[u8],
+    limits: &Limits,
+    most: usize,
+    deadline: Instant,
+) -> Result<Option<Vec<Frame>>, MediaError> {
+    let (mut hashed, mut late) = (Vec::new(), false);
     let animated = decode::frames(bytes, limits, |picture, time_ms| {
+        late = Instant::now() >= deadline;
+        if late {
+            return ControlFlow::Break(());
+        }
         let Pdq { hash, quality } =
             pdq::hash(picture.as_raw(), picture.width() as usize, picture.height() as usize);
         hashed.push(Frame { hash, quality, time_ms });
         if hashed.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    Ok(animated.then_some(hashed))
+    if late { Err(MediaError::Time) } else { Ok(animated.then_some(hashed)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn very_many_frames_are_given_up_in_time() {
+        let mut gif = Vec::new();
+        let mut encoder = image::codecs::gif::GifEncoder::new(&mut gif);
+        for shade in 0..20 {
+            let picture = image::RgbaImage::from_pixel(64, 64, image::Rgba([shade, 0, 0, 255]));
+            encoder.encode_frame(image::Frame::new(picture)).unwrap();
+        }
+        drop(encoder);
+        let (limits, now) = (Limits::default(), Instant::now());
+        assert!(matches!(hash_frames(&gif, &limits, 100, now), Err(MediaError::Time)));
+        let later = now + Duration::from_secs(60);
+        assert_eq!(hash_frames(&gif, &limits, 100, later).unwrap().unwrap().len(), 20);
+        assert_eq!(hash_frames(&gif, &limits, 7, later).unwrap().unwrap().len(), 7);
+    }
 }
