@@ -102,7 +102,11 @@ fn words(line: &str) -> Vec<String> {
 impl Exchange {
     /// Sends the same to our server; files are found in `files` and served at `file_server`.
     pub fn play(&self, admin: &str, file_server: &str, files: &Path) -> Answered {
-        let url = self.url.replace("127.0.0.1:5199", admin).replace("127.0.0.1:5190", file_server);
+        // HMA's ports in the recordings; the last is that of the files beside it.
+        let url = ["127.0.0.1:5199", "127.0.0.1:5120", "127.0.0.1:5101"]
+            .iter()
+            .fold(self.url.clone(), |url, theirs| url.replace(theirs, admin))
+            .replace("127.0.0.1:5190", file_server);
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

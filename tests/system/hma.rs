@@ -140,6 +140,37 @@ fn fault(name: &str, exchange: &Exchange, given: &tests::transcript::Answered) -
 }
 
 #[test]
+fn processes_with_fewer_roles_answer_as_recorded() {
+    let Some(shared) = shared() else {
+        return skipped("hma_roles", "HASHWARD_SHARED has no transcripts");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    pictures(&shared, folder.path());
+    let files = Files::serve(folder.path());
+    let without = |setup: Setup, roles: &[&str]| {
+        roles.iter().fold(setup, |setup, role| setup.flag(&format!("--role-{role}"), false)).start()
+    };
+    let matcher = without(Setup::default(), &["hasher", "curator"]);
+    let none = without(Setup::default(), &["hasher", "matcher", "curator"]);
+    let text = fs::read_to_string(shared.join("specs/hma-transcripts/08_roles_and_notready.txt")).unwrap();
+    let (mut played, mut wrong) = (0, Vec::new());
+    for exchange in read(&text) {
+        // What is said while nothing is loaded has a test of its own; paths and sizes are ours.
+        if exchange.status == 503
+            || ["/site-map", "/index/status"].iter().any(|own| exchange.command.contains(own))
+        {
+            continue;
+        }
+        played += 1;
+        let server = if exchange.command.contains(":5120") { &matcher } else { &none };
+        let given = exchange.play(&server.admin, &files.address.to_string(), folder.path());
+        wrong.extend(fault("08", &exchange, &given).map(|fault| format!("{}\n  {fault}", exchange.command)));
+    }
+    assert!(played > 7, "{played} exchanges played");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn exchanges_of_our_own_are_answered_byte_by_byte() {
     let cases = include_str!("../replay/hma.txt");
     let server = Server::start();

@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::thread;
 
+use serde_json::json;
 use tests::{DATA_FORMAT, Http, Server, Setup, hex, refusal};
 
 use crate::banks::random_hashes;
@@ -178,6 +179,15 @@ fn while_banks_load_every_route_that_needs_them_says_so_and_none_that_there_is_n
             if TcpStream::connect(port).is_ok() {
                 let (status, answer) = http.get(path);
                 assert!([*ready, 503].contains(&status), "{path} while loading: {status} {answer}");
+                // HMA's clients know its words.
+                let words = match (status, path.as_str()) {
+                    (503, "/status") => Some(json!("INDEX-NOT-LOADED")),
+                    (503, path) if path.starts_with("/m/") => {
+                        Some(json!({ "message": "index not yet ready" }))
+                    }
+                    _ => None,
+                };
+                assert!(words.is_none_or(|words| words == answer), "{path} while loading: {answer}");
                 seen.insert((path, status));
             }
         }
