@@ -375,4 +375,22 @@ mod tests {
         assert_eq!(SignalType::from_name("video_md5"), Ok(SignalType::VideoMd5));
         assert_eq!(SignalType::from_number(10), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_read_reads_back_or_is_an_error(
+            text in r#"[0-9a-f,\[\]"\. ]{0,200}|\[("[0-9a-f]{64},[0-9]{1,3},[0-9.]{1,6}",?){0,3}\]|.{0,40}"#,
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..120),
+        ) {
+            for kind in SignalType::ALL {
+                for signal in [Signal::parse(kind, &text), Signal::from_bytes(kind, &bytes)].into_iter().flatten() {
+                    let again = Signal::parse(kind, &signal.to_string());
+                    // Spaces around a URL are not part of it; bytes may have them all the same.
+                    let trimmed = kind == SignalType::Url && signal.to_string().trim() != signal.to_string();
+                    proptest::prop_assert!(trimmed || again == Ok(signal.clone()), "{kind}: {signal:?} {again:?}");
+                    proptest::prop_assert_eq!(Signal::from_bytes(kind, &binary(&signal)), Ok(signal));
+                }
+            }
+        }
+    }
 }

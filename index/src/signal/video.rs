@@ -61,7 +61,7 @@ fn parse_frame(row: &str) -> Result<Frame, String> {
     let quality = quality.trim().parse().ok().filter(|quality| *quality <= 100);
     let quality = quality.ok_or("quality is 0 to 100")?;
     let seconds: Option<f64> = seconds.trim().parse().ok();
-    let seconds = seconds.filter(|seconds| (0.0..=f64::from(u32::MAX / 1000)).contains(seconds));
+    let seconds = seconds.filter(|seconds| (0.0..=f64::from(u32::MAX) / 1000.0).contains(seconds));
     let seconds = seconds.ok_or("its time is a number of seconds, 0 or more")?;
     Ok(Frame { hash, quality, time_ms: (seconds * 1000.0).round() as u32 })
 }
@@ -77,6 +77,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Arc<[Frame]>, SignalError> {
         time.copy_from_slice(&bytes[33..]);
         Frame { hash: Hash256(hash), quality: bytes[32], time_ms: u32::from_be_bytes(time) }
     };
+    if let Some(at) = frames.iter().position(|bytes| bytes[32] > 100) {
+        return Err(wrong(format!("frame {}: quality is 0 to 100", at + 1)));
+    }
     Ok(frames.iter().map(frame).collect())
 }
 

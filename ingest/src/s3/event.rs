@@ -333,4 +333,24 @@ mod tests {
             assert_eq!(milliseconds(time), expected, "{time}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_spoilt_event_is_an_error_or_an_event_never_a_panic(at in 0usize..400, byte: u8, cut in 0usize..400) {
+            let sns = json!({ "Type": "Notification", "TopicArn": TOPIC, "Message": record().to_string() });
+            for value in [record(), sns] {
+                let mut body = value.to_string().into_bytes();
+                let length = body.len();
+                body[at % length] = byte;
+                body.truncate(length - cut % length);
+                let _ = read(&body, &[TOPIC.to_string()]);
+            }
+        }
+
+        #[test]
+        fn a_key_is_decoded_as_it_was_encoded(key in ".{1,40}") {
+            let encoded: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            proptest::prop_assert_eq!(decoded(&encoded).unwrap(), key);
+        }
+    }
 }
