@@ -13,7 +13,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use index::bank::BankState;
 use index::{BankId, FindRule, FindScratch, Frame, Match, Signal, SignalType};
 use ingest::media::fetch::FetchError;
-use ingest::media::{is_picture, is_video};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -99,8 +98,7 @@ fn types(names: &str) -> Result<Vec<SignalType>, Refusal> {
     if kinds.is_empty() { Err(Refusal::bad("name at least one signal type")) } else { Ok(kinds) }
 }
 
-/// Hashes a file with the types asked for, or those that fit it: what its first bytes say counts before what a header
-/// says.
+/// Hashes a file with the types asked for, or those that fit it.
 async fn hash_bytes(
     admin: &Admin,
     bytes: Bytes,
@@ -108,18 +106,8 @@ async fn hash_bytes(
     kinds: Option<Vec<SignalType>>,
     dihedral: bool,
 ) -> Result<Hashed, Refusal> {
-    let digests = [SignalType::Md5, SignalType::Sha1, SignalType::Sha256];
     let partial = kinds.is_none();
-    let kinds = kinds.unwrap_or_else(|| {
-        let own: &[SignalType] = if is_picture(&bytes) {
-            &[SignalType::Pdq]
-        } else if is_video(&bytes) || content_type.to_ascii_lowercase().starts_with("video/") {
-            &[SignalType::VideoMd5, SignalType::Vpdq]
-        } else {
-            &[]
-        };
-        own.iter().chain(&digests).copied().collect()
-    });
+    let kinds = kinds.unwrap_or_else(|| hashing::kinds_of(&bytes, content_type));
     let wanted = Wanted { kinds, dihedral, frames: true, partial };
     Ok(hashing::hash(admin, bytes, wanted).await?)
 }

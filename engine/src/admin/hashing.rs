@@ -11,7 +11,7 @@ use index::{Frame, Signal, SignalError, SignalType};
 use ingest::media::digest::{Digests, digest};
 use ingest::media::pdq::{self, QUALITY_MIN, TURNS};
 use ingest::media::video::{Video, VideoError, VideoOptions, hash_video};
-use ingest::media::{Limits, MediaError, decode, hash_frames};
+use ingest::media::{Limits, MediaError, decode, hash_frames, is_picture, is_video};
 use tokio::time::timeout;
 
 use super::{Admin, Refusal};
@@ -84,6 +84,18 @@ impl From<HashError> for Refusal {
     fn from(error: HashError) -> Self {
         Refusal::new(error.status(), error.to_string())
     }
+}
+
+/// The types that fit a file: what its first bytes say counts before what a header says.
+pub fn kinds_of(bytes: &[u8], content_type: &str) -> Vec<SignalType> {
+    let own: &[SignalType] = if is_picture(bytes) {
+        &[SignalType::Pdq]
+    } else if is_video(bytes) || content_type.to_ascii_lowercase().starts_with("video/") {
+        &[SignalType::VideoMd5, SignalType::Vpdq]
+    } else {
+        &[]
+    };
+    own.iter().chain(&[SignalType::Md5, SignalType::Sha1, SignalType::Sha256]).copied().collect()
 }
 
 /// Makes of a file what is wanted. Decoding takes memory and time: not more files at once than there are CPUs.

@@ -9,8 +9,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use index::{RequestId, Signal, SignalType, UploadContext};
-use ingest::media::{is_picture, is_video};
+use index::{RequestId, Signal, UploadContext};
 use ingest::s3::{Confirmation, Delivery, EventError, Object, Objects, S3Error, read};
 use serde_json::{Value, json};
 
@@ -87,15 +86,7 @@ async fn take(admin: &Admin, objects: &Objects, object: &Object) -> Result<Value
         Err(S3Error::Gone) => return Ok(shown(json!({ "gone": true }))),
         Err(error) => return Ok(unknown(&error.to_string())),
     };
-    let digests = [SignalType::Md5, SignalType::Sha1, SignalType::Sha256];
-    let own: &[SignalType] = if is_picture(&fetched.bytes) {
-        &[SignalType::Pdq]
-    } else if is_video(&fetched.bytes) {
-        &[SignalType::VideoMd5, SignalType::Vpdq]
-    } else {
-        &[]
-    };
-    let kinds = own.iter().chain(&digests).copied().collect();
+    let kinds = hashing::kinds_of(&fetched.bytes, "");
     let wanted = Wanted { kinds, frames: true, partial: true, ..Wanted::default() };
     let hashed = hashing::hash(admin, fetched.bytes.clone(), wanted).await?;
     drop(fetched);
