@@ -54,7 +54,12 @@ pub struct Serve {
 #[derive(Debug, Args)]
 pub struct Server {
     /// Admin URL of the running server
-    #[arg(long = "admin", env = "HASHWARD_ADMIN_URL", default_value = "http://127.0.0.1:7480")]
+    #[arg(
+        long = "admin",
+        env = "HASHWARD_ADMIN_URL",
+        default_value = "http://127.0.0.1:7480",
+        global = true
+    )]
     pub admin: String,
 }
 

@@ -87,7 +87,7 @@ fn banks_are_kept_from_the_command_line() {
     }
     lines(&bank(&["delete", "CLI"]));
     assert!(lines(&bank(&["list"])).is_empty());
-    let nobody = hashward(&["bank", "--admin", "http://127.0.0.1:1", "list"]);
+    let nobody = hashward(&["bank", "list", "--admin", "http://127.0.0.1:1"]);
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("is `hashward serve` running there"));
 }
 
