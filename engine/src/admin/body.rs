@@ -4,15 +4,16 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender, bounded};
-use axum::body::{Body, Bytes};
-use futures_lite::{StreamExt, future};
+use axum::body::{Body, BodyDataStream, Bytes};
+use futures_lite::{StreamExt, future, stream};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::Refusal;
 use super::cases::blocking;
 
-/// How long a refused body is read all the same.
-const REFUSED: Duration = Duration::from_secs(5);
+/// How long the rest of a body that nobody wants is read all the same.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Lets `work` read the body away from the runtime's own thread.
 pub async fn read_whole<T: Send + 'static>(
@@ -25,16 +26,7 @@ pub async fn read_whole<T: Send + 'static>(
     answer
 }
 
-/// A refusal that waits until the body has come, though not for long: refused while it still writes, a client would
-/// see a broken connection and not the reason.
-pub async fn after(body: Body, refusal: Refusal) -> Refusal {
-    let (sender, receiver) = bounded(1);
-    drop(receiver);
-    feed(body, sender).await;
-    refusal
-}
-
-/// Passes the body on, chunk by chunk, as fast as it is read; what nobody reads any more is [`after`]'s.
+/// Passes the body on, chunk by chunk, as fast as it is read, and no further.
 async fn feed(body: Body, sender: Sender<io::Result<Bytes>>) {
     let mut chunks = body.into_data_stream();
     loop {
@@ -43,14 +35,44 @@ async fn feed(body: Body, sender: Sender<io::Result<Bytes>>) {
             sender.closed().await;
             None
         };
-        let Some(chunk) = future::or(async { Some(chunks.next().await) }, unwanted).await else { break };
+        let chunk = future::or(async { Some(chunks.next().await) }, unwanted).await.flatten();
         let Some(chunk) = chunk else { return };
         if sender.send(chunk.map_err(io::Error::other)).await.is_err() {
-            break;
+            return;
         }
     }
-    let rest = async { while chunks.next().await.is_some_and(|chunk| chunk.is_ok()) {} };
-    let _ = timeout(REFUSED, rest).await; // slower than that, the client sees a broken connection
+}
+
+/// A body that breaks off where nothing comes for so long, and whose rest is read when nobody wants it any more, though
+/// not for long: refused while it still writes, a client would see a broken connection and not the reason.
+pub fn lingering(body: Body, idle: Duration) -> Body {
+    let rest = Rest(Some(body.into_data_stream()));
+    Body::from_stream(stream::unfold(rest, move |mut rest| async move {
+        let chunk = match timeout(idle, rest.0.as_mut()?.next()).await {
+            Ok(Some(chunk)) => chunk.map_err(io::Error::other),
+            Ok(None) => {
+                drop(rest.0.take()); // it has ended
+                return None;
+            }
+            Err(_) => {
+                drop(rest.0.take()); // nor is it waited for any more
+                Err(io::Error::new(io::ErrorKind::TimedOut, "no more of the body came in time"))
+            }
+        };
+        Some((chunk, rest))
+    }))
+}
+
+/// What is left of a body; nothing once it has ended.
+struct Rest(Option<BodyDataStream>);
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        let (Some(mut chunks), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        runtime.spawn(timeout(LINGER, async move {
+            while chunks.next().await.is_some_and(|chunk| chunk.is_ok()) {}
+        }));
+    }
 }
 
 /// The receiving end of a body as a blocking reader.

@@ -13,7 +13,7 @@ use index::embeddings::{EmbeddingBuilder, EmbeddingSet, Metric, Strategy};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::{BodyReader, after, read_whole};
+use super::body::{BodyReader, read_whole};
 use super::cases::blocking;
 use super::{Admin, Refusal};
 use crate::embeddings::{PutError, Standing};
@@ -57,10 +57,9 @@ pub async fn put(
         true => Ok(query),
         false => Err(Refusal::bad("a set's name is made of A-Z, 0-9 and _, does not start with a digit, and has at most 255 characters")),
     });
-    match how.and_then(|how| admin.loaded().map(|_| how)) {
-        Ok(how) => read_whole(body, move |reader| import(&admin, &name, &how, reader)).await.map(Json),
-        Err(refusal) => Err(after(body, refusal).await),
-    }
+    let how = how?;
+    admin.loaded()?;
+    read_whole(body, move |reader| import(&admin, &name, &how, reader)).await.map(Json)
 }
 
 fn import(admin: &Admin, name: &str, how: &ImportQuery, body: BodyReader) -> Result<Value, Refusal> {

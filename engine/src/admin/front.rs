@@ -15,16 +15,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use futures_lite::{StreamExt, stream};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 use tower::Service as _;
 
+use super::body::lingering;
 use super::{Admin, guard};
 
 /// Connections at once; more wait to be accepted.
@@ -107,21 +106,10 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Calling {
     fn call(&self, request: hyper::Request<Incoming>) -> Answering {
         let idle = self.front.admin.config.limits.idle;
         let patient = |body: Incoming| {
-            if body.is_end_stream() { Body::empty() } else { in_time(Body::new(body), idle) }
+            if body.is_end_stream() { Body::empty() } else { lingering(Body::new(body), idle) }
         };
         self.front.call(request.map(patient), self.peer)
     }
-}
-
-/// A body that breaks off where nothing comes for so long.
-fn in_time(body: Body, idle: Duration) -> Body {
-    Body::from_stream(stream::unfold(body.into_data_stream(), move |mut chunks| async move {
-        let chunk = match timeout(idle, chunks.next()).await {
-            Ok(chunk) => chunk?.map_err(io::Error::other),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no more of the body came in time")),
-        };
-        Some((chunk, chunks))
-    }))
 }
 
 fn peer_of(address: SocketAddr) -> IpAddr {

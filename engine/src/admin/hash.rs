@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::banks::no_bank;
-use super::body::after;
 use super::cases::blocking;
 use super::hashing::{self, Hashed, Wanted};
 use super::lookup::threshold;
@@ -72,18 +71,14 @@ pub async fn hash_file(
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
     let length: Option<usize> = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a file has at most {max} bytes"));
-    let asked = || {
-        let Query(query) = query?;
-        let kinds = query.types.as_deref().map(types).transpose()?;
-        if length.is_some_and(|length| length > max) { Err(too_large()) } else { Ok((kinds, query.dihedral)) }
-    };
-    let (kinds, dihedral) = match asked() {
-        Ok(asked) => asked,
-        Err(refusal) => return Err(after(body, refusal).await),
-    };
+    let Query(query) = query?;
+    let kinds = query.types.as_deref().map(types).transpose()?;
+    if length.is_some_and(|length| length > max) {
+        return Err(too_large());
+    }
     let room = admin.hold(length).await?;
     let bytes = admin.in_upload_time(to_bytes(body, max)).await?.map_err(|_| too_large())?;
-    let hashed = hash_bytes(&admin, bytes, content_type, kinds, dihedral).await;
+    let hashed = hash_bytes(&admin, bytes, content_type, kinds, query.dihedral).await;
     drop(room);
     Ok(Json(shown(&hashed?)))
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::banks::{no_bank, request_id};
-use super::body::{BodyReader, after, read_whole};
+use super::body::{BodyReader, read_whole};
 use super::cases::blocking;
 use super::{Admin, Loaded, Refusal};
 
@@ -70,10 +70,7 @@ pub async fn import(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ImportAnswer>, Refusal> {
-    let job = match job(&admin, bank, query, &headers) {
-        Ok(job) => job,
-        Err(refusal) => return Err(after(body, refusal).await),
-    };
+    let job = job(&admin, bank, query, &headers)?;
     read_whole(body, move |reader| read(admin.loaded()?, job, reader)).await.map(Json)
 }
 

@@ -18,7 +18,6 @@ use index::{BulkFound, BulkScratch, Distance, Hash256, SignalType};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::body::after;
 use super::{Admin, Refusal, lookup};
 
 /// Hashes of a request.
@@ -42,10 +41,7 @@ pub async fn scan(
     query: Result<Query<ScanQuery>, QueryRejection>,
     body: Body,
 ) -> Result<impl IntoResponse, Refusal> {
-    let (threshold, limit, state) = match how(&admin, query) {
-        Ok(how) => how,
-        Err(refusal) => return Err(after(body, refusal).await),
-    };
+    let (threshold, limit, state) = how(&admin, query)?;
     let body = to_bytes(body, HASHES_MAX * size_of::<Hash256>()).await.map_err(|_| {
         Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::Refusal;
-use super::super::body::after;
 use super::super::hashing::{self, Wanted};
 use super::Admin;
 use super::answer::{Answer, Fault, json};
@@ -169,7 +168,7 @@ impl Upload {
         if is_multipart(request.headers())
             && length.is_some_and(|length| length > admin.config.fetch.bytes_max + FORM_BYTES)
         {
-            return Err(after(request.into_body(), too_large()).await.into());
+            return Err(too_large().into());
         }
         let held = admin.hold(length).await?;
         let mut form = admin.in_upload_time(Self::read_form(admin, request)).await??;
