@@ -309,7 +309,8 @@ impl Writer {
         let of_minute = of_minute + bytes as u64;
         batch.put(Keyspace::Recent, minute_key(minute), encode_u64(of_minute));
         let written = self.disk.admit().and_then(|()| self.store.commit(batch, Durability::Wal));
-        if written.is_err() {
+        if let Err(error) = written {
+            tracing::debug!(%error, "submissions are left out of reverse lookup");
             self.counts.left_out.fetch_add(count, Ordering::Relaxed);
             return;
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender, bounded};
 use axum::body::{Body, BodyDataStream, Bytes};
+use axum::http::{HeaderMap, header};
 use futures_lite::{StreamExt, future, stream};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -14,6 +15,11 @@ use super::cases::blocking;
 
 /// How long the rest of a body that nobody wants is read all the same.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// The length a body is said to have.
+pub fn declared(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
 
 /// Lets `work` read the body away from the runtime's own thread.
 pub async fn read_whole<T: Send + 'static>(

@@ -163,7 +163,7 @@ pub async fn nearest(
         return Err(Refusal::bad(format!("k is 1 to {COUNT_MAX}")));
     }
     let set = ready(&admin, &name)?;
-    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
+    let turn = admin.turn().await?;
     blocking(move || {
         let found = set.nearest(body.vector, body.k, body.exact);
         drop(turn);

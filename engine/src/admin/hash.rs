@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::banks::no_bank;
+use super::body::declared;
 use super::cases::blocking;
 use super::hashing::{self, Hashed, Wanted};
 use super::lookup::threshold;
@@ -67,9 +68,9 @@ pub async fn hash_file(
     body: Body,
 ) -> Result<Json<Value>, Refusal> {
     let max = admin.config.fetch.bytes_max;
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
-    let length: Option<usize> = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let content_type = content_type.unwrap_or_default();
+    let length = declared(&headers);
     let too_large = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a file has at most {max} bytes"));
     let Query(query) = query?;
     let kinds = query.types.as_deref().map(types).transpose()?;
@@ -238,7 +239,7 @@ pub async fn match_batch(
     // Taken after the last file was hashed: what was banked meanwhile is found.
     let state = admin.loaded()?.banks.state_owned();
     // Not more of them at once than there are CPUs.
-    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
+    let turn = admin.turn().await?;
     blocking(move || {
         let _turn = turn;
         let how = How { state: &state, rule, banks, limit, now_s: now_s() };

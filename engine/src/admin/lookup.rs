@@ -71,7 +71,7 @@ pub async fn lookup(
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad)?;
     let turn = match kind.is_rebuilt() {
-        true => Some(admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?),
+        true => Some(admin.turn().await?),
         false => None,
     };
     blocking(move || {
@@ -82,12 +82,16 @@ pub async fn lookup(
         for signals in signals.chunks(AT_ONCE) {
             found.clear();
             state.find_all(signals, &rule, &mut room, &mut found);
-            for (place, signal) in (0u32..).zip(signals) {
-                let of = found.iter().filter(|(at, _)| *at == place).map(|(_, hit)| hit);
-                let of = of.filter(|hit| state.is_matching(hit.bank, hit.content, now_s));
-                let mut matches = Matches::default();
-                of.for_each(|hit| matches.push(&state, hit, limit));
-                results.push(LookupResult { signal: signal.to_string(), matches });
+            let first = results.len();
+            results.extend(
+                signals
+                    .iter()
+                    .map(|signal| LookupResult { signal: signal.to_string(), matches: Matches::default() }),
+            );
+            for (place, hit) in &found {
+                if state.is_matching(hit.bank, hit.content, now_s) {
+                    results[first + *place as usize].matches.push(&state, hit, limit);
+                }
             }
         }
         Ok(Json(LookupAnswer { generation: state.generation.0, results }))
@@ -130,7 +134,7 @@ pub async fn nearest(
         None => None,
     };
     // It reads everything: not more of them at once than there are CPUs.
-    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
+    let turn = admin.turn().await?;
     blocking(move || {
         let wanted = |found| bank.is_none_or(|bank| bank == found);
         let found =

@@ -102,6 +102,11 @@ impl Admin {
         })
     }
 
+    /// Waits for a turn at what takes a CPU for long.
+    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())
+    }
+
     /// Waits until there is room in memory for an upload of so many bytes, or of the largest.
     pub async fn hold(&self, bytes: Option<usize>) -> Result<OwnedSemaphorePermit, Refusal> {
         let bytes = bytes.unwrap_or(usize::MAX).min(self.config.fetch.bytes_max);

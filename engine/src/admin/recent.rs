@@ -91,7 +91,7 @@ async fn search(admin: &Admin, signals: Vec<Signal>, query: &RecentQuery) -> Res
         })
         .collect::<Result<_, Refusal>>()?;
     // It reads all of them: not more of them at once than there are CPUs.
-    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
+    let turn = admin.turn().await?;
     blocking(move || {
         let mut results = Vec::with_capacity(signals.len());
         for (signal, threshold) in signals {

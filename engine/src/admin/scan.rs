@@ -53,7 +53,7 @@ pub async fn scan(
     if hashes.len() * 32 != body.len() {
         return Err(Refusal::bad(format!("{} bytes are not whole hashes of 32 bytes each", body.len())));
     }
-    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
+    let turn = admin.turn().await?;
     let (sender, receiver) = bounded::<io::Result<Bytes>>(16);
     let work = move || {
         // Refused, it is as fast and only less polite.

@@ -29,13 +29,16 @@ impl Banks {
         let key = imported_key(bank, record.as_bytes());
         let Some(content) = self.store.get(Keyspace::Imported, &key)? else { return Ok(false) };
         let content = ContentId(decode_u64(Keyspace::Imported, &content)?);
-        let Some(row) = self.store.get(Keyspace::Contents, &content_key(bank, content))? else {
-            return Ok(true);
-        };
-        let mut held = Vec::new();
-        decode_content(&row, &mut held)?;
-        Ok(held == signals)
+        stands(self.store.get(Keyspace::Contents, &content_key(bank, content))?, signals)
     }
+}
+
+/// Whether a record's content is as the record says: it has these signals, or a person removed it.
+fn stands(row: Option<Vec<u8>>, signals: &[Signal]) -> Result<bool, StoreError> {
+    let Some(row) = row else { return Ok(true) };
+    let mut held = Vec::new();
+    decode_content(&row, &mut held)?;
+    Ok(held == signals)
 }
 
 impl Group {
@@ -83,11 +86,8 @@ impl Group {
         for (key, content) in put {
             let key = imported_key(bank, key.as_bytes());
             if let Some(known) = stood_for(self, &key)? {
-                let mut signals = Vec::new();
-                if let Some(row) = self.row(store, Keyspace::Contents, &content_key(bank, known), before)? {
-                    decode_content(&row, &mut signals).map_err(Arc::new)?;
-                }
-                if signals.is_empty() || signals == content.signals {
+                let row = self.row(store, Keyspace::Contents, &content_key(bank, known), before)?;
+                if stands(row, &content.signals).map_err(Arc::new)? {
                     continue;
                 }
                 old.push(known);

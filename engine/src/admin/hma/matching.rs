@@ -11,7 +11,6 @@ use index::bank::BankState;
 use index::{BankId, FindScratch, Match, Nearness, Signal};
 use serde_json::{Map, Value, json};
 
-use super::super::Refusal;
 use super::super::cases::blocking;
 use super::Admin;
 use super::answer::{Answer, Fault, json};
@@ -35,7 +34,7 @@ pub async fn search(
     if !signal.kind().is_rebuilt() {
         return Ok(search_here(admin, state, signal));
     }
-    let turn = admin.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())?;
+    let turn = admin.turn().await?;
     let (admin, state, signal) = (admin.clone(), state.clone(), signal.clone());
     blocking(move || {
         let found = search_here(&admin, &state, &signal);

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use index::{Signal, SignalType};
 use ingest::media::fetch::{FetchError, Fetched};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::Refusal;
+use super::super::body::declared;
 use super::super::hashing::{self, Wanted};
 use super::Admin;
 use super::answer::{Answer, Fault, json};
@@ -201,10 +202,6 @@ impl Upload {
         }
         Ok(upload)
     }
-}
-
-fn declared(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Hashes the one file of a form; the name of its field is its content type.
