@@ -5,12 +5,13 @@
 
 mod control;
 mod shards;
+mod workers;
 
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,11 @@ use index::store::{DataDir, Database, RocksSegments, RocksStore, Store, StoreOpt
 use index::{Costs, Kernel, SignalType};
 use ingest::media::fetch::Fetcher;
 use ingest::s3::{Objects, S3Options};
-use reporter::{Router, RuleTable, Rules};
-use tokio::sync::Semaphore;
+use reporter::Cases;
+use reporter::router::rule::RulesFile;
+use tokio::sync::{Notify, Semaphore};
 
+use self::workers::Workers;
 use crate::admin::{Admin, Loaded};
 use crate::cli::Serve;
 use crate::config::Config;
@@ -30,9 +33,10 @@ use crate::disk::Disk;
 use crate::embeddings::Embeddings;
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
+use crate::outbound::{Caller, Signer};
 use crate::secrets::Sealer;
 use crate::submit::Submitter;
-use crate::{curator, exchanges, merge, recent, routing};
+use crate::{clock, curator, desk, exchanges, merge, recent};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
 const HELD_MIB: usize = 512;
@@ -47,7 +51,8 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     start_logging(&config.log)?;
     let started = Instant::now();
     let kernel = Kernel::choose()?;
-    let rules = Arc::new(load_rules(&config)?);
+    let rules = load_rules(&config)?;
+    let caller = Arc::new(caller(&config)?);
     let admin_port = bind_admin(config.admin)?;
     refuse_taken_port(config.listen)?;
     let data_dir = DataDir::open(&config.data_dir)?;
@@ -82,28 +87,32 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let sealer = Sealer::open(&key_file).with_context(|| format!("key file {}", key_file.display()))?;
     let (exchanges, fetching) =
         exchanges::start(banks.clone(), curator.clone(), sealer, admin.config.durability)?;
-    let (router_bell, router_rings) = sync_channel(1);
+    let (desk, desk_queue) = desk::channel();
     let (ledger, logging) = ledger::start(LedgerParts {
         store: case_store.clone(),
         disk: admin.disk.clone(),
         durability: admin.config.durability,
         window: WindowLimits::default(),
-        router: router_bell,
+        desk: desk.clone(),
         counts: admin.metrics.ledger.clone(),
     })?;
-    let router = Router::new(case_store.clone(), rules.clone());
-    let routing = routing::start(router, admin.disk.clone(), admin.metrics.router.clone(), router_rings)?;
+    let cases = open_cases(&admin, case_store.clone(), rules)?;
+    let catalog = cases.catalog();
+    let deciding = desk::start(cases, admin.disk.clone(), admin.metrics.desk.clone(), desk_queue)?;
     let (recent, keeping) =
         recent::start(&data_dir, admin.disk.clone(), admin.config.recent, admin.metrics.recent.clone())?;
     let submitter = Arc::new(Submitter {
         banks: banks.clone(),
-        rules: rules.clone(),
+        catalog: catalog.clone(),
         ledger: ledger.clone(),
         recent: recent.clone(),
         rule: admin.config.find_rule(),
         matches_max: admin.config.limits.matches_max,
     });
-    let shards = shards::start(&admin, &banks, &rules, ledger, recent.clone())?;
+    let shards = shards::start(&admin, &banks, &catalog, ledger, recent.clone())?;
+    let intake = Arc::new(Notify::new());
+    let workers = Workers { store: case_store.clone(), desk: desk.clone(), curator: curator.clone() };
+    workers.start(&admin, control.runtime(), caller, submitter.clone(), intake.clone())?;
     admin
         .loaded
         .set(Loaded {
@@ -114,6 +123,8 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
             embeddings,
             recent,
             submitter,
+            desk,
+            intake,
         })
         .map_err(|_| anyhow!("loaded twice"))?;
     admin.accepting.store(true, Ordering::Release);
@@ -127,7 +138,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     drop(admin); // and with it the last senders to all of these
     join("ledger", logging)?;
     keeping.map(|keeping| join("recent", keeping)).transpose()?;
-    join("router", routing)?;
+    join("desk", deciding)?;
     join("exchanges", fetching)?;
     join("curator", curating)?;
     let [merging, storing] = merging;
@@ -146,12 +157,31 @@ fn start_logging(filter: &str) -> Result<()> {
     Ok(())
 }
 
-fn load_rules(config: &Config) -> Result<RuleTable> {
-    let Some(path) = &config.rules else { return Ok(RuleTable::default()) };
+fn load_rules(config: &Config) -> Result<Option<RulesFile>> {
+    let Some(path) = &config.rules else { return Ok(None) };
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read rules file {}", path.display()))?;
-    let rules = Rules::parse(&text).with_context(|| format!("rules file {}", path.display()))?;
-    Ok(RuleTable::compile(rules))
+    let file = RulesFile::parse(&text).with_context(|| format!("rules file {}", path.display()))?;
+    Ok(Some(file))
+}
+
+/// Calls parties, with the organisation's key where there is one.
+fn caller(config: &Config) -> Result<Caller> {
+    let open = |path: &PathBuf| Signer::open(path).with_context(|| format!("signing key {}", path.display()));
+    Ok(Caller::new(config.signing_key_file.as_ref().map(open).transpose()?)?)
+}
+
+/// The cases, with the rules of the file.
+fn open_cases(admin: &Admin, store: Arc<dyn Store>, rules: Option<RulesFile>) -> Result<Cases> {
+    let disk = admin.disk.clone();
+    let mut cases = Cases::open(store, admin.config.durability, Box::new(move || disk.admit()))?;
+    let changed =
+        cases.apply_file(rules.as_ref(), clock::now_ms()).context("the rules file's rules cannot be kept")?;
+    if changed {
+        tracing::info!(table = cases.catalog().load().table.version, "the rules file changed the rules");
+    }
+    cases.set_classifier(admin.config.content_safety.is_some());
+    Ok(cases)
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener> {

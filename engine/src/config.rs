@@ -69,6 +69,10 @@ pub struct Config {
     pub s3: Option<S3Access>,
     /// SNS topics whose messages are taken.
     pub sns_topics: Names,
+    /// File with the key that signs what webhooks are told.
+    pub signing_key_file: Option<PathBuf>,
+    /// URL and key of the classifier; `None` if it is not asked.
+    pub content_safety: Option<(String, Secret)>,
     /// How long submissions are kept to look for new content in.
     pub recent: RecentOptions,
     /// What an acknowledgement is worth.
@@ -161,6 +165,9 @@ pub enum ConfigError {
         /// Its length.
         found: usize,
     },
+    /// A classifier without a key.
+    #[error("--content-safety-url needs HASHWARD_CONTENT_SAFETY_KEY")]
+    ClassifierKey,
     /// Buckets without a key.
     #[error("--s3-buckets needs HASHWARD_S3_ACCESS_KEY_ID and HASHWARD_S3_SECRET_ACCESS_KEY")]
     S3Key,
@@ -183,6 +190,7 @@ impl Config {
         let secret = |name| std::env::var(name).ok().map(Secret::new);
         let environment = Settings {
             token: secret("HASHWARD_TOKEN"),
+            content_safety_key: secret("HASHWARD_CONTENT_SAFETY_KEY"),
             s3_access_key_id: secret("HASHWARD_S3_ACCESS_KEY_ID"),
             s3_secret_access_key: secret("HASHWARD_S3_SECRET_ACCESS_KEY"),
             ..Settings::default()
@@ -206,6 +214,10 @@ impl Config {
                 IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST)),
             ]);
         }
+        let content_safety = match settings.content_safety_url {
+            None => None,
+            Some(url) => Some((url, settings.content_safety_key.ok_or(ConfigError::ClassifierKey)?)),
+        };
         let hash_time = Duration::from_secs(settings.hash_seconds.unwrap_or(60));
         let video = VideoOptions {
             ffmpeg: settings.ffmpeg.unwrap_or_else(|| "ffmpeg".into()),
@@ -251,6 +263,8 @@ impl Config {
             hash_time,
             s3,
             sns_topics: settings.sns_topics.unwrap_or_default(),
+            signing_key_file: settings.signing_key_file,
+            content_safety,
             recent: RecentOptions {
                 keep: Duration::from_secs(settings.recent_hours.unwrap_or(72).saturating_mul(3600)),
                 bytes_max: settings.recent_bytes_max.unwrap_or(1 << 30),

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 
 use async_channel::{Receiver, Sender, TrySendError as ChannelError, bounded};
@@ -20,6 +19,7 @@ use index::{Generation, Hit, HitMatch, Position, RequestId};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_ms;
+use crate::desk::Desk;
 use crate::disk::Disk;
 use crate::shutdown;
 
@@ -148,8 +148,8 @@ pub struct LedgerParts {
     pub durability: Durability,
     /// How far back replays are answered.
     pub window: WindowLimits,
-    /// Rung after each commit: the router has work.
-    pub router: SyncSender<()>,
+    /// Rung after each commit: hits wait to be routed.
+    pub desk: Desk,
     /// Shared counters.
     pub counts: Arc<LedgerCounts>,
 }
@@ -229,9 +229,7 @@ impl Log {
             let _ = ticket.inbox.try_send(settled);
         }
         match &committed {
-            Ok(()) => match self.parts.router.try_send(()) {
-                Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
-            },
+            Ok(()) => self.parts.desk.ring(),
             Err(error) => shutdown::stop_unless_curable(error),
         }
     }

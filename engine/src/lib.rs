@@ -1,7 +1,8 @@
-//! The program: shards, hit log, router, admin HTTP, configuration, command line.
+//! The program: shards, hit log, desk, admin HTTP, configuration, command line.
 //!
 //! The one place where things are wired together. The data's way: `shard` (frames in, answers out) →
-//! `ledger` (hits durable) → `routing` (queues). Beside it `curator` and `merge` change the banks, `admin`
+//! `ledger` (hits durable) → `desk` (jobs). Items that platforms send come by `admin`, wait in the store, and are screened
+//! by `intake`; what must be told goes out by `deliver`. Beside it `curator` and `merge` change the banks, `admin`
 //! shows and steers, `boot` starts everything and `shutdown` ends it.
 
 mod admin;
@@ -11,14 +12,19 @@ mod clock;
 pub mod command;
 mod config;
 mod curator;
+mod deliver;
+mod desk;
 mod disk;
 mod embeddings;
 mod exchanges;
+mod failpoint;
+mod intake;
 mod ledger;
 mod merge;
 mod metrics;
+mod outbound;
 mod recent;
-mod routing;
+mod safety;
 mod secrets;
 mod shard;
 mod shutdown;

@@ -14,9 +14,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::ledger::LedgerCounts;
 use crate::recent::RecentCounts;
-use crate::routing::RouterCounts;
 
 /// What one shard counts. Only its own thread writes.
 #[derive(Debug, Default)]
@@ -46,8 +46,12 @@ pub struct Metrics {
     pub shards: Vec<Arc<ShardCounts>>,
     /// The hit log's.
     pub ledger: Arc<LedgerCounts>,
-    /// The router's.
-    pub router: Arc<RouterCounts>,
+    /// The desk's.
+    pub desk: Arc<DeskCounts>,
+    /// The intake's workers'.
+    pub intake: Arc<IntakeCounts>,
+    /// The outbox's workers'.
+    pub outbox: Arc<OutboxCounts>,
     /// Those of the submissions that are kept for a while.
     pub recent: Arc<RecentCounts>,
     kernel: &'static str,
@@ -60,7 +64,9 @@ impl Metrics {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             ledger: Arc::default(),
-            router: Arc::default(),
+            desk: Arc::default(),
+            intake: Arc::default(),
+            outbox: Arc::default(),
             recent: Arc::default(),
             kernel,
             reactor: OnceLock::new(),
@@ -159,7 +165,7 @@ impl Scrape {
             Kind::Gauge,
             one(read(&ledger.last_position)),
         );
-        let router = &metrics.router;
+        let router = &metrics.desk;
         add("hashward_routed", "Hits routed since start", Kind::Counter, one(read(&router.routed)));
         let ways = router.ways.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ways = ways
@@ -183,6 +189,38 @@ impl Scrape {
             Kind::Gauge,
             one(read(&router.failed)),
         );
+        let (intake, outbox) = (&metrics.intake, &metrics.outbox);
+        for (name, help, count) in [
+            ("hashward_desk_commands", "Commands carried out on cases since start", &router.commands),
+            (
+                "hashward_desk_commits",
+                "Commits of cases since start, without those of routed hits",
+                &router.commits,
+            ),
+            ("hashward_items_taken", "Items taken in since start", &intake.taken),
+            ("hashward_items_refused", "Items refused since start", &intake.refused),
+            ("hashward_intake_settled", "Items settled since start that had waited", &intake.settled),
+            (
+                "hashward_intake_postponed",
+                "Tries of waiting items since start that failed",
+                &intake.postponed,
+            ),
+            (
+                "hashward_intake_given_up",
+                "Items that went to people as unknown since start",
+                &intake.given_up,
+            ),
+            ("hashward_deliveries", "Webhook deliveries understood since start", &outbox.delivered),
+            (
+                "hashward_deliveries_failed",
+                "Tries of deliveries and additions since start that failed",
+                &outbox.failed,
+            ),
+            ("hashward_deliveries_given_up", "Webhook deliveries given up since start", &outbox.given_up),
+            ("hashward_rule_additions", "Media added to banks by rules since start", &outbox.added),
+        ] {
+            add(name, help, Kind::Counter, one(read(count)));
+        }
         let recent = &metrics.recent;
         add(
             "hashward_recent_kept",

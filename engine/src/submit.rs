@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_channel::bounded;
 use index::bank::{BankState, Banks};
 use index::{
-    Distance, FindRule, FindScratch, Hit, HitMatch, Match, Nearness, Position, RequestId, Signal,
+    Distance, FindRule, FindScratch, Generation, Hit, HitMatch, Match, Nearness, Position, RequestId, Signal,
     UploadContext,
 };
 use ingest::wire::{Query, Request};
-use reporter::RuleTable;
+use reporter::router::{self, policy::Catalog};
 
-use crate::clock::now_s;
+use crate::clock::{now_ms, now_s};
 use crate::ledger::{Append, AppendError, Ledger, Receipt, Ticket};
 use crate::recent::Recent;
 
@@ -24,8 +25,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Submitter {
     /// The banks.
     pub banks: Arc<Banks>,
-    /// The rules that give verdicts.
-    pub rules: Arc<RuleTable>,
+    /// The rules that give verdicts, as they are at any moment.
+    pub catalog: Arc<ArcSwap<Catalog>>,
     /// Where hits become durable.
     pub ledger: Ledger,
     /// Where Submits are kept for a while.
@@ -34,6 +35,16 @@ pub struct Submitter {
     pub rule: FindRule,
     /// Matches listed per signal.
     pub matches_max: usize,
+}
+
+/// What one of several signals matched.
+pub struct Matched {
+    /// Which signal.
+    pub place: u32,
+    /// The nearest matches, and the nearest of every bank.
+    pub matches: Vec<HitMatch>,
+    /// How many there are in all.
+    pub total: u32,
 }
 
 /// Why a Submit is not in the log.
@@ -59,10 +70,45 @@ impl Submitter {
         signals: Vec<Signal>,
         context: UploadContext,
     ) -> Result<Option<Receipt>, SubmitError> {
+        self.keep(request, &signals, &context);
         let this = self.clone();
-        let found = tokio::task::spawn_blocking(move || this.find(request, &signals, &context)).await;
-        let (hits, verdicts) = found.map_err(|_| SubmitError::Stopped)?;
-        let Some(generation) = hits.first().map(|hit| hit.generation) else { return Ok(None) };
+        let found = tokio::task::spawn_blocking(move || {
+            let (generation, matched) = this.matching(&signals);
+            let hits: Vec<Hit> = matched
+                .into_iter()
+                .map(|Matched { place, matches, total }| Hit {
+                    position: Position(0),
+                    request,
+                    index: place,
+                    received_ms: 0,
+                    generation,
+                    signal_type: signals[place as usize].kind(),
+                    signal: signals[place as usize].to_string(),
+                    matches,
+                    matches_total: total,
+                    upload_id: 0,
+                    context: context.clone(),
+                })
+                .collect();
+            (generation, hits)
+        });
+        let (generation, hits) = found.await.map_err(|_| SubmitError::Stopped)?;
+        if hits.is_empty() {
+            return Ok(None);
+        }
+        self.append(request, generation, hits).await.map(Some)
+    }
+
+    /// Logs hits of one content; returns when they are durable.
+    pub async fn append(
+        &self,
+        request: RequestId,
+        generation: Generation,
+        hits: Vec<Hit>,
+    ) -> Result<Receipt, SubmitError> {
+        let (catalog, now_ms) = (self.catalog.load_full(), now_ms());
+        let verdicts: Vec<u8> =
+            hits.iter().map(|hit| router::verdict_of(&catalog.table, hit, now_ms).number()).collect();
         for _ in 0..TRIES {
             let (inbox, settled) = bounded(1);
             let ticket = Ticket { inbox, connection: 0, correlation: 0 };
@@ -70,42 +116,26 @@ impl Submitter {
                 Append { request, generation, hits: hits.clone(), verdicts: verdicts.clone(), ticket };
             if self.ledger.append(append).is_ok() {
                 let settled = settled.recv().await.map_err(|_| SubmitError::Stopped)?;
-                return Ok(Some(settled.outcome?));
+                return Ok(settled.outcome?);
             }
             tokio::time::sleep(PAUSE).await;
         }
         Err(SubmitError::Busy)
     }
 
-    fn find(&self, request: RequestId, signals: &[Signal], context: &UploadContext) -> (Vec<Hit>, Vec<u8>) {
-        self.keep(request, signals, context);
+    /// What signals match now, each by its place. Takes a CPU for a while.
+    pub fn matching(&self, signals: &[Signal]) -> (Generation, Vec<Matched>) {
         let state = self.banks.state_owned();
         let now_s = now_s();
         let mut found = Vec::new();
         state.find_all(signals, &self.rule, &mut FindScratch::default(), &mut found);
         found.retain(|(_, hit)| state.is_matching(hit.bank, hit.content, now_s));
-        let mut hits = Vec::new();
-        let mut verdicts = Vec::new();
-        for group in found.chunk_by(|one, other| one.0 == other.0) {
-            let place = group[0].0;
-            let signal = &signals[place as usize];
-            let hit = Hit {
-                position: Position(0),
-                request,
-                index: place,
-                received_ms: 0,
-                generation: state.generation,
-                signal_type: signal.kind(),
-                signal: signal.to_string(),
-                matches: listed(&state, group, self.matches_max),
-                matches_total: group.len() as u32,
-                upload_id: 0,
-                context: context.clone(),
-            };
-            verdicts.push(self.rules.decide_hit(&hit).verdict.number());
-            hits.push(hit);
-        }
-        (hits, verdicts)
+        let matched = found.chunk_by(|one, other| one.0 == other.0).map(|group| Matched {
+            place: group[0].0,
+            matches: listed(&state, group, self.matches_max),
+            total: group.len() as u32,
+        });
+        (state.generation, matched.collect())
     }
 
     /// Keeps the PDQ hashes for reverse lookup, as a frame that a client might have sent.

@@ -79,6 +79,9 @@ pub struct UploadContext {
     /// The address it was uploaded from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
+    /// Of an item that waited in this program: its arrival, whose jobs it belongs to. Uploaders cannot tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<u64>,
 }
 
 /// A client-made id of a mutating request: a UUID of version 7, so that it carries its own birth time and

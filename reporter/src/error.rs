@@ -1,9 +1,14 @@
-//! Why a hit is not routed, or a rules file not taken. Each message says what to do.
+//! Why a hit is not routed, a rules file not taken, or a request on a case refused. Each message says what to do.
 //!
 //! The router never steps over what it cannot read: a skipped hit would be a lost one.
 
+use std::sync::Arc;
+
 use index::Position;
 use index::store::StoreError;
+
+use crate::ids::JobId;
+use crate::read::FieldError;
 
 /// What can go wrong between the hit log and the queues.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +25,7 @@ pub enum RouterError {
         /// `rule 'name'`, `rule 3` where the name itself is the fault, or `the rules file`.
         rule: String,
         /// The key as it is written in the file.
-        field: &'static str,
+        field: String,
         /// What is wrong and what to write instead.
         problem: String,
     },
@@ -64,9 +69,94 @@ pub enum RouterError {
         /// What is wrong with the row.
         source: StoreError,
     },
+    /// A stored rule does not read.
+    #[error("a stored rule does not read ({0}): restore a backup")]
+    StoredRule(FieldError),
     /// The store failed. After a failed commit the batch may or may not be there; the next step looks.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Why a request on a case is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DeskError {
+    /// Fields of what was sent are wrong; nothing of it was taken.
+    #[error("{}", listed(.0))]
+    Fields(Vec<FieldError>),
+    /// There is no such job.
+    #[error("there is no job {job}")]
+    NoJob {
+        /// Its number.
+        job: JobId,
+    },
+    /// There is no such thing.
+    #[error("there is no {what} '{name}'")]
+    NotFound {
+        /// What.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Somebody else has the job, or nobody.
+    #[error("job {job} is not yours, or no longer: ask for the next one")]
+    NotHeld {
+        /// The job.
+        job: JobId,
+    },
+    /// The job is decided.
+    #[error("job {job} is decided already ({decision})")]
+    Closed {
+        /// The job.
+        job: JobId,
+        /// How.
+        decision: String,
+        /// The job that took its place.
+        became: Option<JobId>,
+    },
+    /// More joined the job than the reviewer has seen.
+    #[error("job {job} has changed since you saw it: look at what joined, and decide on revision {revision}")]
+    Changed {
+        /// The job.
+        job: JobId,
+        /// How it is now.
+        revision: u64,
+    },
+    /// It does not go with what is there.
+    #[error("{problem}")]
+    Conflict {
+        /// Why, and what to do.
+        problem: String,
+    },
+    /// The server ends before it answered.
+    #[error("the server is shutting down; the outcome is unknown, send it again")]
+    Stopped,
+    /// The store failed.
+    #[error("{0}")]
+    Store(Arc<StoreError>),
+}
+
+impl DeskError {
+    /// A refusal of one field.
+    pub fn field(pointer: impl Into<String>, problem: impl Into<String>) -> Self {
+        DeskError::Fields(vec![FieldError { pointer: pointer.into(), problem: problem.into() }])
+    }
+}
+
+impl From<FieldError> for DeskError {
+    fn from(error: FieldError) -> Self {
+        DeskError::Fields(vec![error])
+    }
+}
+
+impl From<StoreError> for DeskError {
+    fn from(error: StoreError) -> Self {
+        DeskError::Store(Arc::new(error))
+    }
+}
+
+fn listed(errors: &[FieldError]) -> String {
+    let shown: Vec<String> = errors.iter().take(10).map(ToString::to_string).collect();
+    shown.join("; ")
 }
 
 /// A text from outside, short enough to print.

@@ -1,20 +1,27 @@
-//! What happens to a hit.
+//! What happens to a hit, and to an item that a platform tells of.
 //!
-//! `reporter` reads the hit log and knows nothing of sockets, indexes or how a hit was found. Each stage
-//! reads the log before it by a durable cursor and commits its effect and its cursor in one batch, so that
-//! every hit takes effect once, whatever crashes. Time comes in as an argument.
+//! `reporter` reads the hit log and knows nothing of sockets, indexes or how a hit was found. What came in waits durably
+//! (`desk::intake`) until rules can see it (`router`), and becomes jobs for people (`desk::job`), whose decisions are
+//! durable records (`desk::decision`). Each stage commits its effect and what it has read in one batch, so that
+//! everything takes effect once, whatever crashes. Time comes in as an argument; what must be found out in the world is
+//! asked of who holds this.
 //!
-//! Reading order: `queue` (what reviewers see) → `router::rule` (what an operator writes) →
-//! `router::compile` (rules and a hit's facts to a decision; shards call it too) → `router` (the stage).
+//! Reading order: `desk` (what there is) → `router::rule`, `router::condition` (what an operator writes) →
+//! `router::table` (rules and facts to outcomes; shards call it too) → `router::settle` (and all that follows) →
+//! [`Cases`] (the one writer).
 
+mod cases;
+mod census;
+pub mod desk;
 mod error;
-mod queue;
-mod router;
+mod ids;
+mod read;
+pub mod router;
+mod tx;
 
-pub use error::RouterError;
-pub use queue::{
-    HitSummary, QueueEntry, QueueName, QueuePage, QueueSummary, RulesVersion, Verdict, entries, entry, queues,
-};
-pub use router::{
-    Condition, Decision, Gauges, HitFacts, MatchFact, Routed, Router, Rule, RuleTable, Rules, Step,
-};
+pub use cases::{Admit, Answer, Cases, Command, Done, Turn, command};
+pub use census::{Census, census};
+pub use error::{DeskError, RouterError};
+pub use read::{At, FieldError};
+pub use router::Gauges;
+pub use tx::{Tx, key, read_row};

@@ -26,7 +26,17 @@ pub fn program(name: &str) -> PathBuf {
         }
         // A plain `cargo test -p tests`: build what is tested, then look beside this test's own program.
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "engine", "-p", "loadtest", "--bins"])
+            .args([
+                "build",
+                "--quiet",
+                "-p",
+                "engine",
+                "-p",
+                "loadtest",
+                "--bins",
+                "--features",
+                "engine/failpoints",
+            ])
             .status()
             .expect("cargo runs");
         assert!(built.success(), "the programs under test do not build");
@@ -244,29 +254,54 @@ impl Server {
         body["first_content"].as_u64().expect("a content id")
     }
 
-    /// Waits until the router has reached the end of the log; gives every queue's entries, by queue.
+    /// Waits until the router has reached the end of the log; gives the hits of every queue's jobs, by queue.
     pub fn routed(&self) -> Vec<(String, Vec<Value>)> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let (_, hits) = self.http.get("/api/v1/hits?before=18446744073709551615&limit=1");
             let last = hits["entries"][0]["position"].as_u64().unwrap_or(0);
-            let queues = self.queues();
-            let routed =
-                queues.iter().flat_map(|(_, entries)| entries).filter_map(|entry| entry["position"].as_u64());
-            if routed.max().unwrap_or(0) >= last {
-                return queues;
+            if self.metric("hashward_router_position") >= last as f64 {
+                break;
             }
             assert!(Instant::now() < deadline, "the router does not reach position {last}: {}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
+        let hits = |job: &Value| self.pages(&format!("/api/v1/jobs/{}/hits", job["id"]));
+        let queues =
+            self.queues().into_iter().map(|(name, jobs)| (name, jobs.iter().flat_map(hits).collect()));
+        queues.filter(|(_, hits): &(String, Vec<Value>)| !hits.is_empty()).collect()
     }
 
-    fn queues(&self) -> Vec<(String, Vec<Value>)> {
+    /// The jobs that wait in every queue, by queue.
+    pub fn queues(&self) -> Vec<(String, Vec<Value>)> {
         let (status, queues) = self.http.get("/api/v1/queues");
         assert_eq!(status, 200, "{queues}");
         let names =
             queues.as_array().expect("a list").iter().map(|queue| queue["name"].as_str().expect("a name"));
-        names.map(|name| (name.to_string(), self.pages(&format!("/api/v1/queues/{name}")))).collect()
+        names.map(|name| (name.to_string(), self.jobs(name))).collect()
+    }
+
+    /// The jobs that wait in a queue, first ones first.
+    pub fn jobs(&self, queue: &str) -> Vec<Value> {
+        let (mut jobs, mut after) = (Vec::new(), 0);
+        loop {
+            let (status, page) = self.http.get(&format!("/api/v1/queues/{queue}?after={after}&limit=1000"));
+            assert_eq!(status, 200, "{page}");
+            jobs.extend(page["jobs"].as_array().expect("a list").iter().cloned());
+            match page["next"].as_u64() {
+                Some(next) => after = next,
+                None => return jobs,
+            }
+        }
+    }
+
+    /// A metric without labels; 0 if it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.http.plain("GET", "/metrics", None);
+        let value = |line: &str| {
+            line.strip_prefix(name)?.trim_start_matches("_total").strip_prefix("{}")?.trim().parse().ok()
+        };
+        text.lines().find_map(value).unwrap_or(0.0)
     }
 
     /// Every entry of a paged list.

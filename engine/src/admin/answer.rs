@@ -8,9 +8,11 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use index::bank::BankError;
 use index::store::StoreError;
-use reporter::RouterError;
+use reporter::{DeskError, RouterError};
+use serde_json::{Value, json};
 
 use super::hma;
+use crate::desk::AskError;
 
 /// A refusal with its status and message.
 #[derive(Debug)]
@@ -18,12 +20,21 @@ pub struct Refusal {
     status: StatusCode,
     message: String,
     retry_after_s: Option<u32>,
+    /// Fields that are wrong: pointer and what is wrong.
+    fields: Vec<(String, String)>,
+    /// What a client may need to go on.
+    more: Option<Value>,
 }
 
 impl Refusal {
     /// A refusal; the message says what was wrong and what to do.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after_s: None }
+        Self { status, message: message.into(), retry_after_s: None, fields: Vec::new(), more: None }
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// What it says.
@@ -44,7 +55,7 @@ impl Refusal {
     /// Not yet: banks are loading. Never 404 here: clients take that for 'the bank is gone'.
     pub fn loading(contents: u64) -> Self {
         let message = format!("loading banks: {contents} contents read so far");
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, message, retry_after_s: Some(1) }
+        Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
     }
 
     /// A thread or task of ours ended before it answered.
@@ -58,8 +69,18 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response =
-            (self.status, Json(serde_json::json!({ "message": self.message }))).into_response();
+        let mut body = json!({ "message": self.message });
+        if !self.fields.is_empty() {
+            let fields = self
+                .fields
+                .iter()
+                .map(|(pointer, problem)| json!({ "pointer": pointer, "problem": problem }));
+            body["fields"] = fields.collect();
+        }
+        if let (Some(body), Some(Value::Object(more))) = (body.as_object_mut(), self.more) {
+            body.extend(more);
+        }
+        let mut response = (self.status, Json(body)).into_response();
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -73,7 +94,7 @@ impl From<&StoreError> for Refusal {
             StoreError::DiskFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, Some(5)),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
-        Self { status, message: error.to_string(), retry_after_s }
+        Self { retry_after_s, ..Self::new(status, error.to_string()) }
     }
 }
 
@@ -89,6 +110,42 @@ impl From<RouterError> for Refusal {
             RouterError::Store(error) => Self::from(error),
             RouterError::QueueName { .. } => Self::bad(error.to_string()),
             other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, other.to_string()),
+        }
+    }
+}
+
+impl From<DeskError> for Refusal {
+    fn from(error: DeskError) -> Self {
+        let message = error.to_string();
+        let (status, more) = match &error {
+            DeskError::Fields(fields) => {
+                let fields =
+                    fields.iter().map(|field| (field.pointer.clone(), field.problem.clone())).collect();
+                return Self { fields, ..Self::bad(message) };
+            }
+            DeskError::NoJob { .. } | DeskError::NotFound { .. } => (StatusCode::NOT_FOUND, None),
+            DeskError::NotHeld { .. } | DeskError::Conflict { .. } => (StatusCode::CONFLICT, None),
+            DeskError::Closed { decision, became, .. } => {
+                (StatusCode::CONFLICT, Some(json!({ "decision": decision, "became": became })))
+            }
+            DeskError::Changed { revision, .. } => {
+                (StatusCode::CONFLICT, Some(json!({ "revision": revision })))
+            }
+            DeskError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+            DeskError::Store(error) => return Self::from(Arc::as_ref(error)),
+        };
+        Self { more, ..Self::new(status, message) }
+    }
+}
+
+impl From<AskError> for Refusal {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(error) => Self::from(error),
+            AskError::Busy => {
+                let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+                Self { retry_after_s: Some(1), ..refusal }
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Hits and queues over HTTP, in pages.
+//! The hit log over HTTP, in pages.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use axum::extract::{Path, Query, State};
 use index::store::keys::{decode_hit, hit_key};
 use index::store::{Keyspace, Range, Store, StoreError};
 use index::{Hit, Position};
-use reporter::{QueueEntry, QueueName, QueueSummary};
+use reporter::Tx;
+use reporter::desk::job::{JobId, job_of_hit};
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, Refusal};
@@ -78,43 +79,29 @@ fn read_hits(store: &dyn Store, query: &PageQuery) -> Result<Json<Page<Hit>>, Re
     Ok(Json(Page { entries, next }))
 }
 
+/// A hit with its job.
+#[derive(Serialize)]
+pub struct HitShown {
+    #[serde(flatten)]
+    hit: Hit,
+    /// The job it belongs to; none while it is not routed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<JobId>,
+}
+
 /// `GET /api/v1/hits/{position}`
 pub async fn hit(
     State(admin): State<Arc<Admin>>,
     Path(position): Path<String>,
-) -> Result<Json<Hit>, Refusal> {
+) -> Result<Json<HitShown>, Refusal> {
     let position: u64 =
         position.parse().map_err(|_| Refusal::bad(format!("'{position}' is not a position")))?;
     let store = admin.loaded()?.cases.clone();
     blocking(move || {
         let row = store.get(Keyspace::Hits, &hit_key(Position(position)))?;
         let row = row.ok_or_else(|| Refusal::not_found(format!("no hit at position {position}")))?;
-        Ok(Json(decode_hit(&row)?))
-    })
-    .await
-}
-
-/// `GET /api/v1/queues`
-pub async fn queues(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<QueueSummary>>, Refusal> {
-    let store = admin.loaded()?.cases.clone();
-    blocking(move || Ok(Json(reporter::queues(&*store)?))).await
-}
-
-/// `GET /api/v1/queues/{name}[?after=P][&limit=N]`: oldest first.
-pub async fn queue(
-    State(admin): State<Arc<Admin>>,
-    Path(name): Path<String>,
-    query: Result<Query<PageQuery>, QueryRejection>,
-) -> Result<Json<Page<QueueEntry>>, Refusal> {
-    let Query(query) = query?;
-    if query.before.is_some() {
-        return Err(Refusal::bad("a queue is read forwards: use 'after'"));
-    }
-    let name = QueueName::parse(&name)?;
-    let store = admin.loaded()?.cases.clone();
-    blocking(move || {
-        let page = reporter::entries(&*store, &name, query.after.map(Position), query.limit())?;
-        Ok(Json(Page { entries: page.entries, next: page.next }))
+        let job = job_of_hit(&Tx::new(&*store), Position(position))?;
+        Ok(Json(HitShown { hit: decode_hit(&row)?, job }))
     })
     .await
 }

@@ -30,6 +30,9 @@ pub fn refuse(config: &Config, request: &Request, peer: IpAddr) -> Option<Refusa
 /// The route that S3's events come to.
 const EVENTS: &str = "/api/v1/s3/events";
 
+/// The routes that Coop's clients call.
+const COOPS: [&str; 3] = ["/api/v1/items/async/", "/api/v1/items/async", "/api/v1/report"];
+
 /// Who may call.
 struct Rules<'a> {
     known: Option<&'a str>,
@@ -77,7 +80,13 @@ impl Rules<'_> {
         }
         if let Some(token) = token {
             let given = text(header::AUTHORIZATION).unwrap_or("");
+            let coops = COOPS
+                .contains(&uri.path())
+                .then(|| text(header::HeaderName::from_static("x-api-key")))
+                .flatten();
             let given = match given.strip_prefix("Basic ") {
+                // Coop's clients have a header of their own for it.
+                _ if coops.is_some() => coops.unwrap_or_default().as_bytes().to_vec(),
                 // SNS knows no other way: the token is the password, whoever the user.
                 Some(basic) if uri.path() == EVENTS => password(basic).unwrap_or_default(),
                 _ => given.strip_prefix("Bearer ").unwrap_or("").as_bytes().to_vec(),

@@ -44,6 +44,8 @@ pub struct Hashed {
     pub damage: Option<String>,
     /// Why there is no signal of a type, where the others were wanted all the same.
     pub failed: BTreeMap<SignalType, String>,
+    /// Whether videos are not looked into here, for want of the program.
+    pub no_program: bool,
 }
 
 /// Why nothing was made of it.
@@ -124,6 +126,7 @@ fn make(bytes: &[u8], wanted: &Wanted, options: &VideoOptions) -> Result<Hashed,
                 hashed.signals.insert(*kind, signal);
             }
             Err(error) if wanted.partial => {
+                hashed.no_program |= matches!(error, HashError::Video(VideoError::NoProgram { .. }));
                 hashed.failed.insert(*kind, error.to_string());
             }
             Err(error) => return Err(error),

@@ -8,21 +8,25 @@ mod banks;
 mod body;
 mod cases;
 mod contents;
+mod coop;
 mod embeddings;
 mod front;
 mod guard;
 mod hash;
-mod hashing;
+pub mod hashing;
 mod health;
 mod hma;
 mod import;
+mod jobs;
 mod lookup;
 mod matches;
 mod openapi;
+mod policies;
 mod recent;
 mod s3;
 mod scan;
 mod statistics;
+mod waiting;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -31,16 +35,17 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use index::bank::{Banks, LoadProgress};
 use index::store::Store;
 use ingest::media::fetch::Fetcher;
 use ingest::s3::Objects;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::curator::Curator;
+use crate::desk::Desk;
 use crate::disk::Disk;
 use crate::embeddings::Embeddings;
 use crate::exchanges::Exchanges;
@@ -67,6 +72,10 @@ pub struct Loaded {
     pub recent: Recent,
     /// Where what is fetched here is submitted.
     pub submitter: Arc<Submitter>,
+    /// The one writer of cases.
+    pub desk: Desk,
+    /// Rung when something came that waits.
+    pub intake: Arc<Notify>,
 }
 
 /// Shared by all routes.
@@ -165,10 +174,59 @@ pub fn routes(admin: Arc<Admin>) -> Front {
         .route("/api/v1/embeddings/{name}/nearest", post(embeddings::nearest))
         .route("/api/v1/hits", get(cases::hits))
         .route("/api/v1/hits/{position}", get(cases::hit))
-        .route("/api/v1/queues", get(cases::queues))
-        .route("/api/v1/queues/{name}", get(cases::queue))
+        .merge(case_routes())
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::no_method)
         .with_state(admin.clone());
     Front::new(admin, routes)
+}
+
+/// Items, rules, jobs.
+fn case_routes() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/api/v1/items/async/", post(coop::items).layer(DefaultBodyLimit::max(coop::BODY_MAX)))
+        .route("/api/v1/items/async", post(coop::items).layer(DefaultBodyLimit::max(coop::BODY_MAX)))
+        .route("/api/v1/report", post(coop::report).layer(DefaultBodyLimit::max(coop::BODY_MAX)))
+        .route("/api/v1/items", get(waiting::show_item))
+        .route("/api/v1/users/items", get(waiting::user_items))
+        .route("/api/v1/intake", get(waiting::intake))
+        .route("/api/v1/intake/{number}", post(waiting::act))
+        .route("/api/v1/deliveries", get(waiting::deliveries))
+        .route("/api/v1/filings", get(waiting::filings))
+        .route("/api/v1/census", get(waiting::census))
+        .route("/api/v1/item-types", get(policies::item_types))
+        .route(
+            "/api/v1/item-types/{id}",
+            get(policies::item_type).put(policies::put_item_type).delete(policies::remove_item_type),
+        )
+        .route("/api/v1/rules", get(policies::rules))
+        .route("/api/v1/rules/replay", post(policies::replay_rule))
+        .route(
+            "/api/v1/rules/{name}",
+            get(policies::rule).put(policies::put_rule).delete(policies::remove_rule),
+        )
+        .route("/api/v1/rules/{name}/versions", get(policies::versions))
+        .route("/api/v1/rule-tables/{version}", get(policies::table))
+        .route("/api/v1/evaluations", get(policies::evaluations))
+        .route("/api/v1/webhooks", get(policies::webhooks))
+        .route("/api/v1/webhooks/{name}", put(policies::put_webhook).delete(policies::remove_webhook))
+        .route("/api/v1/settings", get(policies::show_settings).put(policies::put_settings))
+        .route("/api/v1/settings/trusted-banks", put(policies::trust))
+        .route("/api/v1/queues", get(jobs::queues))
+        .route(
+            "/api/v1/queues/{name}",
+            get(jobs::queue).put(policies::put_queue).delete(policies::remove_queue),
+        )
+        .route("/api/v1/queues/{name}/next", post(jobs::next))
+        .route("/api/v1/jobs/{id}", get(jobs::show))
+        .route("/api/v1/jobs/{id}/media", get(jobs::media))
+        .route("/api/v1/jobs/{id}/hits", get(jobs::hits))
+        .route("/api/v1/jobs/{id}/comments", get(jobs::comments).post(jobs::comment))
+        .route("/api/v1/jobs/{id}/extend", post(jobs::extend))
+        .route("/api/v1/jobs/{id}/release", post(jobs::release))
+        .route("/api/v1/jobs/{id}/skip", post(jobs::skip))
+        .route("/api/v1/jobs/{id}/move", post(jobs::transfer))
+        .route("/api/v1/jobs/{id}/priority", post(jobs::priority))
+        .route("/api/v1/jobs/{id}/ncmec", post(jobs::ncmec))
+        .route("/api/v1/jobs/{id}/decision", post(jobs::decide))
 }

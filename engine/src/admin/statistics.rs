@@ -55,7 +55,7 @@ pub async fn show(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refusa
             "table_bytes": state.bytes(),
             "exchanges": per_exchange,
             "since_start": lookups,
-            "queues": reporter::queues(&*cases)?,
+            "queues": super::jobs::queues_shown(&reporter::Tx::new(&*cases))?,
         })))
     })
     .await

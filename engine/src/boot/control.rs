@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -19,12 +20,18 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// The running control plane.
 pub struct Control {
+    runtime: Handle,
     thread: JoinHandle<io::Result<()>>,
     signalled: Receiver<()>,
     stop: oneshot::Sender<()>,
 }
 
 impl Control {
+    /// Where tasks of the control plane run.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Waits for SIGTERM or SIGINT.
     pub fn wait_for_signal(&self) {
         // An error means the thread ended, which is a reason to stop as well.
@@ -44,6 +51,7 @@ pub fn start(admin: Arc<Admin>, port: TcpListener) -> io::Result<Control> {
     let (signal_sender, signalled) = sync_channel(1);
     let (stop, stopped) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
     let thread = thread::Builder::new().name("control".into()).spawn(move || {
         let outcome = runtime.block_on(async move {
             let mut terminate = signal(SignalKind::terminate())?;
@@ -73,5 +81,5 @@ pub fn start(admin: Arc<Admin>, port: TcpListener) -> io::Result<Control> {
         runtime.shutdown_timeout(STOP_MAX);
         outcome
     })?;
-    Ok(Control { thread, signalled, stop })
+    Ok(Control { runtime: handle, thread, signalled, stop })
 }

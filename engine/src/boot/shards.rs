@@ -7,9 +7,10 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, anyhow, bail};
+use arc_swap::ArcSwap;
 use async_channel::{Sender, bounded, unbounded};
 use index::bank::Banks;
-use reporter::RuleTable;
+use reporter::router::policy::Catalog;
 
 use crate::admin::Admin;
 use crate::config::Reactor;
@@ -57,7 +58,7 @@ impl Shards {
 pub fn start(
     admin: &Admin,
     banks: &Arc<Banks>,
-    rules: &Arc<RuleTable>,
+    catalog: &Arc<ArcSwap<Catalog>>,
     ledger: Ledger,
     recent: Recent,
 ) -> Result<Shards> {
@@ -76,7 +77,7 @@ pub fn start(
             number: number as u16,
             shards: config.cores as u16,
             banks: banks.clone(),
-            rules: rules.clone(),
+            catalog: catalog.clone(),
             ledger: ledger.clone(),
             recent: recent.clone(),
             inbox: inbox_sender,

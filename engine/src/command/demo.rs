@@ -101,7 +101,7 @@ pub fn run(args: Demo) -> Result<ExitCode> {
     say(&format!("killed {address}; ready again in {:.2} s", server.seconds));
     ensure!(before == after, "before the kill {before:?}, after it {after:?}");
     say(&format!(
-        "{} contents, {} hits, {} queue entries: all there, none twice",
+        "{} contents, {} hits, {} of them in jobs: all there, none twice",
         after.contents, after.hits, after.entries
     ));
     let again = upload(server.client(), request)?;
@@ -240,7 +240,7 @@ fn settled(api: &Api) -> Result<Census> {
         let census = Census {
             contents: sum(&banks, "contents"),
             hits: last["entries"][0]["position"].as_u64().unwrap_or(0),
-            entries: sum(&queues, "entries"),
+            entries: sum(&queues, "hits"),
         };
         if census.hits == census.entries {
             return Ok(census);
@@ -256,11 +256,14 @@ fn show_queues(api: &Api) -> Result<()> {
         say(&format!("rule {}", line.trim_start_matches("hashward_rule_hits_total")));
     }
     for queue in api.get("/api/v1/queues")?.as_array().into_iter().flatten() {
-        say(&format!("queue {:<12} {} entries", queue["name"].as_str().unwrap_or(""), queue["entries"]));
+        say(&format!(
+            "queue {:<12} {} jobs of {} hits",
+            queue["name"].as_str().unwrap_or(""),
+            queue["jobs"],
+            queue["hits"]
+        ));
         let path = format!("/api/v1/queues/{}?limit=1", queue["name"].as_str().unwrap_or(""));
-        if let Some(first) =
-            api.get(&path)?["entries"].as_array().and_then(|entries| entries.first().cloned())
-        {
+        if let Some(first) = api.get(&path)?["jobs"].as_array().and_then(|jobs| jobs.first().cloned()) {
             say(&format!("   first: {first}"));
         }
     }

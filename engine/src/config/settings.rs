@@ -27,6 +27,9 @@ macro_rules! settings {
             /// The secret of that key.
             #[arg(skip)]
             pub s3_secret_access_key: Option<Secret>,
+            /// Key of the Content Safety API. Not a flag either.
+            #[arg(skip)]
+            pub content_safety_key: Option<Secret>,
             /// Bearer token both ports ask for. Not a flag: arguments are visible to every process.
             #[arg(skip)]
             pub token: Option<Secret>,
@@ -35,7 +38,7 @@ macro_rules! settings {
         impl Settings {
             /// These settings, and where they are silent, the others.
             pub fn or(self, other: Settings) -> Settings {
-                Settings { $( $name: self.$name.or(other.$name), )+ dev: self.dev.or(other.dev), token: self.token.or(other.token), s3_access_key_id: self.s3_access_key_id.or(other.s3_access_key_id), s3_secret_access_key: self.s3_secret_access_key.or(other.s3_secret_access_key) }
+                Settings { $( $name: self.$name.or(other.$name), )+ dev: self.dev.or(other.dev), token: self.token.or(other.token), content_safety_key: self.content_safety_key.or(other.content_safety_key), s3_access_key_id: self.s3_access_key_id.or(other.s3_access_key_id), s3_secret_access_key: self.s3_secret_access_key.or(other.s3_secret_access_key) }
             }
         }
     };
@@ -60,8 +63,12 @@ settings! {
     cores: usize = "HASHWARD_CORES",
     /// auto, glommio or epoll [default: auto]
     reactor: Reactor = "HASHWARD_REACTOR",
-    /// TOML file with the routing rules
+    /// TOML file with rules and item types; what it has is changed there, and nowhere else
     rules: PathBuf = "HASHWARD_RULES",
+    /// File with the organisation's RSA key (PEM, PKCS #8), which signs what webhooks are told; nothing is sent without
+    signing_key_file: PathBuf = "HASHWARD_SIGNING_KEY_FILE",
+    /// URL of Google's Content Safety API, for rules that ask it (needs HASHWARD_CONTENT_SAFETY_KEY) [default: not asked]
+    content_safety_url: String = "HASHWARD_CONTENT_SAFETY_URL",
     /// What an acknowledgement is worth: sync (survives a power cut) or wal (survives kill -9) [default: sync]
     durability: DurabilityWord = "HASHWARD_DURABILITY",
     /// Free bytes below which nothing more is written [default: 256 MiB or 5 % of the disk, the smaller]

@@ -11,7 +11,7 @@ use index::{Distance, Hash256, SignalType};
 use ingest::wire::QueryView;
 
 use super::connection::{Connection, ConnectionId};
-use super::serve::Core;
+use super::serve::{Core, Told};
 
 /// Hashes of a lookup that is small: one that keeps the memory busy by itself is searched where it came from.
 const SMALL: usize = 32;
@@ -65,17 +65,20 @@ impl Core {
         let Gather { mut hashes, mut lookups, threshold } = std::mem::take(&mut self.gather);
         let state = self.parts.banks.state();
         self.search_pdq(&state, &hashes, threshold);
+        // Verdicts look at the hashes where those of a frame lie.
+        std::mem::swap(&mut self.pdq, &mut hashes);
         let mut next = 0;
         for lookup in &lookups {
             let first = next;
             next += self.found[first..].iter().take_while(|hit| hit.query < lookup.hashes.end).count();
             // A connection that is gone needs no answer.
             let Some(connection) = connections.get_mut(&lookup.connection) else { continue };
-            self.judge(&state, first..next, lookup.hashes.start, SignalType::Pdq, |_| None);
+            self.judge(&state, first..next, lookup.hashes.start, SignalType::Pdq, |_| Told::default());
             self.answer_lookup(&state, connection, lookup.correlation);
             connection.gathered -= 1;
             connection.bells.output();
         }
+        std::mem::swap(&mut self.pdq, &mut hashes);
         // Their room is used again.
         hashes.clear();
         lookups.clear();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use index::bank::{BankState, Banks};
 use index::{BankId, Digest, Distance, Found, Hash256, Hit, HitMatch, Position, Scratch, Signal, SignalType};
 use ingest::wire::frame::{PREFIX, Split, split};
@@ -15,13 +16,14 @@ use ingest::wire::{
     ErrorCode, HitRef, Match, QueryView, Receipt as WireReceipt, Replies, RequestView, Rows, SubmitView,
     VERSION, Welcome, WireError, parse,
 };
-use reporter::{HitFacts, MatchFact, RuleTable};
+use reporter::router::policy::Catalog;
+use reporter::router::table::{Classified, Facts, MatchFact, Screened, Source, Subject};
 use subtle::ConstantTimeEq;
 
 use super::connection::Connection;
 use super::gather::Gather;
 use super::{ConnectionId, Step};
-use crate::clock::now_s;
+use crate::clock::{now_ms, now_s};
 use crate::config::{Limits, Secret};
 use crate::ledger::{Append, AppendError, Ledger, Receipt, Settled, Ticket};
 use crate::metrics::{ShardCounts, resident_bytes};
@@ -42,8 +44,8 @@ pub struct ShardParts {
     pub shards: u16,
     /// The banks.
     pub banks: Arc<Banks>,
-    /// The rules that give verdicts.
-    pub rules: Arc<RuleTable>,
+    /// The rules that give verdicts, as they are at any moment.
+    pub catalog: Arc<ArcSwap<Catalog>>,
     /// Where hits become durable.
     pub ledger: Ledger,
     /// Where Submits are kept for a while.
@@ -62,6 +64,14 @@ pub struct ShardParts {
     pub reactor: &'static str,
 }
 
+/// What an uploader told about a hash, as far as verdicts hang on it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Told<'q> {
+    item_id: Option<&'q str>,
+    item_type: Option<&'q str>,
+    author: Option<&'q str>,
+}
+
 /// The shard without its connections.
 pub(super) struct Core {
     pub(super) parts: ShardParts,
@@ -71,7 +81,7 @@ pub(super) struct Core {
     pub(super) draining: bool,
     replies: Replies,
     scratch: Scratch,
-    pdq: Vec<Hash256>,
+    pub(super) pdq: Vec<Hash256>,
     digests: Vec<Digest>,
     pub(super) found: Vec<Found>,
     hits: Vec<HitRef>,
@@ -163,7 +173,7 @@ impl Core {
             RequestView::Lookup(query) => {
                 let state = self.parts.banks.state();
                 self.search(&state, &query);
-                self.judge(&state, 0..self.found.len(), 0, query.signal_type, |_| None);
+                self.judge(&state, 0..self.found.len(), 0, query.signal_type, |_| Told::default());
                 self.answer_lookup(&state, connection, correlation);
             }
             RequestView::Submit(submit) => {
@@ -259,25 +269,43 @@ impl Core {
         found: Range<usize>,
         base: u32,
         signal_type: SignalType,
-        item_type: impl Fn(u32) -> Option<&'q str>,
+        told: impl Fn(u32) -> Told<'q>,
     ) {
         self.hits.clear();
         self.matches.clear();
+        if found.is_empty() {
+            return;
+        }
+        let (catalog, now_ms) = (self.parts.catalog.load(), now_ms());
         for group in self.found[found].chunk_by(|a, b| a.query == b.query) {
             let hash = group[0].query - base;
             let first = self.matches.len();
             let room = FRAME_MATCHES_MAX.saturating_sub(first).max(1);
             list(group, self.parts.limits.matches_max.min(room), &mut self.matches);
             let listed = &self.matches[first..];
-            let facts = HitFacts {
-                signal_type,
-                item_type: item_type(hash),
+            let Told { item_id, item_type, author } = told(hash);
+            let facts = Facts {
+                subject: match item_id {
+                    Some(id) => Subject::Item(item_type.unwrap_or("upload"), id),
+                    None => Subject::Signal(match signal_type {
+                        SignalType::Pdq => &self.pdq[(hash + base) as usize].0,
+                        kind => &self.digests[hash as usize].bytes()[..kind.bytes().unwrap_or(32)],
+                    }),
+                },
+                item_type,
+                author,
+                item: None,
+                report: None,
                 matches: listed.iter().map(|row| MatchFact {
                     bank_name: bank_name(state, BankId(row.bank())),
+                    signal_type,
                     distance: Distance::new(row.distance()).unwrap_or(Distance::MAX),
                 }),
+                screened: Screened::Whole,
+                classified: Classified::Inapplicable,
+                source: Source::Upload,
             };
-            let verdict = self.parts.rules.decide(&facts).verdict.number();
+            let verdict = catalog.table.verdict(&facts, now_ms).number();
             self.hits.push(HitRef::new(hash, first as u32, listed.len() as u32, group.len() as u32, verdict));
         }
         self.parts.counts.hits.fetch_add(self.hits.len() as u64, Ordering::Relaxed);
@@ -305,7 +333,11 @@ impl Core {
         let state = self.parts.banks.state();
         self.search(&state, &submit.query);
         let kind = submit.query.signal_type;
-        self.judge(&state, 0..self.found.len(), 0, kind, |hash| submit.item_type(hash));
+        self.judge(&state, 0..self.found.len(), 0, kind, |hash| Told {
+            item_id: submit.item_id(hash),
+            item_type: submit.item_type(hash),
+            author: submit.creator(hash),
+        });
         if self.hits.is_empty() && !submit.retry {
             // Nothing to make durable: a miss costs no disk write.
             let receipt = WireReceipt { durability: None, first_position: Position(0), replayed: false };

@@ -67,7 +67,9 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
     match fs::read_to_string(&file) {
         Ok(text) => match text.trim().parse::<u32>() {
             Ok(found) if found > FORMAT => Err(StoreError::Newer { path: shown, found, known: FORMAT }),
-            Ok(_) => Ok(()),
+            Ok(FORMAT) => Ok(()),
+            // Older rows are read as they are or turned by who owns them; an older program must not see newer ones.
+            Ok(_) => write_format(path).map_err(failed),
             Err(_) => Err(StoreError::Damaged {
                 path: shown,
                 reason: format!("its {FORMAT_FILE} file does not hold a number"),
@@ -87,16 +89,20 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
                     ),
                 });
             }
-            // Whole or not there: a crash in between must not leave an empty file.
-            let draft = path.join(FORMAT_DRAFT);
-            let mut new = File::create(&draft).map_err(failed)?;
-            writeln!(new, "{FORMAT}").map_err(failed)?;
-            new.sync_all().map_err(failed)?;
-            fs::rename(&draft, &file).map_err(failed)?;
-            File::open(path).and_then(|folder| folder.sync_all()).map_err(failed)
+            write_format(path).map_err(failed)
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Whole or not there: a crash in between must not leave an empty file.
+fn write_format(path: &Path) -> io::Result<()> {
+    let draft = path.join(FORMAT_DRAFT);
+    let mut new = File::create(&draft)?;
+    writeln!(new, "{FORMAT}")?;
+    new.sync_all()?;
+    fs::rename(&draft, path.join(FORMAT_FILE))?;
+    File::open(path)?.sync_all()
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@
 //! | `history` | `a` ‖ first content u64, `c` ‖ content u64 ‖ generation u64, or `b` ‖ bank u32 ‖ generation u64 | JSON row, version 1: `Event` |
 //! | `bank_requests`, `case_requests` | request id, 16 bytes | u8 version 1 ‖ answer bytes |
 //! | `hits` | position u64 | JSON row, version 1: `Hit` |
-//! | `queue_entries` | owned by `reporter` | owned by `reporter` |
+//! | `queue_entries` | of format 1; emptied when it is found | |
+//! | `items`, `intake`, `policy`, `evaluations`, `jobs`, `decisions`, `outbox` | owned by `reporter` | owned by `reporter` |
 //! | `recent` | owned by `engine` | owned by `engine` |
 //!
 //! A *JSON row* is one version byte, then JSON. Unknown fields are ignored and missing ones take their
@@ -28,7 +29,7 @@ use crate::hit::{Hit, Position};
 use crate::signal::{BankId, ContentId, Generation, Signal, SignalType};
 
 /// Newest on-disk format this program writes and reads; the data directory's `FORMAT` file holds it.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Key of the bank generation in `bank_meta`.
 pub const GENERATION_KEY: &[u8] = b"generation";
 /// Key of the last bank id given out.

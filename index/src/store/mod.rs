@@ -30,7 +30,7 @@ pub use watermark::Watermark;
 pub enum Database {
     /// Banks, contents, signals.
     Bank,
-    /// Hits, requests, cursors, queues.
+    /// Hits, requests, cursors; items, rules, jobs, decisions.
     Case,
     /// Submissions of the last hours. Apart from the cases, so that its many bytes never stall a hit's sync.
     Recent,
@@ -86,15 +86,29 @@ pub enum Keyspace {
     Hits,
     /// Answers of replayable Submits, by request id.
     CaseRequests,
-    /// Review queue entries, by queue and hit.
+    /// Of format 1: hits in queues, before there were jobs.
     QueueEntries,
+    /// Items as platforms tell of them, whose they are, and reports by users; rows are `reporter`'s.
+    Items,
+    /// Items whose media wait to be matched; rows are `reporter`'s.
+    Intake,
+    /// Item types, rules, queues, settings, each in all its versions; rows are `reporter`'s.
+    Policy,
+    /// What rules said, by time; rows are `reporter`'s.
+    Evaluations,
+    /// Review jobs with what belongs to them; rows are `reporter`'s.
+    Jobs,
+    /// Decisions, one for each job; rows are `reporter`'s.
+    Decisions,
+    /// What must still be told to others; rows are `reporter`'s.
+    Outbox,
     /// `recent` database: submitted frames by time; rows are the program's.
     Recent,
 }
 
 impl Keyspace {
     /// Every keyspace.
-    pub const ALL: [Keyspace; 16] = [
+    pub const ALL: [Keyspace; 23] = [
         Keyspace::BankMeta,
         Keyspace::Banks,
         Keyspace::Contents,
@@ -110,6 +124,13 @@ impl Keyspace {
         Keyspace::Hits,
         Keyspace::CaseRequests,
         Keyspace::QueueEntries,
+        Keyspace::Items,
+        Keyspace::Intake,
+        Keyspace::Policy,
+        Keyspace::Evaluations,
+        Keyspace::Jobs,
+        Keyspace::Decisions,
+        Keyspace::Outbox,
         Keyspace::Recent,
     ];
 
@@ -131,6 +152,13 @@ impl Keyspace {
             Keyspace::Hits => "hits",
             Keyspace::CaseRequests => "case_requests",
             Keyspace::QueueEntries => "queue_entries",
+            Keyspace::Items => "items",
+            Keyspace::Intake => "intake",
+            Keyspace::Policy => "policy",
+            Keyspace::Evaluations => "evaluations",
+            Keyspace::Jobs => "jobs",
+            Keyspace::Decisions => "decisions",
+            Keyspace::Outbox => "outbox",
             Keyspace::Recent => "recent",
         }
     }
@@ -149,9 +177,17 @@ impl Keyspace {
             | Keyspace::Removed
             | Keyspace::History
             | Keyspace::BankRequests => Database::Bank,
-            Keyspace::CaseMeta | Keyspace::Hits | Keyspace::CaseRequests | Keyspace::QueueEntries => {
-                Database::Case
-            }
+            Keyspace::CaseMeta
+            | Keyspace::Hits
+            | Keyspace::CaseRequests
+            | Keyspace::QueueEntries
+            | Keyspace::Items
+            | Keyspace::Intake
+            | Keyspace::Policy
+            | Keyspace::Evaluations
+            | Keyspace::Jobs
+            | Keyspace::Decisions
+            | Keyspace::Outbox => Database::Case,
             Keyspace::Recent => Database::Recent,
         }
     }

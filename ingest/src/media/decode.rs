@@ -7,6 +7,7 @@ use std::io::Cursor;
 use std::ops::ControlFlow;
 
 use image::codecs::gif::GifDecoder;
+use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::error::{ImageError, LimitErrorKind};
@@ -102,6 +103,22 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, MediaError> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits.of_decoder());
     Ok(reader.decode().map_err(fault)?.into_rgb8())
+}
+
+/// A picture as a JPEG of quality 90 with so many pixels at most; never enlarged.
+pub fn shrink(bytes: &[u8], limits: &Limits, pixels_max: u32) -> Result<Vec<u8>, MediaError> {
+    let picture = decode(bytes, limits)?;
+    let (width, height) = picture.dimensions();
+    let share = (f64::from(pixels_max) / (f64::from(width) * f64::from(height))).sqrt();
+    let small = if share < 1.0 {
+        let side = |pixels: u32| ((f64::from(pixels) * share) as u32).max(1);
+        image::imageops::thumbnail(&picture, side(width), side(height))
+    } else {
+        picture
+    };
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, 90).encode_image(&small).map_err(fault)?;
+    Ok(jpeg)
 }
 
 /// The format, and that the picture keeps to the limits, before anything is decoded.

@@ -108,8 +108,7 @@ impl Fetcher {
     /// A fetcher that keeps to this policy. What it holds takes its MiB of `room_mib`, which others may share; without
     /// room an answer waits before its body is read.
     pub fn new(policy: FetchPolicy, room_mib: Arc<Semaphore>) -> Result<Self, FetchError> {
-        // Several libraries could bring the cryptography; the first to say so decides, and it is the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        choose_cryptography();
         let policy = Arc::new(policy);
         let checked = policy.clone();
         let redirects = redirect::Policy::custom(move |attempt| {
@@ -192,6 +191,12 @@ impl Fetcher {
             reason: if last.is_empty() { error.to_string() } else { format!("{host}: {last}") },
         }
     }
+}
+
+/// Says what cryptography clients of HTTPS use. Several libraries could bring it; the first to say so decides, and it is
+/// the same one.
+pub fn choose_cryptography() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// A URL without user, password, query and fragment, which may be secrets.

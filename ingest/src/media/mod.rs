@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use index::Frame;
 
-pub use decode::{Limits, MediaError, decode, is_picture};
+pub use decode::{Limits, MediaError, decode, is_picture, shrink};
 pub use pdq::Pdq;
 
 /// Hashes a picture with PDQ.

@@ -112,6 +112,16 @@ impl<'a> SubmitView<'a> {
         self.told(hash)?.item_type()
     }
 
+    /// The item's id that the uploader told for a hash.
+    pub fn item_id(&self, hash: u32) -> Option<&'a str> {
+        self.told(hash)?.item_id()
+    }
+
+    /// The user that the uploader told for a hash.
+    pub fn creator(&self, hash: u32) -> Option<&'a str> {
+        self.told(hash)?.creator()
+    }
+
     /// What the uploader told about a hash.
     pub fn context(&self, hash: u32) -> UploadContext {
         let Some(told) = self.told(hash) else { return UploadContext::default() };
@@ -123,6 +133,7 @@ impl<'a> SubmitView<'a> {
             url: text(told.url()),
             created_at_ms: (told.created_at_ms() > 0).then_some(told.created_at_ms()),
             ip: text(told.ip()),
+            arrival: None,
         }
     }
 

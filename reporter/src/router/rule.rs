@@ -1,363 +1,439 @@
-//! Rules as an operator writes them, in TOML, read into types that can only hold what makes sense.
+//! Rules: a condition and what is done where it holds. Routing rules choose where something goes, the first that holds
+//! decides; of proactive rules each that holds acts.
 //!
-//! Order is meaning: the first rule that takes a hit decides. Reading refuses what could silently never
-//! match (an empty list, a distance no signal reaches) and what could be a slip of the pen (unknown keys,
-//! a name used twice); each refusal names the rule, the field and the remedy. Evaluating is `compile`'s.
+//! Written in JSON over HTTP or in a TOML file, and read by one reader: an error points at its field. What a rule names
+//! must be there, except in the file, which may come before its banks.
 
 use std::collections::HashSet;
 
-use index::{Distance, SignalType};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use crate::error::{RouterError, clip};
-use crate::queue::{QueueName, RulesVersion, Verdict};
+use super::condition::{Condition, Known};
+use crate::desk::incident::{IncidentType, incident_type};
+use crate::desk::kind::ItemType;
+use crate::desk::queue::{QueueName, RulesVersion, Verdict};
+use crate::error::RouterError;
+use crate::read::{At, FieldError};
 
-/// Rules at most: a shard evaluates them inline for each hit.
+/// Rules of a file at most: a shard evaluates them inline for each hit.
 const RULES_MAX: usize = 1000;
 const NAME_CHARS_MAX: usize = 128;
-const BANK_CHARS_MAX: usize = 255;
+const ACTIONS_MAX: usize = 20;
 const DEFAULT_QUEUE: &str = "default";
 
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// What it is known by; unique.
+    pub name: String,
+    /// Which kind.
+    pub kind: RuleKind,
+    /// What it does now.
+    pub state: RuleState,
+    /// From when on a live or background rule has expired, in milliseconds since 1970 (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// Routing rules are tried by it, lowest first.
+    pub order: u64,
+    /// Only items of these types.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item_types: Option<Vec<String>>,
+    /// The condition as it is written; every hit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Value>,
+    /// What is done.
+    pub actions: Vec<Action>,
+    /// What the uploader is told, if the rule is a routing rule.
+    pub verdict: Verdict,
+    /// 1 for the first; one more each time it is changed.
+    #[serde(default)]
+    pub version: u64,
+    /// When this version was made, in milliseconds since 1970 (UTC).
+    #[serde(default)]
+    pub changed_ms: u64,
+    /// By whom.
+    #[serde(default)]
+    pub changed_by: String,
+    /// Whether it comes from the rules file, and is changed there.
+    #[serde(default)]
+    pub from_file: bool,
+}
+
+/// Routing rules choose, proactive rules act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleKind {
+    /// The first that holds decides where something goes.
+    Routing,
+    /// Each that holds acts.
+    Proactive,
+}
+
+/// What a rule does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleState {
+    /// Nothing.
+    Draft,
+    /// It is evaluated and logged, and does nothing.
+    Background,
+    /// It acts.
+    Live,
+    /// It did until its time was over.
+    Expired,
+    /// It was taken out.
+    Archived,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Puts the item into a review queue: this one, or the one that routing rules choose.
+    Enqueue {
+        /// Which.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<QueueName>,
+    },
+    /// Makes an NCMEC job of the user behind it, or adds to the open one.
+    EnqueueNcmec {
+        /// Where a new job waits; in the NCMEC queue of the settings if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<QueueName>,
+    },
+    /// Tells a webhook.
+    Webhook {
+        /// Which.
+        name: String,
+    },
+    /// Adds the item's signals to a bank.
+    AddToBank {
+        /// Which.
+        bank: String,
+    },
+    /// Decides without a person, where a trusted bank matched and an admin has switched that on.
+    Decide {
+        /// What the report says.
+        incident_type: IncidentType,
+    },
+}
+
+impl Rule {
+    /// Reads a rule. `known` checks what it names.
+    pub fn read(name: &str, at: &At<'_>, known: Option<&dyn Known>) -> Result<Self, FieldError> {
+        at.only(&[
+            "name",
+            "kind",
+            "state",
+            "enabled",
+            "expires",
+            "order",
+            "item_types",
+            "when",
+            "queue",
+            "verdict",
+            "actions",
+            "by",
+            "banks",
+            "signal_types",
+            "distance_min",
+            "distance_max",
+            "matches_min",
+            "version",
+            "changed_ms",
+            "changed_by",
+            "from_file",
+            "expires_ms",
+        ])?;
+        let kind = at.field("kind")?.map_or(Ok(RuleKind::Routing), |kind| {
+            kind.one_of(&[("routing", RuleKind::Routing), ("proactive", RuleKind::Proactive)])
+        })?;
+        let mut item_types = None;
+        if let Some(list) = at.field("item_types")? {
+            item_types = Some(read_item_types(&list, known)?);
+        }
+        let when = read_when(at, known)?;
+        let mut actions = Vec::new();
+        if let Some(queue) = at.field("queue")? {
+            actions.push(Action::Enqueue { queue: Some(read_queue(&queue)?) });
+        }
+        if let Some(list) = at.field("actions")? {
+            for action in list.list()? {
+                actions.push(read_action(&action, known)?);
+                if actions.len() > ACTIONS_MAX {
+                    return Err(action.wrong(format!("a rule has {ACTIONS_MAX} actions at most")));
+                }
+            }
+        }
+        check_actions(kind, &actions, at)?;
+        Ok(Self {
+            name: name.to_string(),
+            kind,
+            state: read_state(at)?,
+            expires_ms: read_expiry(at)?,
+            order: at.field("order")?.map_or(Ok(1000), |order| order.whole(0, 1_000_000))?,
+            item_types,
+            when,
+            actions,
+            verdict: at.field("verdict")?.map_or(Ok(Verdict::Review), |verdict| {
+                verdict.one_of(&Verdict::ALL.map(|verdict| (verdict.name(), verdict)))
+            })?,
+            version: 0,
+            changed_ms: 0,
+            changed_by: at.field("by")?.map_or(Ok(""), |by| by.words(NAME_CHARS_MAX))?.to_string(),
+            from_file: false,
+        })
+    }
+
+    /// What it does at this time.
+    pub fn state_at(&self, now_ms: u64) -> RuleState {
+        match self.state {
+            RuleState::Live | RuleState::Background if self.expires_ms.is_some_and(|end| end <= now_ms) => {
+                RuleState::Expired
+            }
+            state => state,
+        }
+    }
+
+    /// Its condition.
+    pub fn condition(&self) -> Result<Condition, FieldError> {
+        let any = super::condition::any_match();
+        Condition::read(&At::new(self.when.as_ref().unwrap_or(&any), "/when"), None)
+    }
+
+    /// Whether it says the same, however often it was changed.
+    pub fn says_what(&self, other: &Rule) -> bool {
+        let plain =
+            |rule: &Rule| Rule { version: 0, changed_ms: 0, changed_by: String::new(), ..rule.clone() };
+        plain(self) == plain(other)
+    }
+}
+
+/// A rule's name, read.
+pub fn read_name(at: &At<'_>) -> Result<String, FieldError> {
+    let name = at.text()?;
+    let length = name.chars().count();
+    if length == 0 || length > NAME_CHARS_MAX || name.trim() != name || name.chars().any(char::is_control) {
+        return Err(at.wrong(format!(
+            "{:?} is not a name: use 1 to {NAME_CHARS_MAX} printable characters without blanks around them",
+            crate::error::clip(name)
+        )));
+    }
+    Ok(name.to_string())
+}
+
+fn read_state(at: &At<'_>) -> Result<RuleState, FieldError> {
+    const STATES: [(&str, RuleState); 3] =
+        [("draft", RuleState::Draft), ("background", RuleState::Background), ("live", RuleState::Live)];
+    match (at.field("state")?, at.field("enabled")?) {
+        (Some(state), None) => state.one_of(&STATES),
+        (None, Some(enabled)) => Ok(if enabled.flag()? { RuleState::Live } else { RuleState::Draft }),
+        (None, None) => Ok(RuleState::Live),
+        (Some(state), Some(_)) => Err(state.wrong("say state or enabled, not both")),
+    }
+}
+
+fn read_expiry(at: &At<'_>) -> Result<Option<u64>, FieldError> {
+    let Some(time) = at.field("expires")? else { return Ok(None) };
+    let ms = crate::desk::kind::time_ms(time.value());
+    ms.map(Some).ok_or_else(|| time.wrong("is not a time: use 2026-01-31T12:00:00Z"))
+}
+
+fn read_item_types(list: &At<'_>, known: Option<&dyn Known>) -> Result<Vec<String>, FieldError> {
+    let mut types = Vec::new();
+    for at in list.list()? {
+        let id = at.id()?;
+        if known.is_some_and(|known| known.item_type(id).is_none()) {
+            return Err(at.wrong(format!("there is no item type '{id}': describe it first")));
+        }
+        types.push(id.to_string());
+    }
+    if types.is_empty() {
+        return Err(list.wrong("is empty, so it would never match: take it out to mean any"));
+    }
+    Ok(types)
+}
+
+/// The condition: written as one, or by the words of a hash match beside the others.
+fn read_when(at: &At<'_>, known: Option<&dyn Known>) -> Result<Option<Value>, FieldError> {
+    const SHORT: [&str; 5] = ["banks", "signal_types", "distance_min", "distance_max", "matches_min"];
+    let mut hash = Map::new();
+    for name in SHORT {
+        if let Some(given) = at.field(name)? {
+            hash.insert(name.to_string(), given.value().clone());
+        }
+    }
+    match at.field("when")? {
+        Some(when) if !hash.is_empty() => {
+            Err(when.wrong("stands beside banks, distances and the like: put those into a hash_match of it"))
+        }
+        Some(when) => {
+            Condition::read(&when, known)?;
+            Ok(Some(when.value().clone()))
+        }
+        None if hash.is_empty() => Ok(None),
+        None => {
+            let when = json!({ "hash_match": hash });
+            // Errors point at the words as they were written, beside the others.
+            Condition::read(&At::new(&when, ""), known).map_err(|error| FieldError {
+                pointer: error.pointer.trim_start_matches("/hash_match").to_string(),
+                problem: error.problem,
+            })?;
+            Ok(Some(when))
+        }
+    }
+}
+
+fn read_queue(at: &At<'_>) -> Result<QueueName, FieldError> {
+    QueueName::parse(at.text()?).map_err(|error| at.wrong(error.to_string()))
+}
+
+fn read_action(at: &At<'_>, known: Option<&dyn Known>) -> Result<Action, FieldError> {
+    let names = ["enqueue", "enqueue_ncmec", "webhook", "add_to_bank", "decide"];
+    at.only(&names)?;
+    let Some((name, _)) = at.object()?.iter().next().filter(|_| at.object().is_ok_and(|map| map.len() == 1))
+    else {
+        return Err(at.wrong(format!("is one of {}", names.join(", "))));
+    };
+    let inner = at.need(name)?;
+    let queue = || inner.field("queue")?.map(|queue| read_queue(&queue)).transpose();
+    Ok(match name.as_str() {
+        "enqueue" => {
+            inner.only(&["queue"])?;
+            Action::Enqueue { queue: queue()? }
+        }
+        "enqueue_ncmec" => {
+            inner.only(&["queue"])?;
+            Action::EnqueueNcmec { queue: queue()? }
+        }
+        "webhook" => {
+            inner.only(&["name"])?;
+            let name = inner.need("name")?;
+            if known.is_some_and(|known| !known.webhook(name.text().unwrap_or_default())) {
+                return Err(name.wrong("there is no webhook of this name: set it up first"));
+            }
+            Action::Webhook { name: name.words(NAME_CHARS_MAX)?.to_string() }
+        }
+        "add_to_bank" => {
+            inner.only(&["bank"])?;
+            let bank = inner.need("bank")?;
+            let name = bank.words(255)?;
+            if known.is_some_and(|known| !known.bank(name)) {
+                return Err(bank.wrong(format!("there is no bank '{name}': make it first")));
+            }
+            Action::AddToBank { bank: name.to_string() }
+        }
+        _ => {
+            inner.only(&["incident_type"])?;
+            Action::Decide { incident_type: incident_type(&inner.need("incident_type")?)? }
+        }
+    })
+}
+
+fn check_actions(kind: RuleKind, actions: &[Action], at: &At<'_>) -> Result<(), FieldError> {
+    let places = |action: &&Action| {
+        matches!(action, Action::Enqueue { .. } | Action::EnqueueNcmec { .. } | Action::Decide { .. })
+    };
+    let chosen = actions.iter().filter(places).count();
+    match kind {
+        RuleKind::Routing if actions.contains(&Action::Enqueue { queue: None }) => {
+            Err(at.need("actions")?.wrong("a routing rule is what chooses the queue: name it"))
+        }
+        RuleKind::Routing if chosen == 0 => Err(at
+            .under("queue", &Value::Null)
+            .wrong("is missing: name the queue it sends to, or an action that places it")),
+        RuleKind::Routing if chosen > 1 => {
+            Err(at.wrong("sends to one place: a queue, enqueue_ncmec or decide"))
+        }
+        RuleKind::Proactive if actions.is_empty() => Err(at
+            .under("actions", &Value::Null)
+            .wrong("is missing: a proactive rule without actions does nothing")),
+        _ => Ok(()),
+    }
+}
+
 /// A rules file.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Rules {
-    /// Where a hit goes that no rule takes.
-    pub default_queue: QueueName,
+#[derive(Clone, Debug)]
+pub struct RulesFile {
+    /// Item types.
+    pub item_types: Vec<ItemType>,
+    /// Where goes what no rule takes; what the settings say if absent.
+    pub default_queue: Option<QueueName>,
     /// In the order they are tried.
-    #[serde(rename = "rule")]
     pub rules: Vec<Rule>,
     /// Of the text they were read from.
-    #[serde(skip)]
     pub version: RulesVersion,
 }
 
-/// One rule.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Rule {
-    /// Unique among the rules.
-    pub name: String,
-    /// Which hits it takes.
-    #[serde(flatten)]
-    pub condition: Condition,
-    /// Where they go.
-    pub queue: QueueName,
-    /// What the uploader is told.
-    pub verdict: Verdict,
-    /// A rule that is not is passed over.
-    pub enabled: bool,
-}
-
-/// Which hits a rule takes. What is absent is not asked for; all that is present must hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Condition {
-    /// Only matches in these banks are considered. A hit with none is not taken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub banks: Option<Vec<String>>,
-    /// The signal's type is one of these.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signal_types: Option<Vec<SignalType>>,
-    /// The nearest considered match is at least this far.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub distance_min: Option<Distance>,
-    /// The nearest considered match is at most this far.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub distance_max: Option<Distance>,
-    /// The uploader's item type is one of these. A hit without one is not taken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub item_types: Option<Vec<String>>,
-}
-
-impl Default for Rules {
-    /// No rules: every hit goes to people.
-    fn default() -> Self {
-        Self {
-            default_queue: QueueName::known(DEFAULT_QUEUE),
-            rules: Vec::new(),
-            version: RulesVersion::of(""),
-        }
-    }
-}
-
-impl Rules {
-    /// Reads a rules file. An empty one is [`Rules::default`].
+impl RulesFile {
+    /// Reads a file.
     pub fn parse(text: &str) -> Result<Self, RouterError> {
-        let file: FileText =
+        let file: Value =
             toml::from_str(text).map_err(|error| RouterError::RulesSyntax { reason: error.to_string() })?;
-        if file.rule.len() > RULES_MAX {
-            let problem = format!("{} rules are too many: {RULES_MAX} at most; join some", file.rule.len());
-            return Err(RouterError::RulesField { rule: FILE.to_string(), field: "rule", problem });
+        let root = At::new(&file, "");
+        let of_file = |error: FieldError| wrong("the rules file", error);
+        root.only(&["default_queue", "item_type", "rule"]).map_err(of_file)?;
+        let default_queue = root
+            .field("default_queue")
+            .map_err(of_file)?
+            .map(|queue| read_queue(&queue))
+            .transpose()
+            .map_err(of_file)?;
+        let list = root
+            .field("rule")
+            .map_err(of_file)?
+            .map_or(Ok(Vec::new()), |list| list.list())
+            .map_err(of_file)?;
+        if list.len() > RULES_MAX {
+            let problem = format!("{} rules are too many: {RULES_MAX} at most; join some", list.len());
+            return Err(of_file(FieldError { pointer: "/rule".to_string(), problem }));
         }
-        let default_queue = file.default_queue.as_deref().unwrap_or(DEFAULT_QUEUE);
-        let default_queue = queue(FILE, "default_queue", default_queue)?;
         let mut names = HashSet::new();
-        let mut rules = Vec::with_capacity(file.rule.len());
-        for (at, text) in file.rule.into_iter().enumerate() {
-            let rule = read_rule(at + 1, text)?;
-            if !names.insert(rule.name.clone()) {
-                let problem = format!("'{}' is taken by a rule above: give each rule its own", rule.name);
-                return Err(wrong(&format!("rule {}", at + 1), "name", problem));
+        let mut rules = Vec::with_capacity(list.len());
+        for (number, at) in list.iter().enumerate() {
+            let at = At::new(at.value(), "");
+            let nameless = |error: FieldError| wrong(&format!("rule {}", number + 1), error);
+            let name = at.need("name").and_then(|name| read_name(&name)).map_err(nameless)?;
+            if !names.insert(name.clone()) {
+                let problem = format!("'{name}' is taken by a rule above: give each rule its own");
+                return Err(nameless(FieldError { pointer: "/name".to_string(), problem }));
             }
-            rules.push(rule);
+            let read =
+                Rule::read(&name, &at, None).map_err(|error| wrong(&format!("rule '{name}'"), error))?;
+            rules.push(Rule {
+                order: number as u64,
+                from_file: true,
+                changed_by: "rules file".to_string(),
+                ..read
+            });
         }
-        Ok(Self { default_queue, rules, version: RulesVersion::of(text) })
-    }
-}
-
-const FILE: &str = "the rules file";
-
-/// The file's shape, before its words are understood: what is missing or wrong is then told by rule name.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileText {
-    default_queue: Option<String>,
-    #[serde(default)]
-    rule: Vec<RuleText>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleText {
-    name: Option<String>,
-    banks: Option<Vec<String>>,
-    signal_types: Option<Vec<String>>,
-    distance_min: Option<i64>,
-    distance_max: Option<i64>,
-    item_types: Option<Vec<String>>,
-    queue: Option<String>,
-    verdict: Option<String>,
-    enabled: Option<bool>,
-}
-
-fn read_rule(number: usize, text: RuleText) -> Result<Rule, RouterError> {
-    let nameless = format!("rule {number}");
-    let Some(name) = text.name else {
-        return Err(wrong(&nameless, "name", "is missing: give the rule a name of its own"));
-    };
-    let length = name.chars().count();
-    if length == 0 || length > NAME_CHARS_MAX || name.trim() != name || name.chars().any(char::is_control) {
-        let problem = format!(
-            "{:?} is not a name: use 1 to {NAME_CHARS_MAX} printable characters without blanks around them",
-            clip(&name)
-        );
-        return Err(wrong(&nameless, "name", problem));
-    }
-    let rule = format!("rule '{name}'");
-    let Some(queue_name) = text.queue else {
-        return Err(wrong(&rule, "queue", "is missing: name the queue its hits go to"));
-    };
-    let banks = list(&rule, "banks", text.banks, read_bank)?;
-    let signal_types = list(&rule, "signal_types", text.signal_types, |name| {
-        SignalType::from_name(name).map_err(|error| error.to_string())
-    })?;
-    let item_types = list(&rule, "item_types", text.item_types, |name| match name {
-        "" => Err("an item type is never empty: take it out".to_string()),
-        _ => Ok(name.to_string()),
-    })?;
-    let distance_min = distance(&rule, "distance_min", text.distance_min)?;
-    let distance_max = distance(&rule, "distance_max", text.distance_max)?;
-    let condition = Condition { banks, signal_types, distance_min, distance_max, item_types };
-    check_reach(&rule, &condition)?;
-    let verdict = match text.verdict {
-        None => Verdict::Review,
-        Some(name) => Verdict::ALL.into_iter().find(|verdict| verdict.name() == name).ok_or_else(|| {
-            wrong(&rule, "verdict", format!("'{}' is none of none, log, review, block", clip(&name)))
-        })?,
-    };
-    let queue = queue(&rule, "queue", &queue_name)?;
-    Ok(Rule { name, condition, queue, verdict, enabled: text.enabled.unwrap_or(true) })
-}
-
-/// Refuses distances that no hit could have.
-fn check_reach(rule: &str, condition: &Condition) -> Result<(), RouterError> {
-    let Some(min) = condition.distance_min else { return Ok(()) };
-    if let Some(max) = condition.distance_max.filter(|max| *max < min) {
-        let problem = format!("{min} is above distance_max = {max}, so it would never match: swap them");
-        return Err(wrong(rule, "distance_min", problem));
-    }
-    let types = condition.signal_types.as_deref().unwrap_or(&SignalType::ALL);
-    if types.iter().all(|kind| kind.threshold_max() < min) {
-        let problem = format!("{min} is beyond what these signal types match at: lower it or take it out");
-        return Err(wrong(rule, "distance_min", problem));
-    }
-    Ok(())
-}
-
-fn read_bank(name: &str) -> Result<String, String> {
-    let first = |c: char| c.is_ascii_uppercase() || c == '_';
-    let good = name.starts_with(first)
-        && name.chars().all(|c| first(c) || c.is_ascii_digit())
-        && name.len() <= BANK_CHARS_MAX;
-    if good {
-        return Ok(name.to_string());
-    }
-    Err(format!(
-        "'{}' is not a bank's name: use A-Z, _ and, after the first character, 0-9, at most {BANK_CHARS_MAX} characters",
-        clip(name)
-    ))
-}
-
-fn list<T>(
-    rule: &str,
-    field: &'static str,
-    texts: Option<Vec<String>>,
-    read: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<Vec<T>>, RouterError> {
-    let Some(texts) = texts else { return Ok(None) };
-    if texts.is_empty() {
-        return Err(wrong(rule, field, "is empty, so it would never match: take the line out to mean any"));
-    }
-    let values: Result<Vec<T>, String> = texts.iter().map(|text| read(text)).collect();
-    values.map(Some).map_err(|problem| wrong(rule, field, problem))
-}
-
-fn distance(rule: &str, field: &'static str, bits: Option<i64>) -> Result<Option<Distance>, RouterError> {
-    let Some(bits) = bits else { return Ok(None) };
-    match u16::try_from(bits).ok().and_then(Distance::new) {
-        Some(distance) => Ok(Some(distance)),
-        None => Err(wrong(rule, field, format!("{bits} is not a distance: use 0 to {}", Distance::MAX))),
-    }
-}
-
-fn queue(rule: &str, field: &'static str, name: &str) -> Result<QueueName, RouterError> {
-    QueueName::parse(name).map_err(|error| wrong(rule, field, error.to_string()))
-}
-
-fn wrong(rule: &str, field: &'static str, problem: impl Into<String>) -> RouterError {
-    RouterError::RulesField { rule: rule.to_string(), field, problem: problem.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FULL: &str = r#"
-default_queue = "triage"
-
-[[rule]]
-name = "known-csam"
-banks = ["NCMEC_A1", "_LOCAL"]
-signal_types = ["pdq"]
-distance_min = 0
-distance_max = 15
-item_types = ["photo", "avatar"]
-queue = "ncmec-review"
-verdict = "block"
-
-[[rule]]
-name = "the rest of it"
-queue = "slow_lane"
-enabled = false
-"#;
-
-    #[test]
-    fn a_file_reads_as_it_is_written() {
-        let rules = Rules::parse(FULL).unwrap();
-        assert_eq!(rules.default_queue.as_str(), "triage");
-        let [known, rest] = rules.rules.as_slice() else { panic!("two rules") };
-        assert_eq!(known.name, "known-csam");
-        assert_eq!(
-            known.condition,
-            Condition {
-                banks: Some(vec!["NCMEC_A1".to_string(), "_LOCAL".to_string()]),
-                signal_types: Some(vec![SignalType::Pdq]),
-                distance_min: Distance::new(0),
-                distance_max: Distance::new(15),
-                item_types: Some(vec!["photo".to_string(), "avatar".to_string()]),
-            }
-        );
-        assert_eq!(
-            (known.queue.as_str(), known.verdict, known.enabled),
-            ("ncmec-review", Verdict::Block, true)
-        );
-        assert_eq!(rest.condition, Condition::default());
-        assert_eq!((rest.queue.as_str(), rest.verdict, rest.enabled), ("slow_lane", Verdict::Review, false));
-    }
-
-    #[test]
-    fn rules_written_out_read_back() {
-        let rules = Rules::parse(FULL).unwrap();
-        let again = Rules::parse(&toml::to_string(&rules).unwrap()).unwrap();
-        assert_eq!(Rules { version: rules.version, ..again }, rules);
-    }
-
-    #[test]
-    fn an_empty_file_means_no_rules() {
-        assert_eq!(Rules::parse("").unwrap(), Rules::default());
-        assert_eq!(Rules::default().default_queue.as_str(), "default");
-    }
-
-    #[test]
-    fn every_text_has_its_own_version_and_it_survives_json() {
-        let (one, other) = (RulesVersion::of(FULL), RulesVersion::of(&FULL.replace("15", "16")));
-        assert_ne!(one, other);
-        let json = serde_json::to_string(&one).unwrap();
-        assert_eq!(json, format!("\"{one}\""));
-        assert_eq!(serde_json::from_str::<RulesVersion>(&json).unwrap(), one);
-        assert!(serde_json::from_str::<RulesVersion>("\"12\"").is_err());
-    }
-
-    #[test]
-    fn every_refusal_names_the_rule_the_field_and_the_remedy() {
-        let rule = |lines: &str| format!("[[rule]]\nname = \"r\"\nqueue = \"q\"\n{lines}\n");
-        for (text, says) in [
-            (
-                rule("banks = []"),
-                "rule 'r', field 'banks': is empty, so it would never match: take the line out",
-            ),
-            (rule("banks = ['ncmec']"), "rule 'r', field 'banks': 'ncmec' is not a bank's name: use A-Z"),
-            (rule("banks = ['1A']"), "'1A' is not a bank's name"),
-            (rule(&format!("banks = ['{}']", "A".repeat(256))), "at most 255"),
-            (
-                rule("signal_types = ['photodna']"),
-                "field 'signal_types': unknown signal type 'photodna': known are pdq",
-            ),
-            (rule("item_types = ['']"), "rule 'r', field 'item_types': an item type is never empty"),
-            (
-                rule("distance_max = 129"),
-                "rule 'r', field 'distance_max': 129 is not a distance: use 0 to 128",
-            ),
-            (rule("distance_min = -1"), "rule 'r', field 'distance_min': -1 is not a distance"),
-            (
-                rule("distance_min = 9\ndistance_max = 8"),
-                "9 is above distance_max = 8, so it would never match",
-            ),
-            (
-                rule("signal_types = ['video_md5']\ndistance_min = 1"),
-                "beyond what these signal types match at",
-            ),
-            (rule("verdict = 'ban'"), "rule 'r', field 'verdict': 'ban' is none of none, log, review, block"),
-            ("[[rule]]\nname = 'r'\n".to_string(), "rule 'r', field 'queue': is missing"),
-            (
-                "[[rule]]\nname = 'r'\nqueue = 'Q'\n".to_string(),
-                "rule 'r', field 'queue': 'Q' is not a queue name: use a-z",
-            ),
-            ("[[rule]]\nqueue = 'q'\n".to_string(), "rule 1, field 'name': is missing"),
-            (
-                "[[rule]]\nname = ' r'\nqueue = 'q'\n".to_string(),
-                "rule 1, field 'name': \" r\" is not a name",
-            ),
-            (rule("") + &rule(""), "rule 2, field 'name': 'r' is taken by a rule above"),
-            (
-                "default_queue = ''".to_string(),
-                "the rules file, field 'default_queue': '' is not a queue name",
-            ),
-            ((0..1001).map(|_| rule("")).collect(), "1001 rules are too many: 1000 at most"),
-        ] {
-            let error = Rules::parse(&text).unwrap_err().to_string();
-            assert!(error.contains(says), "{text}\nsays: {error}\nnot: {says}");
+        let mut item_types = Vec::new();
+        let types = root
+            .field("item_type")
+            .map_err(of_file)?
+            .map_or(Ok(Vec::new()), |list| list.list())
+            .map_err(of_file)?;
+        for (number, at) in types.iter().enumerate() {
+            let at = At::new(at.value(), "");
+            let named = |error| wrong(&format!("item type {}", number + 1), error);
+            let id = at.need("id").and_then(|id| id.id().map(str::to_string)).map_err(named)?;
+            item_types
+                .push(ItemType::read(&id, &at).map_err(|error| wrong(&format!("item type '{id}'"), error))?);
         }
+        Ok(Self { item_types, default_queue, rules, version: RulesVersion::of(text) })
     }
+}
 
-    #[test]
-    fn unknown_keys_and_wrong_types_are_refused_with_their_line() {
-        for (text, line, says) in [
-            (FULL.replace("distance_max", "max_distance"), "line 9", "unknown field `max_distance`"),
-            (FULL.replace("default_queue", "queue"), "line 2", "unknown field `queue`"),
-            (FULL.replace("\"NCMEC_A1\", ", "7, "), "line 6", "invalid type: integer `7`"),
-            (FULL.replace("[[rule]]\nname = \"k", "[[rule]\nname = \"k"), "line 4", ""),
-        ] {
-            let error = Rules::parse(&text).unwrap_err().to_string();
-            assert!(error.contains(line) && error.contains(says), "{error}");
-        }
+fn wrong(rule: &str, error: FieldError) -> RouterError {
+    RouterError::RulesField {
+        rule: rule.to_string(),
+        field: error.pointer.trim_start_matches('/').to_string(),
+        problem: error.problem,
     }
+}
+
+/// The queue that is there from the first start.
+pub fn default_queue() -> QueueName {
+    QueueName::known(DEFAULT_QUEUE)
 }

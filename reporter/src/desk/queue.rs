@@ -1,84 +1,13 @@
-//! A queue entry and its words: which queue, which text of rules, what verdict.
-//!
-//! The hit itself stays in the log; an entry carries what a list of entries shows. Names and versions are
+//! The words of queues: their names, what an uploader is told, which text of rules decided. Names and versions are
 //! parsed once, here; a row that holds something else does not read.
 
 use std::fmt;
 
-use index::{Distance, Hit, Position, SignalType};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{RouterError, clip};
 
 const NAME_CHARS_MAX: usize = 64;
-
-/// A hit that waits in a queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueueEntry {
-    /// The hit's place in the log: its id.
-    pub position: Position,
-    /// The queue it waits in.
-    pub queue: QueueName,
-    /// The rule that sent it here; none for the default.
-    pub rule: Option<String>,
-    /// Which text of rules decided.
-    pub rules_version: RulesVersion,
-    /// What these rules tell the uploader. If rules changed between the upload and the routing, the
-    /// uploader was told what the former ones said.
-    pub verdict: Verdict,
-    /// Which of the hit's matches satisfied the rule, counted from 0; none for the default.
-    pub matched: Option<usize>,
-    /// When the router put it here, in milliseconds since 1970 (UTC).
-    pub enqueued_ms: u64,
-    /// The hit in brief.
-    pub hit: HitSummary,
-}
-
-/// What a list shows of a hit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HitSummary {
-    /// When the engine logged it, in milliseconds since 1970 (UTC).
-    pub received_ms: u64,
-    /// Type of the submitted signal.
-    pub signal_type: SignalType,
-    /// Its nearest match.
-    pub nearest: Option<Distance>,
-    /// The banks it matched in, each once, nearest first.
-    pub banks: Vec<String>,
-    /// How many contents matched in all.
-    pub matches_total: u32,
-    /// The platform's id of the item.
-    pub item_id: Option<String>,
-    /// The platform's type of the item.
-    pub item_type: Option<String>,
-    /// The platform's id of the user who made it.
-    pub creator: Option<String>,
-}
-
-impl HitSummary {
-    /// A hit in brief.
-    pub(crate) fn of(hit: Hit) -> Self {
-        let mut matches = hit.matches;
-        matches.sort_by_key(|found| found.distance);
-        let nearest = matches.first().map(|found| found.distance);
-        let mut banks: Vec<String> = Vec::new();
-        for found in matches {
-            if !banks.contains(&found.bank_name) {
-                banks.push(found.bank_name);
-            }
-        }
-        Self {
-            received_ms: hit.received_ms,
-            signal_type: hit.signal_type,
-            nearest,
-            banks,
-            matches_total: hit.matches_total,
-            item_id: hit.context.item_id,
-            item_type: hit.context.item_type,
-            creator: hit.context.creator,
-        }
-    }
-}
 
 /// Name of a queue: `[a-z0-9][a-z0-9_-]*`, at most 64 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -99,7 +28,7 @@ impl QueueName {
     }
 
     /// A name of this program's own.
-    pub(crate) fn known(name: &'static str) -> Self {
+    pub fn known(name: &'static str) -> Self {
         Self::parse(name).expect("names in this program are queue names")
     }
 

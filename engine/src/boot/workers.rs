@@ -1,0 +1,60 @@
+//! Starting the workers of the control plane: what waits in the intake, and what must still be told.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use index::store::Store;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use crate::admin::Admin;
+use crate::curator::Curator;
+use crate::deliver::Outbox;
+use crate::desk::Desk;
+use crate::intake::Intake;
+use crate::outbound::Caller;
+use crate::safety::Classifier;
+use crate::submit::Submitter;
+
+/// What workers work on.
+pub struct Workers {
+    /// The case database.
+    pub store: Arc<dyn Store>,
+    /// The one writer of cases.
+    pub desk: Desk,
+    /// The one writer of banks.
+    pub curator: Curator,
+}
+
+impl Workers {
+    /// Starts them on the control plane's runtime; they end with it.
+    pub fn start(
+        self,
+        admin: &Arc<Admin>,
+        runtime: &Handle,
+        caller: Arc<Caller>,
+        submitter: Arc<Submitter>,
+        bell: Arc<Notify>,
+    ) -> Result<()> {
+        let Workers { store, desk, curator } = self;
+        let classifier = admin
+            .config
+            .content_safety
+            .clone()
+            .map(|(url, key)| Classifier::start(runtime, caller.clone(), url, key));
+        let intake = Intake {
+            admin: admin.clone(),
+            store: store.clone(),
+            desk: desk.clone(),
+            submitter,
+            caller: caller.clone(),
+            classifier,
+            bell,
+            counts: admin.metrics.intake.clone(),
+        };
+        runtime.spawn(Arc::new(intake).run());
+        let outbox = Outbox { store, desk, caller, curator, counts: admin.metrics.outbox.clone() };
+        runtime.spawn(Arc::new(outbox).run());
+        Ok(())
+    }
+}

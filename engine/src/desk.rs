@@ -1,0 +1,219 @@
+//! The desk's thread: the one writer of cases. It carries out what is asked of it, many commands in one commit, and
+//! follows the hit log whenever that has grown; when it cannot, it says so.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use index::store::StoreError;
+use reporter::router::settle::Routed;
+use reporter::{Cases, Command, DeskError, RouterError, Turn, command};
+use tokio::sync::oneshot;
+
+use crate::clock::now_ms;
+use crate::disk::Disk;
+use crate::shutdown;
+
+/// Commands waiting at most; beyond it they are refused, and senders come back.
+pub const QUEUE_MAX: usize = 4096;
+/// Commands of one commit.
+const GROUP_MAX: usize = 256;
+/// Hits a step takes: one synced commit each.
+const STEP_HITS_MAX: usize = 1024;
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the thread is woken for.
+pub enum Work {
+    /// Something to do.
+    Command(Command),
+    /// The hit log has grown.
+    Ring,
+}
+
+/// Counts the desk's work.
+#[derive(Debug, Default)]
+pub struct DeskCounts {
+    /// Hits routed since start.
+    pub routed: AtomicU64,
+    /// Position reached.
+    pub cursor: AtomicU64,
+    /// 1 while the hit log cannot be followed.
+    pub failed: AtomicU64,
+    /// Commands carried out since start.
+    pub commands: AtomicU64,
+    /// Commits since start.
+    pub commits: AtomicU64,
+    /// Hits routed since start, by rule (empty for the default) and queue.
+    pub ways: Mutex<BTreeMap<(String, String), u64>>,
+}
+
+/// What the intake's workers count.
+#[derive(Debug, Default)]
+pub struct IntakeCounts {
+    /// Items that were taken in.
+    pub taken: AtomicU64,
+    /// Items that were refused.
+    pub refused: AtomicU64,
+    /// Arrivals that were settled after they had waited.
+    pub settled: AtomicU64,
+    /// Tries that failed, and are made again.
+    pub postponed: AtomicU64,
+    /// Arrivals that people decide, because something could not be found out.
+    pub given_up: AtomicU64,
+}
+
+/// What the outbox's workers count.
+#[derive(Debug, Default)]
+pub struct OutboxCounts {
+    /// Deliveries that were understood.
+    pub delivered: AtomicU64,
+    /// Tries that failed.
+    pub failed: AtomicU64,
+    /// Deliveries that were given up after a week.
+    pub given_up: AtomicU64,
+    /// Media that were added to banks by rules.
+    pub added: AtomicU64,
+}
+
+impl DeskCounts {
+    fn add(&self, routed: &[Routed]) {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        for way in routed.iter().filter(|way| way.hits > 0) {
+            let key = (way.rule.clone().unwrap_or_default(), way.queue.as_str().to_string());
+            *ways.entry(key).or_default() += way.hits;
+        }
+        let hits = routed.iter().map(|way| way.hits).sum();
+        self.routed.fetch_add(hits, Ordering::Relaxed);
+    }
+}
+
+/// Asks the desk. Dropping the last one, and the ledger's bell, ends the thread after what is queued.
+#[derive(Clone)]
+pub struct Desk(SyncSender<Work>);
+
+/// Why the desk did not take a command.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Too many wait.
+    #[error("the desk is busy; send it again")]
+    Busy,
+    /// It was refused, or failed.
+    #[error(transparent)]
+    Refused(#[from] DeskError),
+}
+
+impl Desk {
+    /// Carries something out; returns when it is durable, or refused.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Turn<'_>) -> Result<T, DeskError> + Send + 'static,
+    ) -> Result<T, AskError> {
+        let (tell, told) = oneshot::channel();
+        let command = command(work, move |outcome| {
+            let _ = tell.send(outcome); // who asked may be gone
+        });
+        match self.0.try_send(Work::Command(command)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(AskError::Busy),
+            Err(TrySendError::Disconnected(_)) => return Err(DeskError::Stopped.into()),
+        }
+        Ok(told.await.unwrap_or(Err(DeskError::Stopped))?)
+    }
+
+    /// Says that the hit log has grown. A full queue needs no saying: the log is looked at after each group.
+    pub fn ring(&self) {
+        let _ = self.0.try_send(Work::Ring);
+    }
+}
+
+/// The two ends of the desk's queue.
+pub fn channel() -> (Desk, Receiver<Work>) {
+    let (sender, receiver) = std::sync::mpsc::sync_channel(QUEUE_MAX);
+    (Desk(sender), receiver)
+}
+
+/// Starts the thread.
+pub fn start(
+    mut cases: Cases,
+    disk: Arc<Disk>,
+    counts: Arc<DeskCounts>,
+    queue: Receiver<Work>,
+) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("desk".into()).spawn(move || {
+        let mut ticked = Instant::now();
+        let mut ended = false;
+        while !ended {
+            let mut commands = Vec::new();
+            match queue.recv_timeout(TICK) {
+                Ok(Work::Command(command)) => commands.push(command),
+                Ok(Work::Ring) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => ended = true,
+            }
+            loop {
+                while commands.len() < GROUP_MAX
+                    && let Ok(work) = queue.try_recv()
+                {
+                    if let Work::Command(command) = work {
+                        commands.push(command);
+                    }
+                }
+                if !commands.is_empty() {
+                    carry_out(&mut cases, &disk, &counts, std::mem::take(&mut commands));
+                }
+                let more = follow(&mut cases, &disk, &counts);
+                if ticked.elapsed() >= TICK {
+                    ticked = Instant::now();
+                    if let Err(error) = cases.tick(now_ms()) {
+                        note(&disk, &error);
+                    }
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+    })
+}
+
+fn carry_out(cases: &mut Cases, disk: &Disk, counts: &DeskCounts, commands: Vec<Command>) {
+    counts.commands.fetch_add(commands.len() as u64, Ordering::Relaxed);
+    match cases.group(commands, now_ms()) {
+        Ok(done) => {
+            counts.commits.fetch_add(1, Ordering::Relaxed);
+            counts.add(&done.routed);
+            disk.observe(Ok(()));
+        }
+        Err(error) => note(disk, &error),
+    }
+}
+
+fn note(disk: &Disk, error: &StoreError) {
+    tracing::warn!(%error, "the desk could not write; who asked was told");
+    disk.observe(Err(error));
+    shutdown::stop_unless_curable(error);
+}
+
+/// Routes some hits, if any wait; true if more do.
+fn follow(cases: &mut Cases, disk: &Disk, counts: &DeskCounts) -> bool {
+    match cases.step(STEP_HITS_MAX, now_ms()) {
+        Ok(done) => {
+            counts.cursor.store(done.gauges.cursor.0, Ordering::Relaxed);
+            counts.failed.store(0, Ordering::Relaxed);
+            counts.add(&done.routed);
+            done.gauges.lag() > 0
+        }
+        Err(error) => {
+            if counts.failed.swap(1, Ordering::Relaxed) == 0 {
+                tracing::error!(%error, "hits are not routed; they stay in the log and are routed when this is mended");
+            }
+            if let RouterError::Store(error) = &error {
+                disk.observe(Err(error));
+                shutdown::stop_unless_curable(error);
+            }
+            false // tried again at the next ring or second
+        }
+    }
+}

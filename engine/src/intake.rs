@@ -1,0 +1,299 @@
+//! The intake's workers: what waits is fetched, hashed and compared with the banks, and handed back to the desk with what
+//! was found out. What matched is in the hit log before the desk hears of it.
+//!
+//! Nothing is remembered here: what waits is in the store, and whoever starts again finds it there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use index::store::Store;
+use index::{Hit, Position, RequestId, Signal, SignalType, UploadContext};
+use reporter::Tx;
+use reporter::desk::intake::{self as waiting, Answered, Arrival, PATIENCE_MS};
+use reporter::desk::item::{Found, ItemKey, Media, MediaKind, Screening};
+use reporter::desk::screening::{Screened, World, find_out};
+use reporter::router::CREATOR_TRIES;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::admin::{Admin, hashing};
+use crate::clock::now_ms;
+use crate::desk::{Desk, IntakeCounts};
+use crate::failpoint::failpoint;
+use crate::outbound::Caller;
+use crate::safety::Classifier;
+use crate::submit::{SubmitError, Submitter};
+
+/// Arrivals worked on at once, and looked up at once.
+const AT_ONCE: usize = 16;
+const LOOK_AT: usize = 256;
+/// How often is looked for what is due, when nobody says that something came.
+const PAUSE: Duration = Duration::from_millis(500);
+const ITEM_ANSWER_MAX: usize = 4 << 20;
+
+/// What the workers need.
+pub struct Intake {
+    /// Fetches and hashes.
+    pub admin: Arc<Admin>,
+    /// The case database.
+    pub store: Arc<dyn Store>,
+    /// Where what was found out goes.
+    pub desk: Desk,
+    /// Matches, and logs hits.
+    pub submitter: Arc<Submitter>,
+    /// Calls the platform.
+    pub caller: Arc<Caller>,
+    /// The classifier, where one is set up.
+    pub classifier: Option<Classifier>,
+    /// Rung when something came.
+    pub bell: Arc<Notify>,
+    /// What is counted.
+    pub counts: Arc<IntakeCounts>,
+}
+
+impl Intake {
+    /// Works on what waits, for ever.
+    pub async fn run(self: Arc<Self>) {
+        let mut under_way = HashSet::new();
+        let mut working: JoinSet<u64> = JoinSet::new();
+        loop {
+            let due = if working.len() < AT_ONCE { self.due().await } else { Vec::new() };
+            let mut more = false;
+            for arrival in due {
+                if working.len() == AT_ONCE {
+                    more = true;
+                    break;
+                }
+                if under_way.insert(arrival.number) {
+                    let this = self.clone();
+                    working.spawn(async move {
+                        let number = arrival.number;
+                        this.work(arrival).await;
+                        number
+                    });
+                }
+            }
+            tokio::select! {
+                Some(done) = working.join_next() => {
+                    under_way.remove(&done.unwrap_or_default()); // numbers begin at 1
+                }
+                () = self.bell.notified(), if !more && working.len() < AT_ONCE => {}
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    async fn due(self: &Arc<Self>) -> Vec<Arrival> {
+        let this = self.clone();
+        let read =
+            tokio::task::spawn_blocking(move || waiting::due(&Tx::new(&*this.store), now_ms(), LOOK_AT))
+                .await;
+        match read {
+            Ok(Ok(due)) => due,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "what waits in the intake does not read");
+                Vec::new()
+            }
+            Err(_) => Vec::new(), // the program ends
+        }
+    }
+
+    /// One try of one arrival.
+    async fn work(&self, mut arrival: Arrival) {
+        let catalog = self.submitter.catalog.load_full();
+        let mut outcome = find_out(&mut arrival, &catalog.types, self).await;
+        // What matched is for people now, whatever else is not known of it; and after three days so is the rest.
+        let matched = arrival.upload || arrival.item.matches().next().is_some();
+        if let Err(why) = &outcome {
+            let late = now_ms().saturating_sub(arrival.item.received_ms) > PATIENCE_MS;
+            if late || (matched && arrival.tries >= CREATOR_TRIES) {
+                arrival.give_up(why);
+                self.counts.given_up.fetch_add(1, Ordering::Relaxed);
+            } else if matched {
+                arrival.give_up_media(why);
+            }
+            if !arrival.waits() {
+                outcome = Ok(());
+            }
+        }
+        if outcome.is_ok() && !arrival.waits() && matched && !arrival.upload {
+            outcome = self.log(&mut arrival).await;
+        }
+        let number = arrival.number;
+        let told = match outcome {
+            Ok(()) => {
+                failpoint("intake-found-out");
+                self.desk.ask(move |turn| turn.resume(arrival)).await.map(|()| &self.counts.settled)
+            }
+            Err(why) => {
+                tracing::debug!(arrival = number, why, "an item waits");
+                self.desk.ask(move |turn| turn.postpone(arrival, &why)).await.map(|()| &self.counts.postponed)
+            }
+        };
+        match told {
+            Ok(count) => drop(count.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => {
+                tracing::warn!(arrival = number, %error, "an item waits on: the desk did not take it")
+            }
+        }
+    }
+
+    /// Puts what matched into the hit log. The same arrival again gives the same hits again.
+    async fn log(&self, arrival: &mut Arrival) -> Result<(), String> {
+        let item = &arrival.item;
+        let mut request = RequestId::of(item.received_ms, format!("arrival {}", arrival.number).as_bytes());
+        let mut hits = Vec::new();
+        let generation = self.submitter.banks.state_owned().generation;
+        for media in &item.media {
+            let Screening::Done { matches } = &media.screening else { continue };
+            let mut by_signal: BTreeMap<(SignalType, &str), Vec<&Found>> = BTreeMap::new();
+            for found in matches {
+                let own = media.signals.get(&found.signal_type).map_or("", String::as_str);
+                by_signal
+                    .entry((found.signal_type, found.signal.as_deref().unwrap_or(own)))
+                    .or_default()
+                    .push(found);
+            }
+            for ((signal_type, signal), found) in by_signal {
+                hits.push(Hit {
+                    position: Position(0),
+                    request,
+                    index: hits.len() as u32,
+                    received_ms: 0,
+                    generation,
+                    signal_type,
+                    signal: signal.to_string(),
+                    matches_total: found.len() as u32,
+                    matches: found.into_iter().map(|found| found.hit.clone()).collect(),
+                    upload_id: 0,
+                    context: UploadContext {
+                        item_id: Some(item.key.id.clone()),
+                        item_type: Some(item.key.type_id.clone()),
+                        creator: item.user().map(|user| user.id.clone()),
+                        url: media.url.clone(),
+                        created_at_ms: item.created_ms,
+                        ip: None,
+                        arrival: Some(arrival.number),
+                    },
+                });
+            }
+        }
+        failpoint("intake-before-log");
+        let mut logged = self.submitter.append(request, generation, hits.clone()).await;
+        if let Err(SubmitError::Refused(crate::ledger::AppendError::TooOld(_))) = &logged {
+            // Whether it was logged before is unknown. If it was, those hits find this arrival by its number.
+            request = RequestId::fresh();
+            hits.iter_mut().for_each(|hit| hit.request = request);
+            logged = self.submitter.append(request, generation, hits).await;
+        }
+        let receipt = logged.map_err(|error| error.to_string())?;
+        failpoint("intake-logged");
+        let first = receipt.first_position.0;
+        arrival.hits = (0..receipt.outcomes.len() as u64).map(|at| Position(first + at)).collect();
+        Ok(())
+    }
+
+    /// Signals of a medium: those given, or those of its file, frames of a moving picture apart.
+    async fn signals(&self, media: &Media) -> Result<(Vec<Signal>, Option<String>), String> {
+        if !media.signals.is_empty() {
+            let parse = |(kind, text): (&SignalType, &String)| {
+                Signal::parse(*kind, text).map_err(|error| error.to_string())
+            };
+            return Ok((media.signals.iter().map(parse).collect::<Result<_, _>>()?, None));
+        }
+        let url = media.url.as_deref().ok_or("it has neither a URL nor signals")?;
+        let fetched = self.admin.fetcher.fetch(url).await.map_err(|error| error.to_string())?;
+        if fetched.content_type.starts_with("text/") {
+            return Err(format!("{} gives a text, not a file", short(url)));
+        }
+        // What the platform calls a video is one, whatever its file looks like.
+        let is_video = media.kind == MediaKind::Video;
+        let content_type = if is_video { "video/any" } else { &fetched.content_type };
+        let kinds = hashing::kinds_of(&fetched.bytes, content_type);
+        let wanted = hashing::Wanted { kinds, frames: true, partial: true, ..hashing::Wanted::default() };
+        let hashed = hashing::hash(&self.admin, fetched.bytes.clone(), wanted).await;
+        drop(fetched);
+        let hashed = hashed.map_err(|error| error.to_string())?;
+        let own = hashed.signals.values().flatten().cloned();
+        let frames = hashed.frames.iter().flatten();
+        let frames = frames.filter(|frame| frame.quality >= ingest::media::pdq::QUALITY_MIN);
+        let signals = own.chain(frames.map(|frame| Signal::Pdq(frame.hash))).collect();
+        // Without the program for videos their digests are compared, as by HMA.
+        let failed = hashed.failed.iter().find(|(kind, _)| **kind != SignalType::Vpdq || !hashed.no_program);
+        let unlike =
+            hashed.signals.keys().all(|kind| !matches!(kind, SignalType::Pdq | SignalType::VideoMd5));
+        let trouble = failed.map(|(kind, why)| format!("{kind}: {why}"));
+        let trouble = trouble.or(hashed.damage).or_else(|| {
+            unlike.then(|| format!("what {} gives is neither a picture nor a video", short(url)))
+        });
+        Ok((signals, trouble))
+    }
+}
+
+/// A URL without what may be secret in it.
+fn short(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}
+
+impl World for Intake {
+    async fn screen(&self, media: &Media) -> Result<Screened, String> {
+        let (signals, trouble) = self.signals(media).await?;
+        let submitter = self.submitter.clone();
+        let matching = tokio::task::spawn_blocking(move || {
+            let (_, matched) = submitter.matching(&signals);
+            (signals, matched)
+        });
+        let (signals, matched) = matching.await.map_err(|_| "the server is shutting down".to_string())?;
+        let mut screened = Screened::default();
+        for signal in &signals {
+            screened.signals.entry(signal.kind()).or_insert_with(|| signal.to_string());
+        }
+        for found in matched {
+            let signal = &signals[found.place as usize];
+            let text = signal.to_string();
+            let own = screened.signals.get(&signal.kind()) == Some(&text);
+            screened.matches.extend(found.matches.into_iter().map(|hit| Found {
+                signal_type: signal.kind(),
+                signal: (!own).then(|| text.clone()),
+                hit,
+            }));
+        }
+        screened.matches.sort_by_key(|found| found.hit.distance);
+        match trouble {
+            // What matched, matched, whatever else cannot be read of it.
+            Some(why) if screened.matches.is_empty() => Err(why),
+            _ => Ok(screened),
+        }
+    }
+
+    async fn item(&self, key: &ItemKey) -> Result<Option<Value>, String> {
+        let catalog = self.submitter.catalog.load_full();
+        let url = catalog.settings.partial_items_url.as_deref();
+        let url = url.ok_or("no partial items endpoint is set")?;
+        let body = json!({ "items": [{ "id": key.id, "typeId": key.type_id }] }).to_string().into_bytes();
+        let id = RequestId::fresh().to_string();
+        let answer =
+            self.caller.post(url, &id, body, ITEM_ANSWER_MAX).await.map_err(|error| error.to_string())?;
+        let answer: Value =
+            serde_json::from_slice(&answer).map_err(|error| format!("its answer is not JSON: {error}"))?;
+        let items = answer["items"].as_array().ok_or("its answer has no list of items")?;
+        let ours = |item: &&Value| item["id"] == key.id.as_str() && item["typeId"] == key.type_id.as_str();
+        Ok(items.iter().find(ours).cloned())
+    }
+
+    async fn priority(&self, urls: Vec<String>) -> Result<Answered, String> {
+        let Some(classifier) = &self.classifier else { return Ok(Answered::Inapplicable) };
+        let mut highest = None;
+        for url in urls {
+            let fetched = self.admin.fetcher.fetch(&url).await.map_err(|error| error.to_string())?;
+            if !ingest::media::is_picture(&fetched.bytes) {
+                continue;
+            }
+            highest = highest.max(Some(classifier.priority(fetched.bytes.to_vec()).await?));
+        }
+        Ok(highest.map_or(Answered::Inapplicable, Answered::As))
+    }
+}

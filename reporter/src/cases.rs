@@ -1,0 +1,252 @@
+//! The one writer of cases: every change of items, rules, jobs and decisions goes through here, many in one commit.
+//!
+//! A command works on a transaction that sees what the commands before it wrote; if it is refused, its own changes are
+//! taken back and theirs stay. Nobody is answered before the commit. Since there is one writer, a command may read, think
+//! and write: what it read stays true.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use index::store::{Batch, Durability, Keyspace, Store, StoreError};
+
+use crate::desk::intake::Arrival;
+use crate::desk::lease::{self, Floors};
+use crate::error::{DeskError, RouterError};
+use crate::router::policy::{self, Catalog};
+use crate::router::rule::RulesFile;
+use crate::router::settle::{Askable, Routed};
+use crate::router::{self, Gauges, evaluation};
+use crate::tx::Tx;
+
+/// Evaluations are kept so long.
+const EVALUATIONS_MS: u64 = 30 * 24 * 3_600_000;
+
+/// One change, and how its outcome is told once the commit has happened or failed.
+pub type Command = Box<dyn FnOnce(&mut Turn<'_>) -> Answer + Send>;
+/// Tells the outcome.
+pub type Answer = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
+
+/// What a command works with.
+pub struct Turn<'a> {
+    /// Reads and writes.
+    pub tx: Tx<'a>,
+    /// Where lists of jobs begin.
+    pub floors: &'a mut Floors,
+    /// Rules, types and settings as they were committed last.
+    pub catalog: &'a Catalog,
+    /// What can be found out for rules.
+    pub askable: Askable,
+    /// Now, in milliseconds since 1970 (UTC).
+    pub now_ms: u64,
+    /// Cases that were placed.
+    pub routed: Vec<Routed>,
+    /// Set by whoever changes rules, types or settings.
+    pub catalog_changed: bool,
+}
+
+impl Turn<'_> {
+    /// Takes something new in: settles it, or lets it wait.
+    pub fn take(&mut self, arrival: Arrival) -> Result<(), DeskError> {
+        let routed = router::take(&mut self.tx, self.catalog, self.askable, arrival, self.now_ms)?;
+        self.routed.extend(routed);
+        Ok(())
+    }
+
+    /// Goes on with something that waited.
+    pub fn resume(&mut self, arrival: Arrival) -> Result<(), DeskError> {
+        let routed = router::resume(&mut self.tx, self.catalog, self.askable, arrival, self.now_ms)?;
+        self.routed.extend(routed);
+        Ok(())
+    }
+
+    /// Takes in a report by a user of the platform.
+    pub fn take_report(&mut self, arrival: Arrival) -> Result<(), DeskError> {
+        let routed = router::take_report(&mut self.tx, self.catalog, self.askable, arrival, self.now_ms)?;
+        self.routed.extend(routed);
+        Ok(())
+    }
+
+    /// Lets something wait on after a failure.
+    pub fn postpone(&mut self, arrival: Arrival, trouble: &str) -> Result<(), DeskError> {
+        let routed = router::postpone(&mut self.tx, self.catalog, arrival, trouble, self.now_ms)?;
+        self.routed.extend(routed);
+        Ok(())
+    }
+}
+
+/// Says whether a commit may be tried: no on a full disk.
+pub type Admit = Box<dyn Fn() -> Result<(), StoreError> + Send>;
+
+/// The cases of one store.
+pub struct Cases {
+    store: Arc<dyn Store>,
+    durability: Durability,
+    admit: Admit,
+    classifier: bool,
+    floors: Floors,
+    catalog: Arc<ArcSwap<Catalog>>,
+}
+
+/// What a group of commands, or a step of the router, did.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// What was placed where.
+    pub routed: Vec<Routed>,
+    /// How far the router is, after a step.
+    pub gauges: Gauges,
+}
+
+impl Cases {
+    /// Opens the cases of a store; what an older format left is turned into today's.
+    pub fn open(store: Arc<dyn Store>, durability: Durability, admit: Admit) -> Result<Self, RouterError> {
+        let mut tx = Tx::new(&*store);
+        if router::renew_format_1(&mut tx)? {
+            let batch = tx.into_batch();
+            store.commit(batch, durability)?;
+        }
+        let catalog = Catalog::load(&Tx::new(&*store))?;
+        Ok(Self {
+            store,
+            durability,
+            admit,
+            classifier: false,
+            floors: Floors::default(),
+            catalog: Arc::new(ArcSwap::from_pointee(catalog)),
+        })
+    }
+
+    /// Says whether the classifier can be asked.
+    pub fn set_classifier(&mut self, is_there: bool) {
+        self.classifier = is_there;
+    }
+
+    fn askable(&self, catalog: &Catalog) -> Askable {
+        Askable { classifier: self.classifier, creator: catalog.settings.partial_items_url.is_some() }
+    }
+
+    /// Rules, types and settings, as they are at any moment.
+    pub fn catalog(&self) -> Arc<ArcSwap<Catalog>> {
+        self.catalog.clone()
+    }
+
+    /// Brings the rules of a file in, or those of a former file into people's hands.
+    pub fn apply_file(&mut self, file: Option<&RulesFile>, now_ms: u64) -> Result<bool, DeskError> {
+        let mut tx = Tx::new(&*self.store);
+        let changed = match file {
+            Some(file) => policy::apply_file(&mut tx, file, now_ms)?,
+            None => policy::leave_file(&mut tx, now_ms)?,
+        };
+        if changed {
+            let batch = tx.into_batch();
+            self.store.commit(batch, self.durability)?;
+            self.publish().map_err(|error| DeskError::Store(Arc::new(unreadable(&error))))?;
+        }
+        Ok(changed)
+    }
+
+    /// Carries out commands in order and commits them as one; then each is told. A failed commit is told to all, and
+    /// returned.
+    pub fn group(&mut self, commands: Vec<Command>, now_ms: u64) -> Result<Done, Arc<StoreError>> {
+        let catalog = self.catalog.load_full();
+        let askable = self.askable(&catalog);
+        let mut turn = Turn {
+            tx: Tx::new(&*self.store),
+            floors: &mut self.floors,
+            catalog: &catalog,
+            askable,
+            now_ms,
+            routed: Vec::new(),
+            catalog_changed: false,
+        };
+        let answers: Vec<Answer> = commands.into_iter().map(|command| command(&mut turn)).collect();
+        let Turn { tx, routed, catalog_changed, .. } = turn;
+        let batch = tx.into_batch();
+        let committed = self.commit(batch).map_err(Arc::new);
+        if committed.is_ok()
+            && catalog_changed
+            && let Err(error) = self.publish()
+        {
+            // What was just written does not read: a fault of ours, and nobody may go on by old rules unawares.
+            let fault = Arc::new(unreadable(&error));
+            answers.into_iter().for_each(|answer| answer(Err(fault.clone())));
+            return Err(fault);
+        }
+        answers.into_iter().for_each(|answer| answer(committed.clone()));
+        committed.map(|()| Done { routed, gauges: Gauges::default() })
+    }
+
+    /// Routes the next hits of the log, durably. After an error nothing of the step happened, except that a failed commit
+    /// may have happened, whole: call again.
+    pub fn step(&mut self, limit: usize, now_ms: u64) -> Result<Done, RouterError> {
+        let catalog = self.catalog.load_full();
+        let mut tx = Tx::new(&*self.store);
+        let (routed, gauges) =
+            router::follow(&mut tx, &*self.store, &catalog, self.askable(&catalog), limit, now_ms)?;
+        let batch = tx.into_batch();
+        self.commit(batch)?;
+        Ok(Done { routed, gauges })
+    }
+
+    /// Does what time brings: leases that ended, evaluations that nobody needs any more.
+    pub fn tick(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let mut tx = Tx::new(&*self.store);
+        lease::take_back(&mut tx, &mut self.floors, now_ms)?;
+        let mut batch = tx.into_batch();
+        let (from, to) = evaluation::older(now_ms.saturating_sub(EVALUATIONS_MS));
+        let mut any = false;
+        self.store.scan(Keyspace::Evaluations, index::store::Range::between(&from, &to), &mut |_, _| {
+            any = true;
+            std::ops::ControlFlow::Break(())
+        })?;
+        if any {
+            batch.delete_range(Keyspace::Evaluations, from, to);
+        }
+        self.commit(batch)
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        (self.admit)()?;
+        let floors = &mut self.floors;
+        floors.observe(&batch);
+        let committed = self.store.commit(batch, self.durability);
+        if committed.is_err() {
+            floors.forget();
+        }
+        committed
+    }
+
+    fn publish(&self) -> Result<(), RouterError> {
+        let catalog = Catalog::load(&Tx::new(&*self.store))?;
+        self.catalog.store(Arc::new(catalog));
+        Ok(())
+    }
+}
+
+fn unreadable(error: &RouterError) -> StoreError {
+    StoreError::Row { keyspace: Keyspace::Policy.name(), reason: error.to_string() }
+}
+
+/// Makes a command of work that can be refused; `tell` gets its outcome.
+pub fn command<T: Send + 'static>(
+    work: impl FnOnce(&mut Turn<'_>) -> Result<T, DeskError> + Send + 'static,
+    tell: impl FnOnce(Result<T, DeskError>) + Send + 'static,
+) -> Command {
+    Box::new(move |turn| {
+        let (savepoint, routed) = (turn.tx.savepoint(), turn.routed.len());
+        let outcome = work(turn);
+        if outcome.is_err() {
+            turn.tx.rollback(savepoint);
+            turn.routed.truncate(routed);
+        }
+        Box::new(move |committed| {
+            tell(match committed {
+                Ok(()) => outcome,
+                // What was refused stays refused, whatever became of the others.
+                Err(error) => outcome.and(Err(DeskError::Store(error))),
+            });
+        })
+    })
+}

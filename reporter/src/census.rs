@@ -1,0 +1,274 @@
+//! Counting everything, and finding what is not in exactly one right place: a hit in two jobs or in none, a job that
+//! nobody can find, a count that does not count. Reads every row; for operators who doubt, and for tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use index::Position;
+use index::store::{Keyspace, Range, Store, StoreError};
+use serde::Serialize;
+
+use crate::desk::decision::{Decision, DecisionKind};
+use crate::desk::intake::Arrival;
+use crate::desk::item::ItemKey;
+use crate::desk::job::{Job, JobId, JobKind, QueueCounts};
+use crate::desk::outbox::Filing;
+use crate::router;
+use crate::tx::read_row;
+
+/// Faults that are listed; all are counted.
+const LISTED_MAX: usize = 100;
+
+/// What there is, and what is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Census {
+    /// Hits in the log.
+    pub hits: u64,
+    /// Of those, routed to a job.
+    pub hits_in_jobs: u64,
+    /// Of those, with an item that waits.
+    pub hits_waiting: u64,
+    /// Of those, not reached by the router yet.
+    pub hits_ahead: u64,
+    /// Items that wait.
+    pub waiting: u64,
+    /// Items that are settled.
+    pub items: u64,
+    /// Jobs.
+    pub jobs: u64,
+    /// Of those, open.
+    pub open: u64,
+    /// Decisions.
+    pub decisions: u64,
+    /// Decisions that must be reported and are not yet.
+    pub filings: u64,
+    /// How many faults there are.
+    pub faults: u64,
+    /// The first of them, in words.
+    pub listed: Vec<String>,
+}
+
+impl Census {
+    fn fault(&mut self, words: String) {
+        self.faults += 1;
+        if self.listed.len() < LISTED_MAX {
+            self.listed.push(words);
+        }
+    }
+}
+
+/// Everything that is read before it is compared.
+#[derive(Default)]
+struct Read {
+    jobs: BTreeMap<JobId, Job>,
+    /// By position: the jobs that have it, and the job it is said to belong to.
+    hits: BTreeMap<u64, (Vec<JobId>, Option<JobId>)>,
+    waiting: BTreeSet<JobId>,
+    leased: BTreeSet<JobId>,
+    open: BTreeMap<JobId, u64>,
+    media: BTreeMap<JobId, u64>,
+    counts: BTreeMap<String, QueueCounts>,
+    attached: BTreeMap<u64, u64>,
+}
+
+/// Counts everything. Nobody may write meanwhile, or what is between two rows looks like a fault.
+pub fn census(store: &dyn Store) -> Result<Census, StoreError> {
+    let mut census = Census::default();
+    let mut read = Read::default();
+    each(store, Keyspace::Jobs, |key, row| read.job_row(key, row))?;
+    each(store, Keyspace::Items, |key, _| {
+        census.items += u64::from(key.first() == Some(&b'i'));
+        Ok(())
+    })?;
+    waiting(store, &mut census, &mut read)?;
+    jobs(&mut census, &read);
+    decisions(store, &mut census, &read)?;
+    hits(store, &mut census, &read)?;
+    Ok(census)
+}
+
+fn each(
+    store: &dyn Store,
+    space: Keyspace,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut failed = None;
+    store.scan(space, Range::ALL, &mut |key, row| match visit(key, row) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// The number at this place of a key.
+fn number(key: &[u8], at: usize) -> u64 {
+    key.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+fn value(row: &[u8]) -> JobId {
+    JobId(number(row, 0))
+}
+
+impl Read {
+    fn job_row(&mut self, key: &[u8], row: &[u8]) -> Result<(), StoreError> {
+        match key.first() {
+            Some(b'j') => {
+                self.jobs.insert(JobId(number(key, 1)), read_row(Keyspace::Jobs, row)?);
+            }
+            Some(b'h') => self.hits.entry(number(key, 9)).or_default().0.push(JobId(number(key, 1))),
+            Some(b'p') => self.hits.entry(number(key, 1)).or_default().1 = Some(value(row)),
+            Some(b'q') => drop(self.waiting.insert(JobId(number(key, key.len().saturating_sub(8))))),
+            Some(b'l') => drop(self.leased.insert(JobId(number(key, 9)))),
+            Some(b'o') => *self.open.entry(value(row)).or_default() += 1,
+            Some(b'm') => *self.media.entry(JobId(number(key, 1))).or_default() += 1,
+            Some(b'n') => {
+                let name = String::from_utf8_lossy(&key[1..key.len() - 1]).into_owned();
+                self.counts.insert(name, read_row(Keyspace::Jobs, row)?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn waiting(store: &dyn Store, census: &mut Census, read: &mut Read) -> Result<(), StoreError> {
+    let (mut arrivals, mut due, mut attached) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    each(store, Keyspace::Intake, |key, row| {
+        match key.first() {
+            Some(b'w') => {
+                let arrival: Arrival = read_row(Keyspace::Intake, row)?;
+                arrivals.insert(arrival.number, (number(key, 1), arrival));
+            }
+            Some(b'd') => drop(due.insert(number(key, 1), number(row, 0))),
+            Some(b'a') => attached.push((number(key, 1), number(key, 9))),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    census.waiting = arrivals.len() as u64;
+    for (number, (due_ms, arrival)) in &arrivals {
+        if due.get(number) != Some(due_ms) {
+            census.fault(format!("arrival {number} waits and is not found by its number"));
+        }
+        for position in arrival.hits.iter().filter(|_| arrival.upload) {
+            *read.attached.entry(position.0).or_default() += 1;
+        }
+    }
+    for number in due.keys().filter(|number| !arrivals.contains_key(number)) {
+        census.fault(format!("arrival {number} is listed and does not wait"));
+    }
+    for (arrival, position) in attached {
+        if !arrivals.contains_key(&arrival) {
+            census.fault(format!("hit {position} hangs on arrival {arrival}, which does not wait"));
+        }
+        *read.attached.entry(position).or_default() += 1;
+    }
+    Ok(())
+}
+
+fn jobs(census: &mut Census, read: &Read) {
+    let mut counted: BTreeMap<String, QueueCounts> = BTreeMap::new();
+    let mut users: BTreeMap<&ItemKey, JobId> = BTreeMap::new();
+    census.jobs = read.jobs.len() as u64;
+    for (id, job) in &read.jobs {
+        let open = job.is_open();
+        let listed = (read.waiting.contains(id), read.leased.contains(id));
+        if listed != (open && job.lease.is_none(), open && job.lease.is_some()) {
+            census.fault(format!("job {id} (open: {open}) waits or is lent: {listed:?}"));
+        }
+        if read.open.get(id).copied().unwrap_or(0) != u64::from(open) {
+            census.fault(format!("job {id} (open: {open}) is not found by its subject exactly once"));
+        }
+        if read.media.get(id).copied().unwrap_or(0) != job.media {
+            census.fault(format!("job {id} counts {} media and has others", job.media));
+        }
+        if !open {
+            continue;
+        }
+        census.open += 1;
+        if job.kind == JobKind::Ncmec
+            && let Some(other) = users.insert(&job.subject, *id)
+        {
+            census.fault(format!("user {} has two open NCMEC jobs: {other} and {id}", job.subject.id));
+        }
+        let counts = counted.entry(job.queue.as_str().to_string()).or_default();
+        counts.jobs += 1;
+        counts.leased += u64::from(job.lease.is_some());
+        counts.hits += job.hits;
+    }
+    let lost = read.waiting.iter().chain(&read.leased).chain(read.open.keys());
+    for id in lost.filter(|id| !read.jobs.contains_key(id)) {
+        census.fault(format!("job {id} is listed and not there"));
+    }
+    for (queue, counts) in &read.counts {
+        let found = counted.remove(queue).unwrap_or_default();
+        if found != *counts {
+            census.fault(format!("queue {queue} says {counts:?} and holds {found:?}"));
+        }
+    }
+    for queue in counted.keys() {
+        census.fault(format!("queue {queue} holds jobs that it does not count"));
+    }
+}
+
+fn decisions(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), StoreError> {
+    let (mut decided, mut filed) = (BTreeMap::new(), BTreeMap::new());
+    each(store, Keyspace::Decisions, |key, row| {
+        decided.insert(JobId(number(key, 1)), read_row::<Decision>(Keyspace::Decisions, row)?);
+        Ok(())
+    })?;
+    each(store, Keyspace::Outbox, |key, row| {
+        if key.first() == Some(&b'f') {
+            let filing: Filing = read_row(Keyspace::Outbox, row)?;
+            *filed.entry(filing.job).or_insert(0u64) += 1;
+        }
+        Ok(())
+    })?;
+    census.decisions = decided.len() as u64;
+    census.filings = filed.values().sum();
+    for (id, job) in &read.jobs {
+        if job.is_open() == decided.contains_key(id) {
+            census.fault(format!("job {id} is open and decided, or neither"));
+        }
+    }
+    for (id, times) in filed {
+        let report = decided.get(&id).is_some_and(|decision| decision.kind == DecisionKind::Report);
+        if times != 1 || !report {
+            census.fault(format!("job {id} is to be reported {times} times, decided so: {report}"));
+        }
+    }
+    Ok(())
+}
+
+fn hits(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), StoreError> {
+    let cursor = router::gauges(store).map_or(Position(0), |gauges| gauges.cursor);
+    let mut in_jobs: BTreeMap<JobId, u64> = BTreeMap::new();
+    each(store, Keyspace::Hits, |key, _| {
+        let position = number(key, 0);
+        census.hits += 1;
+        let (jobs, said) = read.hits.get(&position).cloned().unwrap_or_default();
+        let attached = read.attached.get(&position).copied().unwrap_or(0);
+        match (jobs.as_slice(), said, attached) {
+            ([one], Some(said), 0) if *one == said => {
+                census.hits_in_jobs += 1;
+                *in_jobs.entry(*one).or_default() += 1;
+            }
+            ([], None, 1) => census.hits_waiting += 1,
+            ([], None, 0) if position > cursor.0 => census.hits_ahead += 1,
+            _ => census.fault(format!(
+                "hit {position} is in jobs {jobs:?}, is said to be in {said:?}, and waits {attached} times (the router is at {cursor})"
+            )),
+        }
+        Ok(())
+    })?;
+    for (id, job) in &read.jobs {
+        let found = in_jobs.get(id).copied().unwrap_or(0);
+        if found != job.hits {
+            census.fault(format!("job {id} counts {} hits and has {found}", job.hits));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! What people and platforms work with: items, what waits, jobs, decisions, and what must still be told.
+//!
+//! Every function here works on a transaction ([`crate::tx::Tx`]) and leaves committing to who holds it.
+
+pub mod decision;
+pub mod incident;
+pub mod intake;
+pub mod item;
+pub mod job;
+pub mod kind;
+pub mod lease;
+pub mod ncmec;
+pub mod outbox;
+pub mod queue;
+pub mod screening;
+pub mod settings;
+pub mod submission;

@@ -1,0 +1,205 @@
+//! NCMEC jobs are about a user: one open job each, with all media known of them, those that matched or were reported
+//! marked with why.
+//!
+//! What joins is never taken away: a medium that a newer version of its item lacks stays. Whoever cannot be found behind
+//! an item does not make it disappear: it goes to triage, and says so.
+
+use std::fmt::Write as _;
+
+use index::SignalType;
+use index::store::keys::{decode_u64, encode_u64};
+use index::store::{Keyspace, StoreError};
+use serde::{Deserialize, Serialize};
+
+use super::item::{Found, Item, ItemKey, Media, MediaKind, Screening, item, items_of};
+use super::job::{
+    Enqueue, Job, JobId, JobKind, PRIORITY, PRIORITY_CSAM, Reason, enqueue, job_key, numbered, open_job,
+    put_job,
+};
+use super::queue::QueueName;
+use super::settings::Settings;
+use crate::tx::{Tx, read_row};
+
+/// Media that a job lists; a user with more is said to have more.
+pub const MEDIA_MAX: u64 = 2000;
+/// Items of a user that are looked through for media.
+const ITEMS_MAX: usize = 2000;
+
+/// A medium of an NCMEC job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobMedia {
+    /// Its number in the job: 1, 2, 3 …
+    pub number: u64,
+    /// The item it belongs to.
+    pub item: ItemKey,
+    /// Where in the item.
+    pub field: String,
+    /// What it is.
+    pub kind: MediaKind,
+    /// Where it can be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Its signals in text form.
+    #[serde(default)]
+    pub signals: std::collections::BTreeMap<SignalType, String>,
+    /// When the platform says it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_ms: Option<u64>,
+    /// Whether it, or its item, is why there is a job.
+    pub reported: bool,
+    /// Why, in words.
+    #[serde(default)]
+    pub reasons: Vec<String>,
+    /// What it matched.
+    #[serde(default)]
+    pub matches: Vec<Found>,
+    /// Why it could not be compared with the banks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unscreened: Option<String>,
+}
+
+/// What makes or joins an NCMEC job.
+pub struct Escalation<'a> {
+    /// The item behind it.
+    pub item: &'a Item,
+    /// The user, where a person named one.
+    pub user: Option<ItemKey>,
+    /// Where a new job waits.
+    pub queue: Option<&'a QueueName>,
+    /// Why.
+    pub reason: Reason,
+    /// Whether a user of the platform reported it as child abuse.
+    pub csam: bool,
+    /// Now.
+    pub now_ms: u64,
+}
+
+/// Makes the job of the user behind an item, or adds to the open one. Where no user is known the item waits in triage.
+/// The caller adds what else belongs to the job, and writes it.
+pub fn escalate(tx: &mut Tx<'_>, settings: &Settings, what: Escalation<'_>) -> Result<Job, StoreError> {
+    let Escalation { item: of, user, queue, reason, csam, now_ms } = what;
+    let priority = if csam { PRIORITY_CSAM } else { PRIORITY };
+    let Some(user) = user.or_else(|| of.user().cloned()) else {
+        let queue = &settings.triage_queue;
+        let mut job = enqueue(
+            tx,
+            Enqueue { kind: JobKind::Review, subject: &of.key, queue, priority, reason, now_ms },
+        )?;
+        job.ncmec_wanted = true;
+        job.trouble = Some(
+            "it belongs to NCMEC, but no user is known behind it: its type has no creatorId, or the field is empty; \
+             name the user to make the job"
+                .to_string(),
+        );
+        job.add_content(&of.key);
+        return Ok(job);
+    };
+    let queue = queue.unwrap_or(&settings.ncmec_queue);
+    let words = reason.words.clone();
+    let is_new = open_job(tx, JobKind::Ncmec, queue, &user)?.is_none();
+    let mut job =
+        enqueue(tx, Enqueue { kind: JobKind::Ncmec, subject: &user, queue, priority, reason, now_ms })?;
+    add_media(tx, &mut job, of, Some(&words))?;
+    job.add_content(&of.key);
+    if let Some(thread) = &of.thread {
+        job.add_thread(thread);
+    }
+    if is_new {
+        let (mut known, more) = items_of(tx, &user, ITEMS_MAX)?;
+        job.media_truncated |= more;
+        known.extend(item(tx, &user)?);
+        for other in known.iter().filter(|other| other.key != of.key) {
+            add_media(tx, &mut job, other, None)?;
+        }
+    }
+    Ok(job)
+}
+
+/// Adds an item's media to its user's open job, if there is one: reviewers decide on all there is.
+pub fn join(tx: &mut Tx<'_>, settings: &Settings, of: &Item) -> Result<(), StoreError> {
+    let Some(user) = of.user() else { return Ok(()) };
+    let Some(mut job) = open_job(tx, JobKind::Ncmec, &settings.ncmec_queue, user)? else { return Ok(()) };
+    let before = (job.media, job.media_truncated);
+    add_media(tx, &mut job, of, None)?;
+    if (job.media, job.media_truncated) != before {
+        job.revision += 1;
+    }
+    put_job(tx, &job);
+    Ok(())
+}
+
+/// Adds an item's media; with a reason they are marked as what the job is about.
+fn add_media(tx: &mut Tx<'_>, job: &mut Job, of: &Item, reason: Option<&str>) -> Result<(), StoreError> {
+    for media in &of.media {
+        let known = known_key(job.id, &of.key, media);
+        let number = match tx.get(Keyspace::Jobs, &known)? {
+            Some(row) => decode_u64(Keyspace::Jobs, &row)?,
+            // What the job is about has a place always; the rest only while there is room.
+            None if reason.is_none() && job.media >= MEDIA_MAX => {
+                job.media_truncated = true;
+                continue;
+            }
+            None => {
+                job.media += 1;
+                tx.put(Keyspace::Jobs, known, encode_u64(job.media));
+                job.media
+            }
+        };
+        let place = [&job_key(b'm', job.id)[..], &number.to_be_bytes()].concat();
+        let mut listed = tx.read::<JobMedia>(Keyspace::Jobs, &place)?.unwrap_or_else(|| JobMedia {
+            number,
+            item: of.key.clone(),
+            field: media.field.clone(),
+            kind: media.kind,
+            url: media.url.clone(),
+            signals: media.signals.clone(),
+            created_ms: of.created_ms,
+            reported: false,
+            reasons: Vec::new(),
+            matches: Vec::new(),
+            unscreened: None,
+        });
+        listed.signals.extend(media.signals.clone());
+        for found in media.matches() {
+            if !listed.matches.contains(found) {
+                listed.matches.push(found.clone());
+            }
+        }
+        listed.unscreened = match &media.screening {
+            Screening::Unknown { why } => Some(why.clone()),
+            Screening::Waiting => Some("not yet compared with the banks".to_string()),
+            Screening::Done { .. } => None,
+        };
+        if let Some(reason) = reason {
+            listed.reported = true;
+            if !listed.reasons.iter().any(|known| known == reason) {
+                listed.reasons.push(reason.to_string());
+            }
+        }
+        tx.save(Keyspace::Jobs, place, &listed);
+    }
+    Ok(())
+}
+
+/// A job's media after one of them, at most so many.
+pub fn media_of(tx: &Tx<'_>, job: JobId, after: u64, max: usize) -> Result<Vec<JobMedia>, StoreError> {
+    let rows = numbered(tx, &job_key(b'm', job), after, max)?;
+    rows.iter().map(|(_, row)| read_row(Keyspace::Jobs, row)).collect()
+}
+
+/// What a medium is known by: its place in its item, and its URL, or its signals where it has none.
+fn known_key(job: JobId, of: &ItemKey, media: &Media) -> Vec<u8> {
+    let mut known = job_key(b'k', job);
+    for part in [&of.type_id, &of.id, &media.field] {
+        known.extend_from_slice(part.as_bytes());
+        known.push(0);
+    }
+    let mut last = media.url.clone().unwrap_or_default();
+    if media.url.is_none() {
+        for (kind, signal) in &media.signals {
+            let _ = write!(last, "{kind}:{signal} "); // a String takes everything
+        }
+    }
+    known.extend_from_slice(last.as_bytes());
+    known
+}

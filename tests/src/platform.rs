@@ -1,0 +1,178 @@
+//! A stand-in for a platform and its parties: media to fetch, an endpoint for partial items, webhooks, and the classifier.
+//! It remembers what it was asked, and fails as it is told to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// A running stand-in.
+pub struct Platform {
+    /// Where.
+    pub address: SocketAddr,
+    held: Arc<Mutex<Held>>,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its path.
+    pub path: String,
+    /// Its headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Asked {
+    /// Its body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+}
+
+#[derive(Default)]
+struct Held {
+    files: BTreeMap<String, (String, Vec<u8>)>,
+    /// Items that the platform tells of when it is asked.
+    items: Vec<Value>,
+    priority: Option<&'static str>,
+    /// By beginning of the path: statuses to answer the next requests with.
+    faults: BTreeMap<String, VecDeque<u16>>,
+    asked: Vec<Asked>,
+}
+
+impl Platform {
+    /// Starts one that knows nothing.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let held = Arc::new(Mutex::new(Held::default()));
+        let shared = held.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let held = shared.clone();
+                thread::spawn(move || while serve(&stream, &held).is_some() {});
+            }
+        });
+        Self { address, held }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A URL of its.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// Serves a file; gives its URL.
+    pub fn put(&self, name: &str, kind: &str, bytes: &[u8]) -> String {
+        self.lock().files.insert(format!("/media/{name}"), (kind.to_string(), bytes.to_vec()));
+        self.url(&format!("media/{name}"))
+    }
+
+    /// Tells of an item when it is asked for it.
+    pub fn tell(&self, item: Value) {
+        self.lock().items.push(item);
+    }
+
+    /// What the classifier says of every picture.
+    pub fn classify_as(&self, priority: &'static str) {
+        self.lock().priority = Some(priority);
+    }
+
+    /// Answers the next requests whose path begins so with these statuses; 0 ends the connection without an answer.
+    pub fn fail(&self, path: &str, statuses: &[u16]) {
+        self.lock().faults.entry(path.to_string()).or_default().extend(statuses);
+    }
+
+    /// What was asked under a path.
+    pub fn asked(&self, path: &str) -> Vec<Asked> {
+        self.lock().asked.iter().filter(|asked| asked.path.starts_with(path)).cloned().collect()
+    }
+
+    /// Waits until so much was asked under a path.
+    pub fn wait(&self, path: &str, count: usize) -> Vec<Asked> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let asked = self.asked(path);
+            if asked.len() >= count {
+                return asked;
+            }
+            assert!(Instant::now() < deadline, "{path} was asked {} times, not {count}", asked.len());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The file with the key that signs; for tests alone.
+    pub fn key_file() -> PathBuf {
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/platform-key.pem"))
+    }
+}
+
+fn serve(stream: &TcpStream, held: &Mutex<Held>) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut first = String::new();
+    reader.read_line(&mut first).ok()?;
+    let path = first.split(' ').nth(1)?.to_string();
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        headers.insert(name.to_ascii_lowercase(), value.to_string());
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let (status, kind, answer) = {
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.asked.push(Asked { path: path.clone(), headers, body: body.clone() });
+        let fault = held.faults.iter_mut().find(|(under, left)| path.starts_with(*under) && !left.is_empty());
+        match fault.and_then(|(_, left)| left.pop_front()) {
+            Some(0) => return None,
+            Some(status) => (status, "text/plain".to_string(), b"no".to_vec()),
+            None => answer(&held, &path, &body),
+        }
+    };
+    let head = format!(
+        "HTTP/1.1 {status} Answer\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        answer.len()
+    );
+    let mut stream = stream;
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(&answer).ok()?;
+    None // one request a connection
+}
+
+fn answer(held: &Held, path: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
+    let json = |value: Value| (200, "application/json".to_string(), value.to_string().into_bytes());
+    if let Some((kind, bytes)) = held.files.get(path) {
+        return (200, kind.clone(), bytes.clone());
+    }
+    match path {
+        "/partial" => {
+            let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+            let wanted = asked["items"].as_array().cloned().unwrap_or_default();
+            let known = |item: &&Value| {
+                wanted.iter().any(|key| key["id"] == item["id"] && key["typeId"] == item["typeId"])
+            };
+            json(json!({ "items": held.items.iter().filter(known).collect::<Vec<_>>() }))
+        }
+        "/v1beta1/images:classify" => {
+            let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+            let images = asked["images"].as_array().map_or(0, Vec::len);
+            let priority = held.priority.unwrap_or("VERY_LOW");
+            json(json!({ "reviewPriorities": vec![priority; images], "model_version": "1" }))
+        }
+        hook if hook.starts_with("/hook") => json(json!({})),
+        _ => (404, "text/plain".to_string(), b"no such thing".to_vec()),
+    }
+}
