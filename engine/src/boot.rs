@@ -173,8 +173,8 @@ fn caller(config: &Config) -> Result<Caller> {
 
 /// The cases, with the rules of the file.
 fn open_cases(admin: &Admin, store: Arc<dyn Store>, rules: Option<RulesFile>) -> Result<Cases> {
-    let disk = admin.disk.clone();
-    let mut cases = Cases::open(store, admin.config.durability, Box::new(move || disk.admit()))?;
+    let gate = desk::DiskGate(admin.disk.clone());
+    let mut cases = Cases::open(store, admin.config.durability, Box::new(gate))?;
     let changed =
         cases.apply_file(rules.as_ref(), clock::now_ms()).context("the rules file's rules cannot be kept")?;
     if changed {

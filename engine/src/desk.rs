@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use index::store::StoreError;
 use reporter::router::settle::Routed;
-use reporter::{Cases, Command, DeskError, RouterError, Turn, command};
+use reporter::{Cases, Command, DeskError, Gate, RouterError, Turn, command};
 use tokio::sync::oneshot;
 
 use crate::clock::now_ms;
 use crate::disk::Disk;
+use crate::failpoint::failpoint;
 use crate::shutdown;
 
 /// Commands waiting at most; beyond it they are refused, and senders come back.
@@ -126,6 +127,20 @@ impl Desk {
     /// Says that the hit log has grown. A full queue needs no saying: the log is looked at after each group.
     pub fn ring(&self) {
         let _ = self.0.try_send(Work::Ring);
+    }
+}
+
+/// Lets nothing through to a full disk.
+pub struct DiskGate(pub Arc<Disk>);
+
+impl Gate for DiskGate {
+    fn admit(&self) -> Result<(), StoreError> {
+        failpoint("desk-before-commit");
+        self.0.admit()
+    }
+
+    fn passed(&self) {
+        failpoint("desk-after-commit");
     }
 }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::now_ms;
 use crate::desk::Desk;
 use crate::disk::Disk;
+use crate::failpoint::failpoint;
 use crate::shutdown;
 
 /// Submits waiting at most; beyond it shards answer Busy.
@@ -283,7 +284,9 @@ impl Log {
             self.requests.prune(&*self.parts.store, &mut staged.batch, now_ms)?;
             self.pruned_ms = now_ms;
         }
+        failpoint("ledger-before-commit");
         let outcome = self.parts.store.commit(staged.batch, self.parts.durability);
+        failpoint("ledger-after-commit");
         self.parts.disk.observe(outcome.as_ref().map(|_| ()));
         outcome?;
         self.last = staged.last;

@@ -74,14 +74,19 @@ impl Turn<'_> {
     }
 }
 
-/// Says whether a commit may be tried: no on a full disk.
-pub type Admit = Box<dyn Fn() -> Result<(), StoreError> + Send>;
+/// Stands at every commit.
+pub trait Gate: Send {
+    /// Whether it may be tried: not on a full disk.
+    fn admit(&self) -> Result<(), StoreError>;
+    /// It has happened, and nobody was told yet.
+    fn passed(&self) {}
+}
 
 /// The cases of one store.
 pub struct Cases {
     store: Arc<dyn Store>,
     durability: Durability,
-    admit: Admit,
+    gate: Box<dyn Gate>,
     classifier: bool,
     floors: Floors,
     catalog: Arc<ArcSwap<Catalog>>,
@@ -98,7 +103,11 @@ pub struct Done {
 
 impl Cases {
     /// Opens the cases of a store; what an older format left is turned into today's.
-    pub fn open(store: Arc<dyn Store>, durability: Durability, admit: Admit) -> Result<Self, RouterError> {
+    pub fn open(
+        store: Arc<dyn Store>,
+        durability: Durability,
+        gate: Box<dyn Gate>,
+    ) -> Result<Self, RouterError> {
         let mut tx = Tx::new(&*store);
         if router::renew_format_1(&mut tx)? {
             let batch = tx.into_batch();
@@ -108,7 +117,7 @@ impl Cases {
         Ok(Self {
             store,
             durability,
-            admit,
+            gate,
             classifier: false,
             floors: Floors::default(),
             catalog: Arc::new(ArcSwap::from_pointee(catalog)),
@@ -208,12 +217,13 @@ impl Cases {
         if batch.is_empty() {
             return Ok(());
         }
-        (self.admit)()?;
+        self.gate.admit()?;
         let floors = &mut self.floors;
         floors.observe(&batch);
         let committed = self.store.commit(batch, self.durability);
-        if committed.is_err() {
-            floors.forget();
+        match &committed {
+            Ok(()) => self.gate.passed(),
+            Err(_) => floors.forget(),
         }
         committed
     }

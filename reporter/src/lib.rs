@@ -19,7 +19,7 @@ mod read;
 pub mod router;
 mod tx;
 
-pub use cases::{Admit, Answer, Cases, Command, Done, Turn, command};
+pub use cases::{Answer, Cases, Command, Done, Gate, Turn, command};
 pub use census::{Census, census};
 pub use error::{DeskError, RouterError};
 pub use read::{At, FieldError};

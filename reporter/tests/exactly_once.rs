@@ -23,7 +23,7 @@ use reporter::desk::lease::{self, Asking};
 use reporter::desk::queue::QueueName;
 use reporter::desk::{decision, intake};
 use reporter::router::rule::RulesFile;
-use reporter::{At, Cases, DeskError, Turn, Tx, census, command};
+use reporter::{At, Cases, DeskError, Gate, Turn, Tx, census, command};
 use serde_json::json;
 
 /// Fails chosen commits.
@@ -114,8 +114,17 @@ fn rules(queue: &str) -> RulesFile {
     RulesFile::parse(&text).unwrap()
 }
 
+/// Lets every commit through.
+struct Open;
+
+impl Gate for Open {
+    fn admit(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 fn open(store: &Arc<FailingStore>) -> Cases {
-    Cases::open(store.clone(), Durability::Sync, Box::new(|| Ok(()))).unwrap()
+    Cases::open(store.clone(), Durability::Sync, Box::new(Open)).unwrap()
 }
 
 /// Asks, and gives what was answered.

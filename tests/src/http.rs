@@ -6,6 +6,15 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::{Agent, SendBody};
 
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Nobody listened.
+    NotSent,
+    /// It may have been taken.
+    Unknown,
+}
+
 /// A client of one server's admin port.
 #[derive(Clone)]
 pub struct Http {
@@ -84,6 +93,20 @@ impl Http {
             request = request.header(*name, *value);
         }
         answer(request.send(body.to_string()))
+    }
+
+    /// POST of JSON to a server that may die meanwhile; an error says whether it may have been taken.
+    pub fn try_post(&self, path: &str, body: &Value) -> Result<(u16, Value), Unanswered> {
+        let request =
+            self.agent.post(format!("{}{path}", self.base)).header("content-type", "application/json");
+        let mut response = request.send(body.to_string()).map_err(|error| match error {
+            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                Unanswered::NotSent
+            }
+            _ => Unanswered::Unknown,
+        })?;
+        let text = response.body_mut().read_to_string().map_err(|_| Unanswered::Unknown)?;
+        Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
     /// POST of a stream: status and body.

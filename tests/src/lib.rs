@@ -17,7 +17,7 @@ pub mod transcript;
 pub use clips::Clips;
 pub use files::Files;
 pub use hma::Hma;
-pub use http::Http;
+pub use http::{Http, Unanswered};
 pub use platform::{Asked, Platform};
 pub use s3::S3;
 pub use server::{Server, Setup, program, refusal};

@@ -10,6 +10,7 @@ mod disk;
 mod embeddings;
 mod hma;
 mod items;
+mod killed;
 mod loadtest;
 mod matching;
 mod media;
