@@ -1,5 +1,6 @@
 //! `hashward-loadtest`: fill a bank, then load the binary port and check every answer.
 
+mod cases;
 mod compare;
 mod driver;
 mod generator;
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
             driver::run(&run).and_then(|result| report::write(&run, &result))
         }
         Verb::Sweep(sweep) => sweep::run(&sweep).map(Verdict::of),
+        Verb::Items(plan) => cases::items(&plan).map(|()| Verdict::Right),
+        Verb::Jobs(plan) => cases::jobs(&plan).map(|()| Verdict::Right),
         Verb::Compare(compare) => compare::run(&compare).map(Verdict::of),
     };
     match outcome {

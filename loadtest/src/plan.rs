@@ -25,6 +25,80 @@ pub enum Verb {
     Sweep(Sweep),
     /// Two results of `run --json` side by side
     Compare(Compare),
+    /// Send items to the items API and wait until rules have settled all of them
+    Items(Items),
+    /// Reviewers asking for work at once, while very many jobs are open
+    Jobs(Jobs),
+}
+
+/// `hashward-loadtest items`
+#[derive(Debug, Args)]
+pub struct Items {
+    /// Admin URL of the server
+    #[arg(long, default_value = "http://127.0.0.1:7480")]
+    pub admin: String,
+    /// Items to send
+    #[arg(long, default_value_t = 100_000)]
+    pub count: u64,
+    /// Items of a request
+    #[arg(long, default_value_t = 200)]
+    pub batch: usize,
+    /// Requests under way at once
+    #[arg(long, default_value_t = 4)]
+    pub connections: usize,
+    /// Live rules
+    #[arg(long, default_value_t = 50)]
+    pub rules: u64,
+    /// A seeded bank
+    #[arg(long, default_value = "LOADTEST")]
+    pub bank: String,
+    /// Its seed
+    #[arg(long, default_value_t = 1)]
+    pub bank_seed: u64,
+    /// How many hashes it has
+    #[arg(long, default_value_t = 100_000)]
+    pub bank_count: u64,
+    /// Share of items that match
+    #[arg(long, default_value_t = 0.01)]
+    pub hit_ratio: f64,
+    /// Seed of the items
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+}
+
+/// `hashward-loadtest jobs`
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// Admin URL of the server
+    #[arg(long, default_value = "http://127.0.0.1:7480")]
+    pub admin: String,
+    /// Binary port of the server
+    #[arg(long, default_value = "127.0.0.1:7400")]
+    pub addr: std::net::SocketAddr,
+    /// Hits to submit first; 0 if there are jobs already
+    #[arg(long, default_value_t = 1_000_000)]
+    pub hits: u64,
+    /// Hits of each item, and so of each job
+    #[arg(long, default_value_t = 10)]
+    pub hits_per_job: u64,
+    /// Hashes of a Submit
+    #[arg(long, default_value_t = 1000)]
+    pub batch: usize,
+    /// Seed of the bank they match
+    #[arg(long, default_value_t = 1)]
+    pub bank_seed: u64,
+    /// How many hashes it has
+    #[arg(long, default_value_t = 100_000)]
+    pub bank_count: u64,
+    /// The queue
+    #[arg(long, default_value = "default")]
+    pub queue: String,
+    /// Reviewers who ask at once
+    #[arg(long, default_value_t = 16)]
+    pub reviewers: u64,
+    /// Jobs that each takes
+    #[arg(long, default_value_t = 100)]
+    pub each: u64,
 }
 
 /// `hashward-loadtest seed`

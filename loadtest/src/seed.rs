@@ -160,8 +160,27 @@ impl Api {
         &self.base
     }
 
-    fn post_json(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+    /// POST of JSON.
+    pub fn post_json(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
         self.post(path, SendBody::from_owned_reader(io::Cursor::new(body.to_string())))
+    }
+
+    /// The same of JSON that is a text already.
+    pub fn post_text(&self, path: &str, body: &str) -> Result<(u16, Value)> {
+        self.post(path, SendBody::from_owned_reader(io::Cursor::new(body.to_string())))
+    }
+
+    /// PUT of JSON.
+    pub fn put_json(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let mut request =
+            self.agent.put(format!("{}{path}", self.base)).header("content-type", "application/json");
+        if let Some(token) = token() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut response =
+            request.send(body.to_string()).with_context(|| format!("no answer from {}", self.base))?;
+        let text = response.body_mut().read_to_string()?;
+        Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
     fn post(&self, path: &str, body: SendBody<'static>) -> Result<(u16, Value)> {
