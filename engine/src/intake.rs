@@ -3,7 +3,7 @@
 //!
 //! Nothing is remembered here: what waits is in the store, and whoever starts again finds it there.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -57,30 +57,28 @@ pub struct Intake {
 impl Intake {
     /// Works on what waits, for ever.
     pub async fn run(self: Arc<Self>) {
-        let mut under_way = HashSet::new();
+        let (mut next, mut known) = (VecDeque::new(), HashSet::new());
         let mut working: JoinSet<u64> = JoinSet::new();
         loop {
-            let due = if working.len() < AT_ONCE { self.due().await } else { Vec::new() };
-            let mut more = false;
-            for arrival in due {
-                if working.len() == AT_ONCE {
-                    more = true;
-                    break;
-                }
-                if under_way.insert(arrival.number) {
-                    let this = self.clone();
-                    working.spawn(async move {
-                        let number = arrival.number;
-                        this.work(arrival).await;
-                        number
-                    });
-                }
+            if next.is_empty() && working.len() < AT_ONCE {
+                let due = self.due().await;
+                next.extend(due.into_iter().filter(|arrival| known.insert(arrival.number)));
+            }
+            while working.len() < AT_ONCE
+                && let Some(arrival) = next.pop_front()
+            {
+                let this = self.clone();
+                working.spawn(async move {
+                    let number = arrival.number;
+                    this.work(arrival).await;
+                    number
+                });
             }
             tokio::select! {
                 Some(done) = working.join_next() => {
-                    under_way.remove(&done.unwrap_or_default()); // numbers begin at 1
+                    known.remove(&done.unwrap_or_default()); // numbers begin at 1
                 }
-                () = self.bell.notified(), if !more && working.len() < AT_ONCE => {}
+                () = self.bell.notified(), if working.len() < AT_ONCE => {}
                 () = tokio::time::sleep(PAUSE) => {}
             }
         }

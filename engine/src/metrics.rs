@@ -88,10 +88,10 @@ impl Metrics {
         self.reactor.get().copied().unwrap_or("")
     }
 
-    /// All metrics as text; `banks` once they are loaded.
-    pub fn render(&self, disk_full: bool, banks: Option<&BankState>) -> String {
+    /// All metrics as text; `banks` and `cases` once they are loaded.
+    pub fn render(&self, disk_full: bool, banks: Option<&BankState>, cases: Option<&CaseGauges>) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape::take(self, disk_full, banks)));
+        registry.register_collector(Box::new(Scrape::take(self, disk_full, banks, cases)));
         let mut text = String::new();
         // Writing to a String does not fail; an encoder error would be a fault of ours and shows as a gap.
         if let Err(error) = encode(&mut text, &registry) {
@@ -99,6 +99,17 @@ impl Metrics {
         }
         text
     }
+}
+
+/// How many cases wait for people, and for how long; read from the store for each scrape.
+#[derive(Clone, Debug, Default)]
+pub struct CaseGauges {
+    /// Of each queue: its name, its open jobs, those that reviewers have, seconds that the first has waited.
+    pub queues: Vec<(String, u64, u64, f64)>,
+    /// Items that wait in the intake, counted to a limit; seconds since the oldest of them came.
+    pub waiting: (u64, f64),
+    /// Decisions that are still to be reported.
+    pub filings: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +132,12 @@ struct Sample {
 struct Scrape(Vec<Sample>);
 
 impl Scrape {
-    fn take(metrics: &Metrics, disk_full: bool, banks: Option<&BankState>) -> Self {
+    fn take(
+        metrics: &Metrics,
+        disk_full: bool,
+        banks: Option<&BankState>,
+        cases: Option<&CaseGauges>,
+    ) -> Self {
         let mut samples = Vec::new();
         let mut add = |name, help, kind, rows| samples.push(Sample { name, help, kind, rows });
         let read = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
@@ -240,6 +256,32 @@ impl Scrape {
             Kind::Gauge,
             one(f64::from(u8::from(disk_full))),
         );
+        if let Some(cases) = cases {
+            type Queue = (String, u64, u64, f64);
+            type Pick = fn(&Queue) -> f64;
+            let of_queues: [(&'static str, &'static str, Pick); 3] = [
+                ("hashward_queue_jobs", "Open jobs of a queue", |queue| queue.1 as f64),
+                ("hashward_queue_leased", "Jobs of a queue that reviewers have", |queue| queue.2 as f64),
+                ("hashward_queue_oldest_seconds", "How long the next job of a queue has waited", |queue| {
+                    queue.3
+                }),
+            ];
+            for (name, help, pick) in of_queues {
+                let row = |queue: &Queue| (vec![("queue", queue.0.clone())], pick(queue));
+                add(name, help, Kind::Gauge, cases.queues.iter().map(row).collect());
+            }
+            for (name, help, value) in [
+                (
+                    "hashward_intake_waiting",
+                    "Items that wait to be settled, to 10000",
+                    cases.waiting.0 as f64,
+                ),
+                ("hashward_intake_oldest_seconds", "How long ago the oldest of them came", cases.waiting.1),
+                ("hashward_filings_waiting", "Decisions to be reported to NCMEC", cases.filings as f64),
+            ] {
+                add(name, help, Kind::Gauge, one(value));
+            }
+        }
         if let Some(state) = banks {
             let hashes = SignalType::ALL.into_iter();
             let hashes =

@@ -30,8 +30,10 @@ pub fn describe(server: &Server) {
     ], "roles": { "creatorId": "author", "parentId": "parent", "threadId": "thread", "createdAt": "made" } });
     let user = json!({ "kind": "USER", "fields": [{ "name": "name", "type": "STRING" }, { "name": "face", "type": "IMAGE" }],
         "roles": { "displayName": "name", "profileIcon": "face" } });
+    let thread = json!({ "kind": "THREAD", "fields": [{ "name": "opener", "type": "RELATED_ITEM" }],
+        "roles": { "creatorId": "opener" } });
     let nameless = json!({ "kind": "CONTENT", "fields": [{ "name": "picture", "type": "IMAGE" }] });
-    for (id, of) in [("post", post), ("user", user), ("nameless", nameless)] {
+    for (id, of) in [("post", post), ("user", user), ("thread", thread), ("nameless", nameless)] {
         let (status, answer) = server.http.put(&format!("/api/v1/item-types/{id}"), &of);
         assert_eq!((status, &answer["version"]), (200, &json!(1)), "{answer}");
     }
@@ -122,9 +124,13 @@ fn every_medium_of_any_field_is_hashed_and_matched() {
     assert_eq!(server.http.upload("/c/bank/KNOWN/content", "photo", &png(3)).0, 200);
     let (known, other) =
         (platform.put("known", "image/png", &png(3)), platform.put("other", "image/png", &png(4)));
+    let video = [&b"\0\0\0\x18ftypmp42"[..], &[7; 5000]].concat();
+    assert_eq!(server.http.upload("/c/bank/KNOWN/content", "video", &video).0, 200);
+    let film = platform.put("film", "video/mp4", &video);
     send(
         &server,
         &[
+            post("film", "u", json!({ "takes": { "first": { "url": film } } })),
             post("cover", "u", json!({ "cover": known })),
             post("gallery", "u", json!({ "gallery": [{ "url": other }, { "url": known }] })),
             post("clean", "u", json!({ "cover": other, "gallery": [other] })),
@@ -138,7 +144,8 @@ fn every_medium_of_any_field_is_hashed_and_matched() {
         .map(|job| (job["subject"]["id"].as_str().unwrap().to_string(), job["hits"].as_u64().unwrap()))
         .collect();
     found.sort();
-    assert_eq!(found, [("cover".to_string(), 1), ("gallery".to_string(), 1), ("u".to_string(), 1)]);
+    let expected = ["cover", "film", "gallery", "u"].map(|id| (id.to_string(), 1));
+    assert_eq!(found, expected);
     let item = |id: &str| server.http.get(&format!("/api/v1/items?typeId=post&id={id}")).1;
     let gallery = item("gallery");
     assert_eq!(gallery["media"][0]["screening"], json!({ "state": "done" }));
@@ -149,10 +156,11 @@ fn every_medium_of_any_field_is_hashed_and_matched() {
     );
     // Their hits are in the log, with the item they are of.
     let hits = server.pages("/api/v1/hits");
-    assert_eq!(hits.len(), 3);
-    assert!(
-        hits.iter().all(|hit| hit["context"]["arrival"].is_u64() && hit["context"]["url"] == json!(known))
-    );
+    assert_eq!(hits.len(), 4);
+    for hit in hits {
+        let url = if hit["signal_type"] == "pdq" { &known } else { &film };
+        assert!(hit["context"]["arrival"].is_u64() && hit["context"]["url"] == json!(url), "{hit}");
+    }
 }
 
 #[test]
@@ -390,4 +398,64 @@ fn the_platform_is_asked_who_made_an_item_and_who_nobody_knows_is_triaged() {
     );
     assert_eq!(server.jobs("triage").len(), 0);
     sound(&server);
+}
+
+#[test]
+fn a_thread_and_an_item_without_a_maker_are_reported_without_being_lost() {
+    let server = with(Setup::default());
+    let report = |item: Value| {
+        let (status, answer) = server.http.post("/api/v1/report", &reported(item, json!({ "csam": true })));
+        assert_eq!(status, 201, "{answer}");
+        answer
+    };
+    let opened = json!({ "opener": { "id": "opener", "typeId": "user" } });
+    assert!(report(json!({ "id": "t1", "typeId": "thread", "data": opened }))["warning"].is_null());
+    assert_eq!(server.jobs("ncmec")[0]["subject"]["id"], "opener");
+    // Whoever sends what nobody can be found behind is told, and people have it.
+    for (id, type_id) in [("t2", "thread"), ("1", "nameless")] {
+        let answer = report(json!({ "id": id, "typeId": type_id, "data": {} }));
+        assert!(answer["warning"].as_str().unwrap().contains("no user is known behind the item"), "{answer}");
+        let triage = server.jobs("triage");
+        let job = triage.iter().find(|job| job["subject"]["id"] == id).unwrap();
+        assert_eq!((&job["ncmec_wanted"], &job["reports"][0]), (&json!(true), &answer["reportId"]));
+        let (status, kept) =
+            server.http.get(&format!("/api/v1/reports/{}", answer["reportId"].as_str().unwrap()));
+        assert_eq!((status, &kept["csam"], &kept["item"]["id"]), (200, &json!(true), &json!(id)));
+    }
+    settled(&server);
+}
+
+#[test]
+fn what_waits_is_counted_and_for_how_long() {
+    let (platform, server) = (Platform::start(), with(Setup::default()));
+    send(&server, &[post("1", "u", json!({ "cover": platform.url("media/gone") }))]);
+    let report = reported(post("2", "u", json!({})), json!({}));
+    assert_eq!(server.http.post("/api/v1/report", &report).0, 201);
+    thread::sleep(Duration::from_millis(1200));
+    let (_, metrics) = server.http.plain("GET", "/metrics", None);
+    for line in [
+        "hashward_queue_jobs{queue=\"default\"} 1.0",
+        "hashward_intake_waiting{} 1.0",
+        "hashward_items_taken_total{} 2.0",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    assert!(server.metric("hashward_intake_oldest_seconds") > 1.0);
+}
+
+#[test]
+fn a_partial_item_changes_what_it_names_and_leaves_the_rest() {
+    let server = with(Setup::default());
+    let hash = random_hashes(38, 1)[0];
+    send(&server, &[post("1", "u", json!({ "gallery": [hashed(&hash)], "likes": 3 }))]);
+    let part = json!({ "id": "1", "typeId": "post", "typeSchemaVariant": "partial", "data": { "likes": 9 } });
+    send(&server, &[part]);
+    let item = server.http.get("/api/v1/items?typeId=post&id=1").1;
+    assert_eq!(
+        (&item["data"]["likes"], &item["data"]["text"], &item["creator"]["id"]),
+        (&json!(9), &json!("words"), &json!("u"))
+    );
+    assert_eq!(item["media"].as_array().unwrap().len(), 1, "{item}");
+    let of_user = server.http.get("/api/v1/users/items?typeId=user&id=u").1;
+    assert_eq!(of_user["items"].as_array().unwrap().len(), 1, "{of_user}");
 }

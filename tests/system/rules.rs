@@ -60,6 +60,8 @@ fn rules_act_when_live_are_logged_in_the_background_and_keep_their_versions() {
         server.jobs(queue).iter().map(|job| job["subject"]["id"].clone()).collect()
     };
     assert_eq!(subjects("popular"), [json!("3")]);
+    let shown = server.http.get("/api/v1/rules/popular").1;
+    assert_eq!(rule(&server, "popular", shown)["version"], 2, "what is shown is taken back as it is");
     // Its end is in the past: it does nothing, and says so.
     let mut over = written("live");
     over["expires"] = json!("2020-01-01T00:00:00Z");
@@ -99,6 +101,14 @@ fn the_first_routing_rule_that_holds_decides_also_what_uploaders_are_told() {
     send(&server, &[post("1", "u", json!({ "gallery": [hashed(&hash)] }))]);
     settled(&server);
     assert_eq!((server.jobs("early").len(), server.jobs("late").len()), (1, 0));
+    // A rule says where its jobs stand, too.
+    let urgent = json!([{ "enqueue": { "queue": "early", "priority": 9 } }]);
+    let author = json!({ "input": "author", "comparator": "EQUALS", "value": "vip" });
+    rule(&server, "urgent", json!({ "order": 0, "when": author, "actions": urgent }));
+    send(&server, &[post("2", "vip", json!({ "gallery": [hashed(&hash)] }))]);
+    settled(&server);
+    let order: Vec<Value> = server.jobs("early").iter().map(|job| job["subject"]["id"].clone()).collect();
+    assert_eq!(order, [json!("2"), json!("1")]);
     for (name, says) in [("x", "there is no bank 'NO'"), ("%20x", "is not a name")] {
         let (status, answer) =
             server.http.put(&format!("/api/v1/rules/{name}"), &json!({ "queue": "q", "banks": ["NO"] }));
@@ -254,4 +264,55 @@ fn a_trusted_bank_decides_alone_only_after_somebody_switched_that_on() {
         "{decision}"
     );
     sound(&server);
+}
+
+#[test]
+fn a_rule_that_names_ncmecs_queue_makes_an_ncmec_job_without_a_second_step() {
+    let server = with(Setup::default());
+    server.create_bank("KNOWN");
+    let hash = random_hashes(37, 1)[0];
+    server.add_pdq("KNOWN", &hash);
+    rule(&server, "csam", json!({ "banks": ["KNOWN"], "queue": "ncmec" }));
+    send(&server, &[post("1", "u", json!({ "gallery": [hashed(&hash)] }))]);
+    let context = index::UploadContext { creator: Some("v".into()), ..Default::default() };
+    let query = ingest::wire::Query::pdq(vec![hash]);
+    server.client().submit(index::RequestId::fresh(), query, vec![(0, context)]).unwrap();
+    settled(&server);
+    let users: Vec<Value> = server.jobs("ncmec").iter().map(|job| job["subject"].clone()).collect();
+    assert_eq!(users.len(), 2);
+    for user in ["u", "v"] {
+        assert!(users.contains(&json!({ "id": user, "typeId": "user" })), "{users:?}");
+    }
+    // Nor is a review job moved there by hand: it would be reported by nobody.
+    rule(&server, "csam", json!({ "banks": ["KNOWN"], "queue": "review" }));
+    send(&server, &[post("2", "w", json!({ "gallery": [hashed(&hash)] }))]);
+    settled(&server);
+    let job = &server.jobs("review")[0];
+    let (status, answer) =
+        server.http.post(&format!("/api/v1/jobs/{}/move", job["id"]), &json!({ "queue": "ncmec" }));
+    assert!(status == 409 && answer["message"].as_str().unwrap().contains("enqueue to NCMEC"), "{answer}");
+}
+
+#[test]
+fn many_pictures_are_classified_in_few_requests() {
+    let platform = Platform::start();
+    let setup = Setup::default()
+        .flag("--content-safety-url", platform.url(""))
+        .env("HASHWARD_CONTENT_SAFETY_KEY", "key");
+    let server = with(setup);
+    let when = json!({ "content_safety": { "at_least": "VERY_HIGH" } });
+    rule(
+        &server,
+        "novel",
+        json!({ "kind": "proactive", "when": when, "actions": [{ "enqueue": { "queue": "novel" } }] }),
+    );
+    let url = platform.put("picture", "image/png", &png(5));
+    let items: Vec<Value> = (0..48).map(|at| post(&format!("{at}"), "u", json!({ "cover": url }))).collect();
+    send(&server, &items);
+    settled(&server);
+    let requests = platform.asked("/v1beta1");
+    let images: usize = requests.iter().map(|asked| asked.json()["images"].as_array().unwrap().len()).sum();
+    assert_eq!(images, 48);
+    assert!(requests.len() <= 24, "{} requests for 48 pictures", requests.len());
+    assert!(requests.iter().all(|asked| asked.json()["images"].as_array().unwrap().len() <= 32));
 }

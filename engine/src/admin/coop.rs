@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use index::{RequestId, Signal};
 use reporter::desk::intake::Arrival;
@@ -18,8 +19,10 @@ use reporter::desk::submission::{Refused, Reported, Submission, parent, read_ite
 use reporter::{DeskError, FieldError, Tx};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Admin;
+use super::body::declared;
 use super::cases::blocking;
 use crate::clock::now_ms;
 use crate::desk::AskError;
@@ -27,7 +30,11 @@ use crate::failpoint::failpoint;
 use crate::submit::Submitter;
 
 /// Bodies at most.
-pub const BODY_MAX: usize = 32 << 20;
+const BODY_MAX: usize = 32 << 20;
+
+/// What a report of child abuse is answered with behind whose item nobody is known.
+const NOBODY: &str = "no user is known behind the item: its type has no creatorId, or the field is empty; unless the \
+                      platform's partial items endpoint says who made it, the report waits in the triage queue";
 
 /// An error in Coop's shape.
 #[derive(Debug)]
@@ -117,9 +124,11 @@ enum OnBadItem {
 /// `POST /api/v1/items/async/[?on_bad_item=skip] {"items": […]}`: 202 when all are durable.
 pub async fn items(
     State(admin): State<Arc<Admin>>,
-    query: Result<Query<ItemsQuery>, axum::extract::rejection::QueryRejection>,
-    body: Bytes,
+    query: Result<Query<ItemsQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, Errors> {
+    let (body, _room) = read(&admin, &headers, body).await?;
     let Query(query) = query.map_err(|error| {
         Errors::one(
             StatusCode::BAD_REQUEST,
@@ -162,6 +171,25 @@ pub async fn items(
     }
     let Errors { errors, .. } = refusal(&refused, 0);
     Ok((StatusCode::ACCEPTED, Json(json!({ "taken": taken, "errors": errors }))).into_response())
+}
+
+/// Reads a body within the memory that bodies and files take together: as JSON it takes some four times its length.
+async fn read(
+    admin: &Admin,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Bytes, OwnedSemaphorePermit), Errors> {
+    let too_long = || {
+        let detail = format!("a request has {BODY_MAX} bytes at most: send fewer items");
+        Errors::one(StatusCode::PAYLOAD_TOO_LARGE, "invalid-user-input", "The body is too long.", &detail)
+    };
+    let length = declared(headers);
+    if length.is_some_and(|length| length > BODY_MAX) {
+        return Err(too_long());
+    }
+    let room = admin.hold(Some(length.unwrap_or(BODY_MAX).saturating_mul(4))).await?;
+    let bytes = admin.in_upload_time(to_bytes(body, BODY_MAX)).await?.map_err(|_| too_long())?;
+    Ok((bytes, room))
 }
 
 fn refusal(refused: &[Refused], good: usize) -> Errors {
@@ -213,7 +241,12 @@ fn look_up(submitter: &Submitter, items: &mut [Item]) {
 }
 
 /// `POST /api/v1/report`: 201 with the report's id when it is durable.
-pub async fn report(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Response, Errors> {
+pub async fn report(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Errors> {
+    let (body, _room) = read(&admin, &headers, body).await?;
     let loaded = admin.loaded()?;
     let submitter = loaded.submitter.clone();
     let read = blocking(move || -> Result<_, Errors> {
@@ -224,6 +257,8 @@ pub async fn report(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Resp
     let Reported { mut report, item, others } = read.await?;
     report.id = RequestId::fresh().to_string();
     let id = report.id.clone();
+    // Taken all the same, and not silently (specs/cybertipline.md 7.52).
+    let nobody = report.csam && item.user().is_none();
     failpoint("report-read");
     loaded
         .desk
@@ -236,5 +271,9 @@ pub async fn report(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Resp
     failpoint("report-stored");
     admin.metrics.intake.taken.fetch_add(1, Ordering::Relaxed);
     loaded.intake.notify_one();
-    Ok((StatusCode::CREATED, Json(json!({ "reportId": id }))).into_response())
+    let mut answer = json!({ "reportId": id });
+    if nobody {
+        answer["warning"] = json!(NOBODY);
+    }
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
 }

@@ -9,11 +9,19 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use index::{Costs, SignalType};
+use reporter::desk::{intake, outbox};
+use reporter::{DeskError, Tx};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cases::blocking;
+use super::jobs::queues_shown;
 use super::{Admin, Refusal, lookup};
+use crate::clock::now_ms;
+use crate::metrics::CaseGauges;
+
+/// What waits is counted so far for metrics.
+const WAITING_MAX: usize = 10_000;
 
 /// `GET /healthz`: the process answers. Says nothing about banks.
 pub async fn alive() -> &'static str {
@@ -38,9 +46,27 @@ pub async fn ready(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refus
 
 /// `GET /metrics` in Prometheus' text form.
 pub async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, Refusal> {
-    let banks = admin.loaded().ok().map(|loaded| loaded.banks.state_owned());
-    let text = admin.metrics.render(admin.disk.is_full(), banks.as_deref());
+    let (mut banks, mut cases) = (None, None);
+    if let Ok(loaded) = admin.loaded() {
+        banks = Some(loaded.banks.state_owned());
+        let store = loaded.cases.clone();
+        cases = Some(blocking(move || Ok::<_, Refusal>(case_gauges(&Tx::new(&*store))?)).await?);
+    }
+    let text = admin.metrics.render(admin.disk.is_full(), banks.as_deref(), cases.as_ref());
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+}
+
+/// How much waits for people, and for how long.
+fn case_gauges(tx: &Tx<'_>) -> Result<CaseGauges, DeskError> {
+    let now_ms = now_ms();
+    let seconds =
+        |since: Option<u64>| since.map_or(0.0, |since| now_ms.saturating_sub(since) as f64 / 1000.0);
+    let (waiting, oldest_ms) = intake::backlog(tx, WAITING_MAX)?;
+    Ok(CaseGauges {
+        queues: queues_shown(tx)?.iter().map(|queue| queue.gauges(seconds(queue.oldest_ms()))).collect(),
+        waiting: (waiting, seconds(oldest_ms)),
+        filings: outbox::filings(tx, WAITING_MAX)?.len() as u64,
+    })
 }
 
 /// `GET /api/v1/index`: shape and size of the tables, and how they are searched.

@@ -17,7 +17,7 @@ use reporter::desk::lease::{self, Asking};
 use reporter::desk::ncmec::{JobMedia, media_of};
 use reporter::desk::queue::QueueName;
 use reporter::desk::settings::{self, Queue};
-use reporter::router::settle::escalate_job;
+use reporter::router::effect::escalate_job;
 use reporter::{At, DeskError, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -39,6 +39,18 @@ pub struct QueueShown {
     /// When the first of the waiting jobs came, in milliseconds since 1970 (UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_ms: Option<u64>,
+}
+
+impl QueueShown {
+    /// When the first of the waiting jobs came.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        self.oldest_ms
+    }
+
+    /// For metrics: its name, its jobs, those that reviewers have, and for how long the first has waited.
+    pub fn gauges(&self, oldest_seconds: f64) -> (String, u64, u64, f64) {
+        (self.queue.name.to_string(), self.counts.jobs, self.counts.leased, oldest_seconds)
+    }
 }
 
 /// Every queue that was set up, or holds something, or is named in the settings.

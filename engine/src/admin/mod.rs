@@ -184,9 +184,10 @@ pub fn routes(admin: Arc<Admin>) -> Front {
 /// Items, rules, jobs.
 fn case_routes() -> Router<Arc<Admin>> {
     Router::new()
-        .route("/api/v1/items/async/", post(coop::items).layer(DefaultBodyLimit::max(coop::BODY_MAX)))
-        .route("/api/v1/items/async", post(coop::items).layer(DefaultBodyLimit::max(coop::BODY_MAX)))
-        .route("/api/v1/report", post(coop::report).layer(DefaultBodyLimit::max(coop::BODY_MAX)))
+        .route("/api/v1/items/async/", post(coop::items).layer(DefaultBodyLimit::disable()))
+        .route("/api/v1/items/async", post(coop::items).layer(DefaultBodyLimit::disable()))
+        .route("/api/v1/report", post(coop::report).layer(DefaultBodyLimit::disable()))
+        .route("/api/v1/reports/{id}", get(waiting::report))
         .route("/api/v1/items", get(waiting::show_item))
         .route("/api/v1/users/items", get(waiting::user_items))
         .route("/api/v1/intake", get(waiting::intake))

@@ -303,7 +303,7 @@ pub async fn remove_queue(
             });
         }
         let names = |action: &Action| match action {
-            Action::Enqueue { queue: Some(queue) } | Action::EnqueueNcmec { queue: Some(queue) } => {
+            Action::Enqueue { queue: Some(queue), .. } | Action::EnqueueNcmec { queue: Some(queue), .. } => {
                 *queue == name
             }
             _ => false,

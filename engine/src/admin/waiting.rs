@@ -7,7 +7,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use index::store::Keyspace;
 use reporter::desk::intake::{self, Arrival};
-use reporter::desk::item::{Item, ItemKey, item, items_of};
+use reporter::desk::item::{self, Item, ItemKey, Report, items_of};
 use reporter::desk::outbox::{self, Filing};
 use reporter::{Census, DeskError, Tx, read_row};
 use serde::Deserialize;
@@ -124,6 +124,19 @@ pub async fn census(State(admin): State<Arc<Admin>>) -> Result<Json<Census>, Ref
     Ok(Json(admin.loaded()?.desk.ask(|turn| Ok(reporter::census(turn.tx.store())?)).await?))
 }
 
+/// `GET /api/v1/reports/{id}`: what a user of a platform reported.
+pub async fn report(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<Json<Report>, Refusal> {
+    let store = admin.loaded()?.cases.clone();
+    blocking(move || {
+        let found = item::report(&Tx::new(&*store), &id)?;
+        Ok(Json(found.ok_or(DeskError::NotFound { what: "report", name: id })?))
+    })
+    .await
+}
+
 /// Which item.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,7 +154,7 @@ pub async fn show_item(
     let Query(ItemQuery { type_id, id }) = query?;
     let store = admin.loaded()?.cases.clone();
     blocking(move || {
-        let found = item(&Tx::new(&*store), &ItemKey::new(type_id, &id))?;
+        let found = item::item(&Tx::new(&*store), &ItemKey::new(type_id, &id))?;
         Ok(Json(found.ok_or(DeskError::NotFound { what: "settled item", name: id })?))
     })
     .await

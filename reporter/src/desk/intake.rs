@@ -206,6 +206,14 @@ pub fn waiting(tx: &Tx<'_>, after: Option<(u64, u64)>, max: usize) -> Result<Vec
     page(tx, &from, Some(b"x"), max)
 }
 
+/// How many wait, counted to a limit, and when the oldest of them came.
+pub fn backlog(tx: &Tx<'_>, max: usize) -> Result<(u64, Option<u64>), StoreError> {
+    let rows = tx.rows(Keyspace::Intake, b"d", max)?;
+    let Some((first, _)) = rows.first() else { return Ok((0, None)) };
+    let oldest = arrival(tx, decode_u64(Keyspace::Intake, &first[1..])?)?;
+    Ok((rows.len() as u64, oldest.map(|arrival| arrival.item.received_ms)))
+}
+
 fn page(tx: &Tx<'_>, from: &[u8], to: Option<&[u8]>, max: usize) -> Result<Vec<Arrival>, StoreError> {
     let mut found = Vec::new();
     tx.scan(Keyspace::Intake, Range { from, to, backwards: false }, &mut |_, row| {

@@ -63,6 +63,9 @@ pub struct Item {
     /// Its media, in the order of its fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<Media>,
+    /// Whether the platform sent a part of its fields: the others stay as they are known.
+    #[serde(default)]
+    pub partial: bool,
     /// The arrival it came by: the later one is the newer item.
     #[serde(default)]
     pub arrival: u64,
@@ -177,6 +180,7 @@ impl Item {
             creator: related_in(Role::CreatorId),
             thread: related_in(Role::ThreadId),
             media: media_of(of, &data),
+            partial: false,
             arrival: 0,
             evaluated: None,
             key,
@@ -196,6 +200,7 @@ impl Item {
             creator: None,
             thread: None,
             media: Vec::new(),
+            partial: false,
             arrival: 0,
             evaluated: None,
         }
@@ -301,6 +306,24 @@ pub fn put_item(tx: &mut Tx<'_>, mut new: Item) -> Result<(), StoreError> {
         tx.put(Keyspace::Items, listed, []);
     }
     tx.save(Keyspace::Items, place, &new);
+    Ok(())
+}
+
+/// Fills what the platform left out of a partial item with what is known of it.
+pub fn complete(tx: &Tx<'_>, part: &mut Item) -> Result<(), StoreError> {
+    if !std::mem::take(&mut part.partial) {
+        return Ok(());
+    }
+    let Some(known) = item(tx, &part.key)? else { return Ok(()) };
+    part.creator = part.creator.take().or(known.creator);
+    part.thread = part.thread.take().or(known.thread);
+    part.created_ms = part.created_ms.or(known.created_ms);
+    let sent = |field: &str| field.split('/').next().is_some_and(|name| part.data.contains_key(name));
+    let kept: Vec<Media> = known.media.into_iter().filter(|media| !sent(&media.field)).collect();
+    part.media.extend(kept);
+    for (name, value) in known.data {
+        part.data.entry(name).or_insert(value);
+    }
     Ok(())
 }
 

@@ -89,6 +89,9 @@ pub struct Job {
     /// Reports by users of the platform.
     #[serde(default)]
     pub reports: Vec<String>,
+    /// Whether there are more contents, threads or reports than are listed.
+    #[serde(default)]
+    pub listed_truncated: bool,
     /// What a person must set right: no user is known, or a medium cannot be looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -240,6 +243,7 @@ pub fn enqueue(tx: &mut Tx<'_>, what: Enqueue<'_>) -> Result<Job, StoreError> {
         contents: Vec::new(),
         threads: Vec::new(),
         reports: Vec::new(),
+        listed_truncated: false,
         trouble: None,
         ncmec_wanted: false,
         comments: 0,
@@ -265,17 +269,17 @@ impl Job {
 
     /// Lists a content, a thread or a report, once.
     pub fn add_content(&mut self, content: &ItemKey) {
-        add_once(&mut self.contents, content);
+        self.listed_truncated |= !add_once(&mut self.contents, content);
     }
 
     /// The same of a thread.
     pub fn add_thread(&mut self, thread: &ItemKey) {
-        add_once(&mut self.threads, thread);
+        self.listed_truncated |= !add_once(&mut self.threads, thread);
     }
 
     /// The same of a report.
     pub fn add_report(&mut self, report: &String) {
-        add_once(&mut self.reports, report);
+        self.listed_truncated |= !add_once(&mut self.reports, report);
     }
 
     /// Whether nobody has decided it.
@@ -284,10 +288,16 @@ impl Job {
     }
 }
 
-fn add_once<T: PartialEq + Clone>(list: &mut Vec<T>, one: &T) {
-    if list.len() < LISTED_MAX && !list.contains(one) {
+/// False if there is no room for it.
+fn add_once<T: PartialEq + Clone>(list: &mut Vec<T>, one: &T) -> bool {
+    if list.contains(one) {
+        return true;
+    }
+    let room = list.len() < LISTED_MAX;
+    if room {
         list.push(one.clone());
     }
+    room
 }
 
 /// Makes a hit belong to a job.

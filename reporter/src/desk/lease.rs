@@ -10,8 +10,8 @@ use index::store::keys::{decode_u64, encode_u64, wrong};
 use index::store::{Batch, Change, Keyspace, Range, StoreError};
 
 use super::job::{
-    Comment, Job, JobId, Lease, change_counts, forget_lease, holder_key, job, job_key, lease_key, list,
-    move_to, put_job, unlist,
+    Comment, Job, JobId, JobKind, Lease, change_counts, forget_lease, holder_key, job, job_key, lease_key,
+    list, move_to, put_job, unlist,
 };
 use super::queue::QueueName;
 use super::settings;
@@ -83,10 +83,8 @@ pub fn next(
     take_back(tx, floors, now_ms)?;
     if let Some(row) = tx.get(Keyspace::Jobs, &holder_key(queue, reviewer))? {
         let held = job(tx, JobId(decode_u64(Keyspace::Jobs, &row)?))?;
-        if held
-            .as_ref()
-            .is_some_and(|held| held.lease.as_ref().is_some_and(|lease| lease.reviewer == reviewer))
-        {
+        let theirs = |lease: &Lease| lease.reviewer == reviewer && lease.until_ms > now_ms;
+        if held.as_ref().is_some_and(|held| held.lease.as_ref().is_some_and(theirs)) {
             return Ok(held);
         }
     }
@@ -238,6 +236,11 @@ pub fn transfer(
     let mut job = may_change(tx, id, token, now_ms)?;
     if job.queue == *queue {
         return Ok(job);
+    }
+    if job.kind == JobKind::Review && *queue == settings::settings(tx)?.ncmec_queue {
+        return Err(DeskError::Conflict {
+            problem: format!("'{queue}' is for NCMEC jobs: make one of this job's user ('enqueue to NCMEC')"),
+        });
     }
     if !move_to(tx, &mut job, queue, now_ms)? {
         return Err(DeskError::Conflict {

@@ -12,10 +12,7 @@ use index::store::{Keyspace, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::item::{Found, Item, ItemKey, Media, MediaKind, Screening, item, items_of};
-use super::job::{
-    Enqueue, Job, JobId, JobKind, PRIORITY, PRIORITY_CSAM, Reason, enqueue, job_key, numbered, open_job,
-    put_job,
-};
+use super::job::{Enqueue, Job, JobId, JobKind, Reason, enqueue, job_key, numbered, open_job, put_job};
 use super::queue::QueueName;
 use super::settings::Settings;
 use crate::tx::{Tx, read_row};
@@ -68,8 +65,8 @@ pub struct Escalation<'a> {
     pub queue: Option<&'a QueueName>,
     /// Why.
     pub reason: Reason,
-    /// Whether a user of the platform reported it as child abuse.
-    pub csam: bool,
+    /// Where a new job stands in its queue.
+    pub priority: u8,
     /// Now.
     pub now_ms: u64,
 }
@@ -77,8 +74,7 @@ pub struct Escalation<'a> {
 /// Makes the job of the user behind an item, or adds to the open one. Where no user is known the item waits in triage.
 /// The caller adds what else belongs to the job, and writes it.
 pub fn escalate(tx: &mut Tx<'_>, settings: &Settings, what: Escalation<'_>) -> Result<Job, StoreError> {
-    let Escalation { item: of, user, queue, reason, csam, now_ms } = what;
-    let priority = if csam { PRIORITY_CSAM } else { PRIORITY };
+    let Escalation { item: of, user, queue, reason, priority, now_ms } = what;
     let Some(user) = user.or_else(|| of.user().cloned()) else {
         let queue = &settings.triage_queue;
         let mut job = enqueue(

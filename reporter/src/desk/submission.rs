@@ -120,7 +120,7 @@ pub fn read_item(
     if wrong.is_empty()
         && let Ok(map) = data.object()
     {
-        let item = Item::new(key, of, map.clone(), now_ms);
+        let item = Item { partial, ..Item::new(key, of, map.clone(), now_ms) };
         for (role, related) in [(Role::CreatorId, &item.creator), (Role::ThreadId, &item.thread)] {
             if related.as_ref() == Some(&item.key) {
                 let field = of.roles.get(&role).map_or("", String::as_str);

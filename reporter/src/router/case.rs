@@ -4,6 +4,7 @@
 use index::store::StoreError;
 use index::{Hit, Position};
 
+use super::policy::Catalog;
 use super::table::{Classified, Facts, MatchFact, Screened, Source, Subject};
 use crate::desk::intake::{Answered, Arrival};
 use crate::desk::item::{Found, Item, ItemKey, Media, MediaKind, Report, Screening, UPLOAD_FIELD, item};
@@ -117,6 +118,11 @@ impl Case {
             anonymous,
             item,
         })
+    }
+
+    /// Whether the platform can be asked about its item: it named one, of a type that it has described.
+    pub fn is_known_to(&self, catalog: &Catalog) -> bool {
+        self.anonymous.is_none() && catalog.types.contains_key(&self.item.key.type_id)
     }
 
     /// The same as something that waits.

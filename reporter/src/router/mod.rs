@@ -10,6 +10,7 @@
 
 mod case;
 pub mod condition;
+pub mod effect;
 pub mod evaluation;
 pub mod policy;
 pub mod replay;
@@ -28,7 +29,7 @@ use self::policy::Catalog;
 use self::settle::{Askable, Routed, Settled, settle};
 use self::table::{Classified, Facts, MatchFact, RuleTable, Screened, Source, Subject};
 use crate::desk::intake::{self, Arrival};
-use crate::desk::item::Found;
+use crate::desk::item::{Found, complete};
 use crate::desk::job::job_of_hit;
 use crate::desk::queue::Verdict;
 use crate::error::{DeskError, RouterError};
@@ -120,6 +121,7 @@ pub fn take(
     now_ms: u64,
 ) -> Result<Vec<Routed>, DeskError> {
     intake::number(tx, &mut arrival)?;
+    complete(tx, &mut arrival.item)?;
     go_on(tx, catalog, askable, arrival, now_ms)
 }
 
@@ -181,6 +183,7 @@ pub fn take_report(
         return take(tx, catalog, askable, arrival, now_ms);
     }
     intake::number(tx, &mut arrival)?;
+    complete(tx, &mut arrival.item)?;
     let mut routed = Vec::new();
     if arrival.item.user().is_some() || !askable.creator {
         routed = settle::place_reported(tx, catalog, &mut arrival, now_ms)?;

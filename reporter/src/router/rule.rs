@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::condition::{Condition, Known};
 use crate::desk::incident::{IncidentType, incident_type};
+#[cfg(doc)]
+use crate::desk::job::PRIORITY;
 use crate::desk::kind::ItemType;
 use crate::desk::queue::{QueueName, RulesVersion, Verdict};
 use crate::error::RouterError;
@@ -95,12 +97,18 @@ pub enum Action {
         /// Which.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         queue: Option<QueueName>,
+        /// Where its job stands there; see [`PRIORITY`] for where the others do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        priority: Option<u8>,
     },
     /// Makes an NCMEC job of the user behind it, or adds to the open one.
     EnqueueNcmec {
         /// Where a new job waits; in the NCMEC queue of the settings if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         queue: Option<QueueName>,
+        /// Where it stands there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        priority: Option<u8>,
     },
     /// Tells a webhook.
     Webhook {
@@ -145,6 +153,7 @@ impl Rule {
             "changed_by",
             "from_file",
             "expires_ms",
+            "state_now",
         ])?;
         let kind = at.field("kind")?.map_or(Ok(RuleKind::Routing), |kind| {
             kind.one_of(&[("routing", RuleKind::Routing), ("proactive", RuleKind::Proactive)])
@@ -156,7 +165,7 @@ impl Rule {
         let when = read_when(at, known)?;
         let mut actions = Vec::new();
         if let Some(queue) = at.field("queue")? {
-            actions.push(Action::Enqueue { queue: Some(read_queue(&queue)?) });
+            actions.push(Action::Enqueue { queue: Some(read_queue(&queue)?), priority: None });
         }
         if let Some(list) = at.field("actions")? {
             for action in list.list()? {
@@ -235,7 +244,11 @@ fn read_state(at: &At<'_>) -> Result<RuleState, FieldError> {
 }
 
 fn read_expiry(at: &At<'_>) -> Result<Option<u64>, FieldError> {
-    let Some(time) = at.field("expires")? else { return Ok(None) };
+    let given = match at.field("expires")? {
+        Some(time) => Some(time),
+        None => at.field("expires_ms")?,
+    };
+    let Some(time) = given else { return Ok(None) };
     let ms = crate::desk::kind::time_ms(time.value());
     ms.map(Some).ok_or_else(|| time.wrong("is not a time: use 2026-01-31T12:00:00Z"))
 }
@@ -298,14 +311,20 @@ fn read_action(at: &At<'_>, known: Option<&dyn Known>) -> Result<Action, FieldEr
     };
     let inner = at.need(name)?;
     let queue = || inner.field("queue")?.map(|queue| read_queue(&queue)).transpose();
+    let priority = || {
+        inner
+            .field("priority")?
+            .map(|priority| priority.whole(0, 9).map(|priority| priority as u8))
+            .transpose()
+    };
     Ok(match name.as_str() {
         "enqueue" => {
-            inner.only(&["queue"])?;
-            Action::Enqueue { queue: queue()? }
+            inner.only(&["queue", "priority"])?;
+            Action::Enqueue { queue: queue()?, priority: priority()? }
         }
         "enqueue_ncmec" => {
-            inner.only(&["queue"])?;
-            Action::EnqueueNcmec { queue: queue()? }
+            inner.only(&["queue", "priority"])?;
+            Action::EnqueueNcmec { queue: queue()?, priority: priority()? }
         }
         "webhook" => {
             inner.only(&["name"])?;
@@ -337,7 +356,9 @@ fn check_actions(kind: RuleKind, actions: &[Action], at: &At<'_>) -> Result<(), 
     };
     let chosen = actions.iter().filter(places).count();
     match kind {
-        RuleKind::Routing if actions.contains(&Action::Enqueue { queue: None }) => {
+        RuleKind::Routing
+            if actions.iter().any(|action| matches!(action, Action::Enqueue { queue: None, .. })) =>
+        {
             Err(at.need("actions")?.wrong("a routing rule is what chooses the queue: name it"))
         }
         RuleKind::Routing if chosen == 0 => Err(at
