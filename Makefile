@@ -56,6 +56,10 @@ bench-http: release ## HMA's routes under wrk, and hashing beside the reference 
 	@command -v wrk >/dev/null || { as_root=; [ "$$(id -u)" -eq 0 ] || as_root="sudo -n"; $$as_root apt-get install -y -qq --no-install-recommends wrk >/dev/null; }
 	@"$$(bash .ci/bench-venv)" benches/peers/hma.py --bin target/release --out target/bench $(HTTP_ARGS)
 
+.PHONY: bench-cases
+bench-cases: release ## Items through 50 live rules; 'next job' with 1 000 000 open hits in 100 000 jobs
+	@bash .ci/bench-cases
+
 .PHONY: speed
 speed: release ## Lookups a second over loopback at 100 000 and 1 000 000 hashes, one shard
 	@bash .ci/speed

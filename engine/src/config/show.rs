@@ -48,6 +48,10 @@ impl Config {
             s3_region: Option<&'a str>,
             #[serde(skip_serializing_if = "String::is_empty")]
             sns_topics: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            signing_key_file: &'a Option<PathBuf>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            content_safety_url: Option<&'a str>,
             recent_hours: u64,
             recent_bytes_max: u64,
             durability: Durability,
@@ -91,6 +95,8 @@ impl Config {
             s3_endpoint: self.s3.as_ref().and_then(|s3| s3.endpoint.as_deref()),
             s3_region: self.s3.as_ref().map(|s3| s3.region.as_str()),
             sns_topics: self.sns_topics.to_string(),
+            signing_key_file: &self.signing_key_file,
+            content_safety_url: self.content_safety.as_ref().map(|(url, _)| url.as_str()),
             recent_hours: self.recent.keep.as_secs() / 3600,
             recent_bytes_max: self.recent.bytes_max,
             upload_bytes_max: self.fetch.bytes_max,
