@@ -68,7 +68,8 @@ struct Read {
     open: BTreeMap<JobId, u64>,
     media: BTreeMap<JobId, u64>,
     counts: BTreeMap<String, QueueCounts>,
-    attached: BTreeMap<u64, u64>,
+    /// By position: the arrivals that it waits with.
+    attached: BTreeMap<u64, BTreeSet<u64>>,
 }
 
 /// Counts everything. Nobody may write meanwhile, or what is between two rows looks like a fault.
@@ -153,8 +154,8 @@ fn waiting(store: &dyn Store, census: &mut Census, read: &mut Read) -> Result<()
         if due.get(number) != Some(due_ms) {
             census.fault(format!("arrival {number} waits and is not found by its number"));
         }
-        for position in arrival.hits.iter().filter(|_| arrival.upload) {
-            *read.attached.entry(position.0).or_default() += 1;
+        for position in &arrival.hits {
+            read.attached.entry(position.0).or_default().insert(*number);
         }
     }
     for number in due.keys().filter(|number| !arrivals.contains_key(number)) {
@@ -164,7 +165,7 @@ fn waiting(store: &dyn Store, census: &mut Census, read: &mut Read) -> Result<()
         if !arrivals.contains_key(&arrival) {
             census.fault(format!("hit {position} hangs on arrival {arrival}, which does not wait"));
         }
-        *read.attached.entry(position).or_default() += 1;
+        read.attached.entry(position).or_default().insert(arrival);
     }
     Ok(())
 }
@@ -250,7 +251,7 @@ fn hits(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), Store
         let position = number(key, 0);
         census.hits += 1;
         let (jobs, said) = read.hits.get(&position).cloned().unwrap_or_default();
-        let attached = read.attached.get(&position).copied().unwrap_or(0);
+        let attached = read.attached.get(&position).map_or(0, BTreeSet::len);
         match (jobs.as_slice(), said, attached) {
             ([one], Some(said), 0) if *one == said => {
                 census.hits_in_jobs += 1;

@@ -292,6 +292,11 @@ fn coops_key_opens_coops_routes_and_no_others() {
     assert_eq!(post("/api/v1/items/async/", token), 400);
     assert_eq!(post("/api/v1/report", token), 400);
     assert_eq!(post("/api/v1/items/async/", "wrong"), 401);
+    let (_, answer) = server.http.post("/api/v1/report", &body);
+    assert_eq!(
+        (&answer["errors"][0]["status"], &answer["errors"][0]["type"]),
+        (&json!(401), &json!(["/errors/unauthenticated"]))
+    );
     assert_eq!(post("/api/v1/rules/replay", token), 401);
 }
 
@@ -458,4 +463,23 @@ fn a_partial_item_changes_what_it_names_and_leaves_the_rest() {
     assert_eq!(item["media"].as_array().unwrap().len(), 1, "{item}");
     let of_user = server.http.get("/api/v1/users/items?typeId=user&id=u").1;
     assert_eq!(of_user["items"].as_array().unwrap().len(), 1, "{of_user}");
+}
+
+#[test]
+fn on_a_full_disk_items_are_refused_whole_and_taken_when_there_is_room() {
+    let server = with(Setup::default());
+    let stopped = server.stop();
+    let full = stopped.restart_with(Setup::default().flag("--disk-reserve-bytes", u64::MAX));
+    let items = json!({ "items": [post("1", "u", json!({}))] });
+    let (status, answer) = full.http.post("/api/v1/items/async/", &items);
+    assert_eq!((status, &answer["errors"][0]["type"]), (507, &json!(["/errors/disk-full"])), "{answer}");
+    assert_eq!(
+        full.http.post("/api/v1/queues/default/next", &json!({ "reviewer": "anna" })).0,
+        204,
+        "what writes nothing goes on"
+    );
+    let server = full.stop().restart();
+    assert_eq!(server.http.get("/api/v1/items?typeId=post&id=1").0, 404);
+    send(&server, items["items"].as_array().unwrap());
+    assert_eq!(server.http.get("/api/v1/items?typeId=post&id=1").0, 200);
 }

@@ -84,6 +84,8 @@ fn two_hundred_reviewers_never_share_a_job_and_the_oldest_goes_first() {
     let server = server.kill().restart();
     assert_eq!(next(&server, "default", "r7").unwrap()["id"], lent[7]);
     assert_eq!(server.jobs("default").len(), 100);
+    let (status, answer) = server.http.post("/api/v1/queues/defautl/next", &json!({ "reviewer": "r" }));
+    assert!(status == 404 && answer["message"] == "there is no queue 'defautl'", "{answer}");
     let census = sound(&server);
     assert_eq!(census["open"], 300);
 }

@@ -82,7 +82,15 @@ impl IntoResponse for Errors {
 
 impl From<super::Refusal> for Errors {
     fn from(refusal: super::Refusal) -> Self {
-        Self::one(refusal.status(), "not-now", "The request cannot be served now.", refusal.message())
+        let (kind, title) = match refusal.status() {
+            StatusCode::UNAUTHORIZED => ("unauthenticated", "The API key is missing or wrong."),
+            StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {
+                ("unauthorized", "The request is not allowed.")
+            }
+            StatusCode::REQUEST_TIMEOUT => ("invalid-user-input", "The request took too long."),
+            _ => ("not-now", "The request cannot be served now."),
+        };
+        Self::one(refusal.status(), kind, title, refusal.message())
     }
 }
 

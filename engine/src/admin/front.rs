@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use tower::Service as _;
 
 use super::body::lingering;
+use super::coop::Errors;
 use super::{Admin, guard};
 
 /// Connections at once; more wait to be accepted.
@@ -83,7 +84,12 @@ impl Front {
     fn call(&self, mut request: Request, peer: IpAddr) -> Answering {
         single_slashes(&mut request);
         match guard::refuse(&self.admin.config, &request, peer) {
-            Some(refusal) => Box::pin(async { Ok(refusal.into_response()) }),
+            Some(refusal) => {
+                let coops = guard::is_coops(request.uri().path());
+                let answer =
+                    if coops { Errors::from(refusal).into_response() } else { refusal.into_response() };
+                Box::pin(async { Ok(answer) })
+            }
             // A router is ready, always.
             None => Box::pin(self.routes.clone().call(request)),
         }

@@ -17,6 +17,11 @@ use subtle::ConstantTimeEq;
 use super::Refusal;
 use crate::config::Config;
 
+/// Whether a path is one that Coop's clients call.
+pub fn is_coops(path: &str) -> bool {
+    COOPS.contains(&path)
+}
+
 /// Why a request is refused; `None` if it may go on.
 pub fn refuse(config: &Config, request: &Request, peer: IpAddr) -> Option<Refusal> {
     let rules = Rules {

@@ -18,6 +18,7 @@ use reporter::desk::ncmec::{JobMedia, media_of};
 use reporter::desk::queue::QueueName;
 use reporter::desk::settings::{self, Queue};
 use reporter::router::effect::escalate_job;
+use reporter::router::policy::Catalog;
 use reporter::{At, DeskError, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -167,6 +168,9 @@ pub async fn next(
     let name = QueueName::parse(&name)?;
     let token = RequestId::fresh().to_string();
     let lent = admin.loaded()?.desk.ask(move |turn| {
+        if !is_queue(&turn.tx, turn.catalog, &name)? {
+            return Err(DeskError::NotFound { what: "queue", name: name.to_string() });
+        }
         let asking = Asking { reviewer: &who, token: &token, now_ms: turn.now_ms };
         lease::next(&mut turn.tx, turn.floors, &name, asking)
     });
@@ -175,6 +179,16 @@ pub async fn next(
         Some(job) => Ok((StatusCode::OK, Json(json!(job)))),
         None => Ok((StatusCode::NO_CONTENT, Json(Value::Null))),
     }
+}
+
+/// Whether there is such a queue: it was set up, held something, or is where something may go.
+fn is_queue(tx: &Tx<'_>, catalog: &Catalog, name: &QueueName) -> Result<bool, DeskError> {
+    let settings = &catalog.settings;
+    let named = [&settings.default_queue, &settings.ncmec_queue, &settings.triage_queue].contains(&name)
+        || catalog.table.rules().iter().any(|compiled| compiled.rule.queues().any(|queue| queue == name));
+    Ok(named
+        || settings::queue(tx, name)?.is_some()
+        || tx.get(Keyspace::Jobs, &reporter::key(b'n', &[name.as_str()]))?.is_some())
 }
 
 fn job_id(text: &str) -> Result<JobId, Refusal> {

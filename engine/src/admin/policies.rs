@@ -14,7 +14,7 @@ use reporter::desk::settings::{self, Queue, Settings, Webhook};
 use reporter::router::evaluation::{self, Evaluation};
 use reporter::router::policy::{self, Names, TableRules};
 use reporter::router::replay::{Replayed, replay};
-use reporter::router::rule::{Action, Rule, read_name};
+use reporter::router::rule::{Rule, read_name};
 use reporter::router::table::Compiled;
 use reporter::{At, DeskError, FieldError, Tx};
 use serde::Deserialize;
@@ -302,13 +302,8 @@ pub async fn remove_queue(
                 problem: format!("'{name}' has {jobs} open jobs: move or decide them first"),
             });
         }
-        let names = |action: &Action| match action {
-            Action::Enqueue { queue: Some(queue), .. } | Action::EnqueueNcmec { queue: Some(queue), .. } => {
-                *queue == name
-            }
-            _ => false,
-        };
-        unused("queue", name.as_str(), policy::rules_that(&turn.tx, |rule| rule.actions.iter().any(names))?)?;
+        let names = |rule: &Rule| rule.queues().any(|queue| *queue == name);
+        unused("queue", name.as_str(), policy::rules_that(&turn.tx, names)?)?;
         settings::forget_queue(&mut turn.tx, &name);
         Ok(())
     });

@@ -205,6 +205,14 @@ impl Rule {
         }
     }
 
+    /// The queues that it names.
+    pub fn queues(&self) -> impl Iterator<Item = &QueueName> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Enqueue { queue, .. } | Action::EnqueueNcmec { queue, .. } => queue.as_ref(),
+            _ => None,
+        })
+    }
+
     /// Its condition.
     pub fn condition(&self) -> Result<Condition, FieldError> {
         let any = super::condition::any_match();

@@ -162,7 +162,22 @@ fn evaluate<'a>(catalog: &'a Catalog, case: &Case, now_ms: u64) -> (Vec<Firing<'
             _ => {}
         }
     }
+    if !is_routed(case, &firing) {
+        firing.retain(|firing| firing.rule.kind == RuleKind::Proactive);
+    }
     (firing, results, needed)
+}
+
+/// Whether routing rules are heard: what matched or was reported is placed by them, and whatever a proactive rule wants
+/// to have routed. A report of child abuse is not.
+fn is_routed(case: &Case, firing: &[Firing<'_>]) -> bool {
+    let csam = case.report.as_ref().is_some_and(|report| report.csam);
+    let must = !csam && (case.report.is_some() || !case.hits.is_empty() || !case.matches.is_empty());
+    let asks = |firing: &Firing<'_>| {
+        firing.rule.kind == RuleKind::Proactive
+            && matches!(firing.action, Action::Enqueue { queue: None, .. })
+    };
+    must || firing.iter().any(asks)
 }
 
 /// Where a case goes by what the rules say.
@@ -175,19 +190,9 @@ fn place<'a>(catalog: &Catalog, case: &Case, firing: &[Firing<'a>]) -> Placing<'
     if csam && !again {
         placing.ncmec = Some((None, Way::default())); // past the routing rules
     }
-    // Proactive rules first: whether one of them asks for routing decides whether a routing rule's answer is heard.
-    let asks = firing.iter().any(|firing| {
-        firing.rule.kind == RuleKind::Proactive
-            && matches!(firing.action, Action::Enqueue { queue: None, .. })
-    });
-    let must = !csam && (case.report.is_some() || !case.hits.is_empty() || !case.matches.is_empty());
-    let heard = must || asks;
     let mut routed = false;
     for Firing { rule, action } in firing {
         let routing = rule.kind == RuleKind::Routing;
-        if routing && !heard {
-            continue;
-        }
         let way = |priority: &Option<u8>| Way { rule: Some(rule), priority: *priority };
         match action {
             // What goes to NCMEC's queue is for NCMEC: no second step by hand (specs/coop.md 2.1.4).
@@ -212,6 +217,7 @@ fn place<'a>(catalog: &Catalog, case: &Case, firing: &[Firing<'a>]) -> Placing<'
             Action::Enqueue { queue: None, .. } | Action::Webhook { .. } | Action::AddToBank { .. } => {}
         }
     }
+    let heard = is_routed(case, firing);
     if heard && !routed && settings.default_queue == settings.ncmec_queue {
         placing.ncmec.get_or_insert((None, Way::default()));
     } else if heard && !routed {

@@ -1,0 +1,133 @@
+//! A hit log with something wrong in it stops the router there, says where, and nothing is stepped over.
+
+#![allow(clippy::unwrap_used)] // clippy takes this file's helpers for code outside tests
+
+use std::sync::Arc;
+
+use index::store::keys::{encode_hit, hit_key};
+use index::store::{Batch, Durability, Keyspace, MemoryStore, Store, StoreError};
+use index::{
+    BankId, ContentId, Distance, Generation, Hit, HitMatch, Position, RequestId, SignalType, UploadContext,
+};
+use reporter::router::gauges;
+use reporter::{Cases, Gate, census};
+
+struct Open;
+
+impl Gate for Open {
+    fn admit(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+fn cases(store: &Arc<MemoryStore>) -> Cases {
+    Cases::open(store.clone(), Durability::Sync, Box::new(Open)).unwrap()
+}
+
+fn hit(position: u64) -> Hit {
+    let found = HitMatch {
+        bank: BankId(1),
+        bank_name: "B".to_string(),
+        content: ContentId(1),
+        distance: Distance::new(3).unwrap(),
+    };
+    Hit {
+        position: Position(position),
+        request: RequestId::fresh(),
+        index: 0,
+        received_ms: position,
+        generation: Generation(1),
+        signal_type: SignalType::Pdq,
+        signal: "00".repeat(32),
+        matches: vec![found],
+        matches_total: 1,
+        upload_id: 0,
+        context: UploadContext::default(),
+    }
+}
+
+fn log(store: &MemoryStore, positions: impl IntoIterator<Item = u64>) {
+    let mut batch = Batch::default();
+    for position in positions {
+        batch.put(Keyspace::Hits, hit_key(Position(position)), encode_hit(&hit(position)));
+    }
+    store.commit(batch, Durability::Sync).unwrap();
+}
+
+fn put(store: &MemoryStore, position: u64, row: Vec<u8>) {
+    let mut batch = Batch::default();
+    batch.put(Keyspace::Hits, hit_key(Position(position)), row);
+    store.commit(batch, Durability::Sync).unwrap();
+}
+
+#[test]
+fn a_hole_stops_the_router_before_it_whatever_its_size() {
+    for (positions, missing) in [(vec![1, 2, 4, 5], 3), (vec![2], 1), (vec![1, 2, 3, 900], 4)] {
+        let store = Arc::new(MemoryStore::default());
+        log(&store, positions.iter().copied());
+        let mut cases = cases(&store);
+        let mut routed = 0;
+        let error = loop {
+            match cases.step(10, 1) {
+                Ok(done) => {
+                    assert!(!done.routed.is_empty(), "it waits for a hit that never comes");
+                    routed += done.routed.len() as u64;
+                }
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert_eq!(routed, missing - 1);
+        assert!(error.contains(&format!("hit {missing} is missing")), "{error}");
+        assert_eq!(gauges(&*store).unwrap().cursor, Position(missing - 1));
+    }
+}
+
+#[test]
+fn a_log_that_lost_its_end_is_told_not_waited_for() {
+    let store = Arc::new(MemoryStore::default());
+    log(&store, 1..=5);
+    let mut cases = cases(&store);
+    cases.step(100, 1).unwrap();
+    for (from, log_end) in [(4, 3), (1, 0)] {
+        let mut batch = Batch::default();
+        batch.delete_range(Keyspace::Hits, hit_key(Position(from)), hit_key(Position(9)));
+        store.commit(batch, Durability::Sync).unwrap();
+        let error = cases.step(100, 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("cursor is at hit 5 but the hit log ends at {log_end}")), "{error}");
+    }
+}
+
+#[test]
+fn a_row_that_does_not_read_stops_the_router_at_its_position() {
+    let good = encode_hit(&hit(3));
+    let moved = encode_hit(&hit(7));
+    let newer = [&[2], &good[1..]].concat();
+    for (row, says) in [
+        (good[..good.len() - 1].to_vec(), "EOF"),
+        (newer, "version 2 is not 1"),
+        (moved, "it says it is hit 7"),
+        (Vec::new(), "it is empty"),
+    ] {
+        let store = Arc::new(MemoryStore::default());
+        log(&store, 1..=5);
+        put(&store, 3, row);
+        let mut cases = cases(&store);
+        assert_eq!(cases.step(100, 1).unwrap().routed.len(), 2);
+        for _ in 0..2 {
+            let error = cases.step(100, 1).unwrap_err().to_string();
+            assert!(error.contains("hit 3 of the log") && error.contains(says), "{error}");
+        }
+        put(&store, 3, good.clone());
+        assert_eq!(cases.step(100, 1).unwrap().routed.len(), 3, "mended, it goes on");
+    }
+}
+
+#[test]
+fn a_hit_without_matches_still_reaches_people() {
+    let store = Arc::new(MemoryStore::default());
+    put(&store, 1, encode_hit(&Hit { matches: Vec::new(), ..hit(1) }));
+    let done = cases(&store).step(1, 1).unwrap();
+    assert_eq!((done.routed[0].queue.as_str(), done.routed[0].hits), ("default", 1));
+    let census = census(&*store).unwrap();
+    assert_eq!((census.hits_in_jobs, census.faults), (1, 0));
+}
