@@ -1,7 +1,7 @@
 //! The desk's thread: the one writer of cases. It carries out what is asked of it, many commands in one commit, and
 //! follows the hit log whenever that has grown; when it cannot, it says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -161,9 +161,9 @@ pub fn start(
         let mut ticked = Instant::now();
         let mut ended = false;
         while !ended {
-            let mut commands = Vec::new();
+            let mut commands = VecDeque::new();
             match queue.recv_timeout(TICK) {
-                Ok(Work::Command(command)) => commands.push(command),
+                Ok(Work::Command(command)) => commands.push_back(command),
                 Ok(Work::Ring) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => ended = true,
             }
@@ -172,13 +172,13 @@ pub fn start(
                     && let Ok(work) = queue.try_recv()
                 {
                     if let Work::Command(command) = work {
-                        commands.push(command);
+                        commands.push_back(command);
                     }
                 }
                 if !commands.is_empty() {
-                    carry_out(&mut cases, &disk, &counts, std::mem::take(&mut commands));
+                    carry_out(&mut cases, &disk, &counts, &mut commands);
                 }
-                let more = follow(&mut cases, &disk, &counts);
+                let more = follow(&mut cases, &disk, &counts) || !commands.is_empty();
                 if ticked.elapsed() >= TICK {
                     ticked = Instant::now();
                     if let Err(error) = cases.tick(now_ms()) {
@@ -193,13 +193,17 @@ pub fn start(
     })
 }
 
-fn carry_out(cases: &mut Cases, disk: &Disk, counts: &DeskCounts, commands: Vec<Command>) {
-    counts.commands.fetch_add(commands.len() as u64, Ordering::Relaxed);
-    match cases.group(commands, now_ms()) {
+fn carry_out(cases: &mut Cases, disk: &Disk, counts: &DeskCounts, commands: &mut VecDeque<Command>) {
+    let waiting = commands.len();
+    let outcome = cases.group(commands, now_ms());
+    counts.commands.fetch_add((waiting - commands.len()) as u64, Ordering::Relaxed);
+    match outcome {
         Ok(done) => {
-            counts.commits.fetch_add(1, Ordering::Relaxed);
             counts.add(&done.routed);
-            disk.observe(Ok(()));
+            if done.written {
+                counts.commits.fetch_add(1, Ordering::Relaxed);
+                disk.observe(Ok(()));
+            }
         }
         Err(error) => note(disk, &error),
     }

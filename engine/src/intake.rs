@@ -32,6 +32,8 @@ const AT_ONCE: usize = 16;
 const LOOK_AT: usize = 256;
 /// How often is looked for what is due, when nobody says that something came.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Before an item is tried again that the desk did not take.
+const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 const ITEM_ANSWER_MAX: usize = 4 << 20;
 
 /// What the workers need.
@@ -134,7 +136,8 @@ impl Intake {
         match told {
             Ok(count) => drop(count.fetch_add(1, Ordering::Relaxed)),
             Err(error) => {
-                tracing::warn!(arrival = number, %error, "an item waits on: the desk did not take it")
+                tracing::warn!(arrival = number, %error, "an item waits on: the desk did not take it");
+                tokio::time::sleep(REFUSED_PAUSE).await; // it is due still
             }
         }
     }

@@ -4,6 +4,7 @@
 //! taken back and theirs stay. Nobody is answered before the commit. Since there is one writer, a command may read, think
 //! and write: what it read stays true.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -18,6 +19,8 @@ use crate::router::settle::{Askable, Routed};
 use crate::router::{self, Gauges, evaluation};
 use crate::tx::Tx;
 
+/// A group ends with so many rows: a few megabytes of log.
+const GROUP_WRITES: usize = 20_000;
 /// Evaluations are kept so long.
 const EVALUATIONS_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -97,6 +100,8 @@ pub struct Cases {
 pub struct Done {
     /// What was placed where.
     pub routed: Vec<Routed>,
+    /// Whether something was written.
+    pub written: bool,
     /// How far the router is, after a step.
     pub gauges: Gauges,
 }
@@ -153,9 +158,9 @@ impl Cases {
         Ok(changed)
     }
 
-    /// Carries out commands in order and commits them as one; then each is told. A failed commit is told to all, and
-    /// returned.
-    pub fn group(&mut self, commands: Vec<Command>, now_ms: u64) -> Result<Done, Arc<StoreError>> {
+    /// Carries out commands in order and commits them as one; then each is told. Takes as many from the front as make a
+    /// commit of a decent size. A failed commit is told to all, and returned.
+    pub fn group(&mut self, commands: &mut VecDeque<Command>, now_ms: u64) -> Result<Done, Arc<StoreError>> {
         let catalog = self.catalog.load_full();
         let askable = self.askable(&catalog);
         let mut turn = Turn {
@@ -167,9 +172,15 @@ impl Cases {
             routed: Vec::new(),
             catalog_changed: false,
         };
-        let answers: Vec<Answer> = commands.into_iter().map(|command| command(&mut turn)).collect();
+        let mut answers: Vec<Answer> = Vec::new();
+        while turn.tx.writes() < GROUP_WRITES
+            && let Some(command) = commands.pop_front()
+        {
+            answers.push(command(&mut turn));
+        }
         let Turn { tx, routed, catalog_changed, .. } = turn;
         let batch = tx.into_batch();
+        let written = !batch.is_empty();
         let committed = self.commit(batch).map_err(Arc::new);
         if committed.is_ok()
             && catalog_changed
@@ -181,7 +192,7 @@ impl Cases {
             return Err(fault);
         }
         answers.into_iter().for_each(|answer| answer(committed.clone()));
-        committed.map(|()| Done { routed, gauges: Gauges::default() })
+        committed.map(|()| Done { routed, written, gauges: Gauges::default() })
     }
 
     /// Routes the next hits of the log, durably. After an error nothing of the step happened, except that a failed commit
@@ -192,8 +203,9 @@ impl Cases {
         let (routed, gauges) =
             router::follow(&mut tx, &*self.store, &catalog, self.askable(&catalog), limit, now_ms)?;
         let batch = tx.into_batch();
+        let written = !batch.is_empty();
         self.commit(batch)?;
-        Ok(Done { routed, gauges })
+        Ok(Done { routed, written, gauges })
     }
 
     /// Does what time brings: leases that ended, evaluations that nobody needs any more.

@@ -134,7 +134,7 @@ fn ask<T: Send + 'static>(
     work: impl FnOnce(&mut Turn<'_>) -> Result<T, DeskError> + Send + 'static,
 ) -> Result<T, DeskError> {
     let (tell, told) = channel();
-    let _ = cases.group(vec![command(work, move |outcome| tell.send(outcome).unwrap())], now_ms);
+    let _ = cases.group(&mut [command(work, move |outcome| tell.send(outcome).unwrap())].into(), now_ms);
     told.recv().unwrap()
 }
 
@@ -203,7 +203,7 @@ fn a_command_that_is_refused_leaves_no_trace_of_itself_and_all_of_its_neighbours
             move |outcome| tell.send(outcome.is_ok()).unwrap(),
         )
     });
-    cases.group(commands.collect(), 5).unwrap();
+    cases.group(&mut commands.collect(), 5).unwrap();
     drop(tell);
     assert_eq!(told.iter().collect::<Vec<_>>(), [true, false, true]);
     let waiting = intake::waiting(&Tx::new(&*store), None, 9).unwrap();

@@ -130,8 +130,8 @@ fn a_webhook_is_told_until_it_understands_signed_and_under_one_id() {
     rule(&server, "tell", json!({ "kind": "proactive", "banks": ["KNOWN"], "actions": actions }));
     rule(&server, "again", json!({ "kind": "proactive", "banks": ["KNOWN"], "actions": actions }));
     platform.fail("/hook", &[500, 0]);
-    let near = tests::flipped(&hash, 5, 1);
-    send(&server, &[post("1", "u", json!({ "gallery": [hashed(&near)] }))]);
+    let (near, stranger) = (tests::flipped(&hash, 5, 1), random_hashes(39, 1)[0]);
+    send(&server, &[post("1", "u", json!({ "gallery": [hashed(&near), hashed(&stranger)] }))]);
     let asked = platform.wait("/hook", 3);
     asked.iter().for_each(signed);
     assert!(
@@ -157,7 +157,8 @@ fn a_webhook_is_told_until_it_understands_signed_and_under_one_id() {
     let answer = server.client().lookup(ingest::wire::Query::pdq(vec![near])).unwrap();
     let banks: Vec<&str> = answer.hits[0].matches.iter().map(|found| found.bank_name.as_str()).collect();
     assert_eq!(banks, ["GROWS", "KNOWN"]);
-    assert_eq!(server.http.get("/api/v1/banks/GROWS").1["contents"], 1, "added once, for both rules");
+    let grown = &server.http.get("/api/v1/banks/GROWS").1["contents"];
+    assert_eq!(grown, 1, "what matched, once for both rules");
     assert_eq!(server.http.delete("/api/v1/webhooks/platform").0, 409, "rules name it");
 }
 

@@ -90,10 +90,14 @@ pub fn run(args: Demo) -> Result<ExitCode> {
     let position = upload(server.client(), request)?;
 
     step(8, "what the rules did");
-    let before = settled(&api)?;
+    settled(&api)?;
     show_queues(&api)?;
 
-    step(9, "kill -9, restart, recover");
+    step(9, "a platform tells of a user's posts; a reviewer decides");
+    review(&api)?;
+    let before = settled(&api)?;
+
+    step(10, "kill -9, restart, recover");
     let address = server.kill()?;
     let server = Child::start(&data, &rules)?;
     let api = Api::new(&format!("http://{}", server.admin));
@@ -101,14 +105,14 @@ pub fn run(args: Demo) -> Result<ExitCode> {
     say(&format!("killed {address}; ready again in {:.2} s", server.seconds));
     ensure!(before == after, "before the kill {before:?}, after it {after:?}");
     say(&format!(
-        "{} contents, {} hits, {} of them in jobs: all there, none twice",
-        after.contents, after.hits, after.entries
+        "{} contents, {} hits, each in one job, {} decision to be reported: all there, none twice",
+        after.contents, after.hits, after.filings
     ));
     let again = upload(server.client(), request)?;
     ensure!(position == again, "a replayed upload was logged at {again}, first at {position}");
     say("the same upload sent again gave its first answer, and logged nothing");
 
-    println!("\nAll steps succeeded. Filing a CyberTip joins the demo with the reporter.");
+    println!("\nAll steps succeeded. Filing the CyberTip joins the demo with the reporter.");
     println!("Admin: http://{}  (try /api/v1/queues, /api/v1/hits?before=999999999, /metrics)", server.admin);
     if !args.exit {
         println!("Ctrl-C ends it.");
@@ -224,30 +228,70 @@ fn upload(mut client: Client, request: RequestId) -> Result<u64> {
 struct Census {
     contents: u64,
     hits: u64,
-    entries: u64,
+    in_jobs: u64,
+    filings: u64,
 }
 
-/// Waits until every hit of the log is in a queue, and counts.
+/// Waits until every hit of the log is in a job and nothing waits, and counts.
 fn settled(api: &Api) -> Result<Census> {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let banks = api.get("/api/v1/banks")?;
-        let last = api.get("/api/v1/hits?before=18446744073709551615&limit=1")?;
-        let queues = api.get("/api/v1/queues")?;
-        let sum = |list: &Value, field: &str| {
-            list.as_array().into_iter().flatten().filter_map(|row| row[field].as_u64()).sum::<u64>()
-        };
-        let census = Census {
-            contents: sum(&banks, "contents"),
-            hits: last["entries"][0]["position"].as_u64().unwrap_or(0),
-            entries: sum(&queues, "hits"),
-        };
-        if census.hits == census.entries {
+        let cases = api.get("/api/v1/census")?;
+        ensure!(cases["faults"] == 0, "something is not in one place: {}", cases["listed"]);
+        let count = |field: &str| cases[field].as_u64().unwrap_or(0);
+        let contents =
+            banks.as_array().into_iter().flatten().filter_map(|row| row["contents"].as_u64()).sum();
+        let (hits, in_jobs) = (count("hits"), count("hits_in_jobs"));
+        let census = Census { contents, hits, in_jobs, filings: count("filings") };
+        if hits == in_jobs && count("waiting") == 0 {
             return Ok(census);
         }
         ensure!(Instant::now() < until, "the router does not catch up: {census:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Sends posts of one user by the items API, takes the job that comes of them, and decides it.
+fn review(api: &Api) -> Result<()> {
+    let pdq = |bytes: &[u8]| -> Result<Value> {
+        let picture = hash_picture(bytes, &Limits::default())?;
+        Ok(json!({ "signals": { "pdq": Signal::Pdq(picture.hash).to_string() } }))
+    };
+    let author = json!({ "id": "user-17", "typeId": "user" });
+    let mut items = Vec::new();
+    for (at, (name, bytes, _)) in UPLOADED.iter().enumerate() {
+        let data = json!({ "text": name, "pictures": [pdq(bytes)?], "author": author });
+        items.push(json!({ "id": format!("post-{at}"), "typeId": "post", "data": data }));
+    }
+    api.post("/api/v1/items/async/", &json!({ "items": items }))?;
+    say(&format!("{} posts taken: durable when that was answered", items.len()));
+    settled(api)?;
+    let job = api.post("/api/v1/queues/ncmec/next", &json!({ "reviewer": "demo" }))?;
+    let media = api.get(&format!("/api/v1/jobs/{}/media", job["id"]))?;
+    let media = media["entries"].as_array().cloned().unwrap_or_default();
+    let matched = |media: &Value| media["matches"].as_array().is_some_and(|found| !found.is_empty());
+    say(&format!(
+        "one NCMEC job about {}: {} media, {} of them matched ({})",
+        job["subject"]["id"],
+        media.len(),
+        media.iter().filter(|media| matched(media)).count(),
+        job["reasons"][0]["words"].as_str().unwrap_or("")
+    ));
+    let decided: Vec<Value> = media
+        .iter()
+        .map(|media| {
+            let class = if matched(media) { "Unclassified" } else { "none" };
+            json!({ "media": media["number"], "classification": class })
+        })
+        .collect();
+    let decision = json!({ "decision": "report", "lease": job["lease"]["token"], "revision": job["revision"],
+        "incident_type": "Child Pornography (possession, manufacture, and distribution)", "media": decided });
+    api.post(&format!("/api/v1/jobs/{}/decision", job["id"]), &decision)?;
+    let filings = api.get("/api/v1/filings")?;
+    ensure!(filings[0]["job"] == job["id"], "the decision is not to be reported: {filings}");
+    say("decided: it waits to be reported, from the same commit on");
+    Ok(())
 }
 
 fn show_queues(api: &Api) -> Result<()> {

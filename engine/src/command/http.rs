@@ -1,6 +1,6 @@
 //! A client of the admin port for the command line.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -130,8 +130,13 @@ fn accept(mut response: Response<Body>) -> Result<Response<Body>> {
     bail!("{message} (HTTP {status})")
 }
 
+/// The answer; null if it is empty.
 fn read(mut response: Response<Body>) -> Result<Value> {
-    serde_json::from_reader(response.body_mut().as_reader()).context("the server's answer is not JSON")
+    let mut reader = std::io::BufReader::new(response.body_mut().as_reader());
+    if reader.fill_buf()?.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_reader(reader).context("the server's answer is not JSON")
 }
 
 /// A path segment with what must not stand in one escaped.

@@ -2,7 +2,7 @@
 //! user is found in one place.
 
 use index::store::StoreError;
-use index::{Hit, Position};
+use index::{Hit, Position, SignalType};
 
 use super::policy::Catalog;
 use super::table::{Classified, Facts, MatchFact, Screened, Source, Subject};
@@ -35,6 +35,8 @@ pub struct Case {
     pub placed: bool,
     /// Whether the platform has told of the item itself.
     pub told: bool,
+    /// Of an upload: its signal.
+    uploaded: Option<(SignalType, String)>,
     /// Whether somebody said of what type it is.
     typed: bool,
     /// The bytes of an upload's signal that named no item.
@@ -75,6 +77,7 @@ impl Case {
             screened,
             placed: arrival.placed,
             told: item.kind.is_some(),
+            uploaded: None,
             typed: true,
             anonymous: None,
             item,
@@ -114,6 +117,7 @@ impl Case {
             screened: Screened::Whole,
             placed: false,
             told: item.kind.is_some(),
+            uploaded: Some((hit.signal_type, hit.signal.clone())),
             typed: item_type.is_some(),
             anonymous,
             item,
@@ -133,6 +137,20 @@ impl Case {
         arrival.classified =
             matches!(self.classified, Classified::Inapplicable).then_some(Answered::Inapplicable);
         arrival
+    }
+
+    /// The media that a bank gets of it: of an upload what was uploaded; of an item what matched, or all of it where
+    /// nothing did, since then something else about the item made the rule hold.
+    pub fn meant(&self) -> impl Iterator<Item = &Media> {
+        let uploaded = self.uploaded.as_ref();
+        let any = self.item.matches().next().is_some();
+        self.item.media.iter().filter(move |media| {
+            let meant = match uploaded {
+                Some((kind, signal)) => media.signals.get(kind) == Some(signal),
+                None => !any || media.matches().next().is_some(),
+            };
+            meant && !media.signals.is_empty()
+        })
     }
 
     /// What rules may ask about.

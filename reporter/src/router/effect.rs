@@ -12,9 +12,9 @@ use super::settle::{Firing, Placing, Routed, Way};
 use super::table::Source;
 use crate::desk::decision::{self, Decider, Decision, DecisionKind, MediaDecision, ReportWords};
 use crate::desk::incident::{Classification, IncidentType};
-use crate::desk::item::{Item, Screening, item};
+use crate::desk::item::{Found, Item, Screening, item};
 use crate::desk::job::{Enqueue, Job, JobKind, PRIORITY, PRIORITY_CSAM, Reason, add_hit, enqueue, put_job};
-use crate::desk::ncmec::{Escalation, escalate, media_of};
+use crate::desk::ncmec::{Escalation, JobMedia, escalate, media_of};
 use crate::desk::outbox;
 use crate::desk::queue::Verdict;
 use crate::error::DeskError;
@@ -53,7 +53,9 @@ pub fn carry_out(
             && job.kind == JobKind::Ncmec
             && let Some(bank) = trusted_bank(catalog, case)
         {
-            decide_alone(tx, &mut job, rule, incident, bank, now_ms)?;
+            let words = automatic_words(tx, catalog, &job, incident)?;
+            let by = Decider::Automatic { rule: rule.name.clone(), rule_version: rule.version, bank };
+            decide_alone(tx, &mut job, by, words, now_ms)?;
         }
     }
     for (queue, way) in placing.review {
@@ -82,21 +84,20 @@ fn priority(case: &Case, way: Way<'_>) -> u8 {
 fn decide_alone(
     tx: &mut Tx<'_>,
     job: &mut Job,
-    rule: &Rule,
-    incident: IncidentType,
-    bank: String,
+    by: Decider,
+    words: ReportWords,
     now_ms: u64,
 ) -> Result<(), DeskError> {
     let decided = Decision {
         job: job.id,
         kind: DecisionKind::Report,
-        by: Decider::Automatic { rule: rule.name.clone(), rule_version: rule.version, bank },
+        by,
         at_ms: now_ms,
         revision: job.revision,
         request: None,
         reason: None,
         webhooks: Vec::new(),
-        report: Some(automatic_words(tx, job, incident)?),
+        report: Some(words),
     };
     decision::record(tx, job, &decided, now_ms)
 }
@@ -141,13 +142,22 @@ fn reason(case: &Case, rule: Option<&Rule>, now_ms: u64) -> Reason {
 
 /// The trusted bank that the case matched.
 fn trusted_bank(catalog: &Catalog, case: &Case) -> Option<String> {
-    let trusted = &catalog.settings.trusted_banks;
-    case.matches.iter().map(|found| &found.hit.bank_name).find(|bank| trusted.contains(bank)).cloned()
+    case.matches.iter().find(|found| is_trusted(catalog, found)).map(|found| found.hit.bank_name.clone())
 }
 
-/// What an automatic report says: what matched, as nobody looked at it.
-fn automatic_words(tx: &Tx<'_>, job: &Job, incident_type: IncidentType) -> Result<ReportWords, StoreError> {
-    let matched = media_of(tx, job.id, 0, usize::MAX)?.into_iter().filter(|media| !media.matches.is_empty());
+fn is_trusted(catalog: &Catalog, found: &Found) -> bool {
+    catalog.settings.trusted_banks.contains(&found.hit.bank_name)
+}
+
+/// What an automatic report says: what matched in trusted banks, and nothing else of the user's, as nobody looked at it.
+fn automatic_words(
+    tx: &Tx<'_>,
+    catalog: &Catalog,
+    job: &Job,
+    incident_type: IncidentType,
+) -> Result<ReportWords, StoreError> {
+    let trusted = |media: &JobMedia| media.matches.iter().any(|found| is_trusted(catalog, found));
+    let matched = media_of(tx, job.id, 0, usize::MAX)?.into_iter().filter(trusted);
     let decided = matched.map(|media| MediaDecision {
         media: media.number,
         classification: Classification::Unclassified,
@@ -185,7 +195,7 @@ pub fn act(
             }
             Action::AddToBank { bank } if banks.insert(bank) => {
                 let note = format!("item {} of type {}", case.item.key.id, case.item.key.type_id);
-                for media in case.item.media.iter().filter(|media| !media.signals.is_empty()) {
+                for media in case.meant() {
                     outbox::put_addition(tx, bank, media.signals.clone(), note.clone(), now_ms)?;
                 }
             }
