@@ -91,7 +91,9 @@ impl Outbox {
             Err(why) => (
                 &counts.failed,
                 self.desk
-                    .ask(move |turn| Ok(outbox::undelivered(&mut turn.tx, &delivery, &why, turn.now_ms)))
+                    .ask(move |turn| {
+                        Ok(outbox::undelivered(&mut turn.tx, &delivery, &why, turn.terms.now_ms))
+                    })
                     .await,
             ),
         };
@@ -139,7 +141,7 @@ impl Outbox {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
                 self.desk
                     .ask(move |turn| {
-                        outbox::not_added(&mut turn.tx, &addition, &why, turn.now_ms);
+                        outbox::not_added(&mut turn.tx, &addition, &why, turn.terms.now_ms);
                         Ok(())
                     })
                     .await

@@ -15,7 +15,7 @@ use crate::desk::lease::{self, Floors};
 use crate::error::{DeskError, RouterError};
 use crate::router::policy::{self, Catalog};
 use crate::router::rule::RulesFile;
-use crate::router::settle::{Askable, Routed};
+use crate::router::settle::{Askable, Routed, Terms};
 use crate::router::{self, Gauges, evaluation};
 use crate::tx::Tx;
 
@@ -35,12 +35,8 @@ pub struct Turn<'a> {
     pub tx: Tx<'a>,
     /// Where lists of jobs begin.
     pub floors: &'a mut Floors,
-    /// Rules, types and settings as they were committed last.
-    pub catalog: &'a Catalog,
-    /// What can be found out for rules.
-    pub askable: Askable,
-    /// Now, in milliseconds since 1970 (UTC).
-    pub now_ms: u64,
+    /// Rules, types and settings as they were committed last, and the time.
+    pub terms: Terms<'a>,
     /// Cases that were placed.
     pub routed: Vec<Routed>,
     /// Set by whoever changes rules, types or settings.
@@ -50,28 +46,28 @@ pub struct Turn<'a> {
 impl Turn<'_> {
     /// Takes something new in: settles it, or lets it wait.
     pub fn take(&mut self, arrival: Arrival) -> Result<(), DeskError> {
-        let routed = router::take(&mut self.tx, self.catalog, self.askable, arrival, self.now_ms)?;
+        let routed = router::take(&mut self.tx, self.terms, arrival)?;
         self.routed.extend(routed);
         Ok(())
     }
 
     /// Goes on with something that waited.
     pub fn resume(&mut self, arrival: Arrival) -> Result<(), DeskError> {
-        let routed = router::resume(&mut self.tx, self.catalog, self.askable, arrival, self.now_ms)?;
+        let routed = router::resume(&mut self.tx, self.terms, arrival)?;
         self.routed.extend(routed);
         Ok(())
     }
 
     /// Takes in a report by a user of the platform.
     pub fn take_report(&mut self, arrival: Arrival) -> Result<(), DeskError> {
-        let routed = router::take_report(&mut self.tx, self.catalog, self.askable, arrival, self.now_ms)?;
+        let routed = router::take_report(&mut self.tx, self.terms, arrival)?;
         self.routed.extend(routed);
         Ok(())
     }
 
     /// Lets something wait on after a failure.
     pub fn postpone(&mut self, arrival: Arrival, trouble: &str) -> Result<(), DeskError> {
-        let routed = router::postpone(&mut self.tx, self.catalog, arrival, trouble, self.now_ms)?;
+        let routed = router::postpone(&mut self.tx, self.terms, arrival, trouble)?;
         self.routed.extend(routed);
         Ok(())
     }
@@ -162,13 +158,11 @@ impl Cases {
     /// commit of a decent size. A failed commit is told to all, and returned.
     pub fn group(&mut self, commands: &mut VecDeque<Command>, now_ms: u64) -> Result<Done, Arc<StoreError>> {
         let catalog = self.catalog.load_full();
-        let askable = self.askable(&catalog);
+        let terms = Terms { catalog: &catalog, askable: self.askable(&catalog), now_ms };
         let mut turn = Turn {
             tx: Tx::new(&*self.store),
             floors: &mut self.floors,
-            catalog: &catalog,
-            askable,
-            now_ms,
+            terms,
             routed: Vec::new(),
             catalog_changed: false,
         };
@@ -200,8 +194,8 @@ impl Cases {
     pub fn step(&mut self, limit: usize, now_ms: u64) -> Result<Done, RouterError> {
         let catalog = self.catalog.load_full();
         let mut tx = Tx::new(&*self.store);
-        let (routed, gauges) =
-            router::follow(&mut tx, &*self.store, &catalog, self.askable(&catalog), limit, now_ms)?;
+        let terms = Terms { catalog: &catalog, askable: self.askable(&catalog), now_ms };
+        let (routed, gauges) = router::follow(&mut tx, &*self.store, terms, limit)?;
         let batch = tx.into_batch();
         let written = !batch.is_empty();
         self.commit(batch)?;

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::{Server, Setup, hex};
 
 use crate::banks::random_hashes;
+use crate::items::{hashed, post, rule, send, with};
 
 /// The routes as the program's sources name them, and their methods.
 fn routes() -> BTreeSet<(String, &'static str)> {
@@ -164,24 +167,102 @@ fn answers_have_the_shapes_that_are_described() {
         ("put", "/api/v1/banks/B".into(), server.http.put("/api/v1/banks/B", &json!({ "threshold": 30 }))),
         ("delete", "/api/v1/banks/C".into(), server.http.delete("/api/v1/banks/C")),
     ];
-    for (method, path, (status, answer)) in answers {
-        assert!((200..300).contains(&status), "{path}: {answer}");
-        let plain = path.split('?').next().unwrap();
-        let paths = document["paths"].as_object().unwrap();
-        let (_, methods) = paths
-            .iter()
-            .filter(|(described, _)| {
-                let parts = |path: &str| path.split('/').map(str::to_string).collect::<Vec<_>>();
-                let (described, asked) = (parts(described), parts(plain));
-                described.len() == asked.len()
-                    && described.iter().zip(&asked).all(|(one, other)| one.starts_with('{') || one == other)
-            })
-            .min_by_key(|(described, _)| described.matches('{').count())
-            .unwrap();
-        let response = &methods[method]["responses"][status.to_string()];
-        assert!(response.is_object(), "{method} {path} answers {status}, which is not described");
-        let schema = &response["content"]["application/json"]["schema"];
-        assert!(schema.is_object(), "{method} {path}");
-        assert_eq!(fault(&answer, schema, &document), None, "{method} {path}: {answer}");
+    answers.into_iter().for_each(|answer| described(&document, answer));
+}
+
+#[test]
+fn answers_about_cases_have_the_shapes_that_are_described() {
+    let server = with(Setup::default());
+    let document = server.http.get("/openapi.json").1;
+    let hash = random_hashes(12, 1)[0];
+    server.create_bank("KNOWN");
+    server.add_pdq("KNOWN", &hash);
+    rule(&server, "csam", json!({ "banks": ["KNOWN"], "actions": [{ "enqueue_ncmec": {} }] }));
+    let item = post("1", "u", json!({ "gallery": [hashed(&hash)], "made": "2026-01-01T00:00:00Z" }));
+    send(&server, &[item.clone(), post("2", "u", json!({ "cover": "http://127.0.0.1:9/x" }))]);
+    settled_but(&server, 1);
+    let get = |path: &str| ("get", path.to_string(), server.http.get(path));
+    let post_to = |path: &str, body: Value| ("post", path.to_string(), server.http.post(path, &body));
+    let put = |path: &str, body: Value| ("put", path.to_string(), server.http.put(path, &body));
+    let reporter = json!({ "kind": "user", "typeId": "user", "id": "r" });
+    let report =
+        post_to("/api/v1/report", json!({ "reporter": reporter, "reportedItem": post("3", "v", json!({})) }));
+    let report_id = report.2.1["reportId"].as_str().unwrap().to_string();
+    let next = post_to("/api/v1/queues/ncmec/next", json!({ "reviewer": "anna" }));
+    let (job, token) = (format!("/api/v1/jobs/{}", next.2.1["id"]), next.2.1["lease"]["token"].clone());
+    let comment = post_to(&format!("{job}/comments"), json!({ "reviewer": "anna", "text": "t" }));
+    let extended = post_to(&format!("{job}/extend"), json!({ "lease": token }));
+    let medium = json!([{ "media": 1, "classification": "A1", "viewed": true }]);
+    let decision = json!({ "decision": "report", "lease": token, "revision": next.2.1["revision"], "media": medium,
+        "incident_type": "Child Sex Tourism" });
+    let answers = [
+        report,
+        next,
+        comment,
+        extended,
+        get(&format!("{job}/media")),
+        get(&format!("{job}/hits")),
+        get(&format!("{job}/comments")),
+        post_to(&format!("{job}/decision"), decision),
+        get(&job),
+        get("/api/v1/filings"),
+        get("/api/v1/census"),
+        get("/api/v1/queues"),
+        get("/api/v1/queues/default"),
+        put("/api/v1/queues/default", json!({ "description": "d" })),
+        get(&format!("/api/v1/reports/{report_id}")),
+        get("/api/v1/items?typeId=post&id=1"),
+        get("/api/v1/users/items?typeId=user&id=u"),
+        get("/api/v1/intake"),
+        post_to("/api/v1/intake/2", json!({ "action": "give_up" })),
+        get("/api/v1/deliveries"),
+        get("/api/v1/item-types"),
+        get("/api/v1/item-types/post"),
+        put("/api/v1/item-types/other", json!({ "kind": "THREAD", "fields": [] })),
+        get("/api/v1/rules"),
+        get("/api/v1/rules/csam"),
+        get("/api/v1/rules/csam/versions"),
+        put("/api/v1/rules/more", json!({ "queue": "q", "state": "draft" })),
+        post_to("/api/v1/rules/replay", json!({ "name": "csam" })),
+        ("delete", "/api/v1/rules/more".into(), server.http.delete("/api/v1/rules/more")),
+        get("/api/v1/rule-tables/1"),
+        get("/api/v1/evaluations"),
+        put("/api/v1/webhooks/w", json!({ "url": "https://a.example/" })),
+        get("/api/v1/webhooks"),
+        get("/api/v1/settings"),
+        put("/api/v1/settings", json!({ "user_type": "user" })),
+        put("/api/v1/settings/trusted-banks", json!({ "banks": [], "by": "ada" })),
+    ];
+    answers.into_iter().for_each(|answer| described(&document, answer));
+}
+
+/// Waits until no more than so many items wait.
+fn settled_but(server: &Server, left: usize) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while server.http.get("/api/v1/intake").1["entries"].as_array().unwrap().len() > left {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// That an answer has the shape that the document gives it.
+fn described(document: &Value, (method, path, (status, answer)): (&str, String, (u16, Value))) {
+    assert!((200..300).contains(&status), "{path}: {answer}");
+    let plain = path.split('?').next().unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let (_, methods) = paths
+        .iter()
+        .filter(|(described, _)| {
+            let parts = |path: &str| path.split('/').map(str::to_string).collect::<Vec<_>>();
+            let (described, asked) = (parts(described), parts(plain));
+            described.len() == asked.len()
+                && described.iter().zip(&asked).all(|(one, other)| one.starts_with('{') || one == other)
+        })
+        .min_by_key(|(described, _)| described.matches('{').count())
+        .unwrap();
+    let response = &methods[method]["responses"][status.to_string()];
+    assert!(response.is_object(), "{method} {path} answers {status}, which is not described");
+    let schema = &response["content"]["application/json"]["schema"];
+    assert!(schema.is_object(), "{method} {path}");
+    assert_eq!(fault(&answer, schema, document), None, "{method} {path}: {answer}");
 }

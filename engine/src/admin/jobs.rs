@@ -168,10 +168,10 @@ pub async fn next(
     let name = QueueName::parse(&name)?;
     let token = RequestId::fresh().to_string();
     let lent = admin.loaded()?.desk.ask(move |turn| {
-        if !is_queue(&turn.tx, turn.catalog, &name)? {
+        if !is_queue(&turn.tx, turn.terms.catalog, &name)? {
             return Err(DeskError::NotFound { what: "queue", name: name.to_string() });
         }
-        let asking = Asking { reviewer: &who, token: &token, now_ms: turn.now_ms };
+        let asking = Asking { reviewer: &who, token: &token, now_ms: turn.terms.now_ms };
         lease::next(&mut turn.tx, turn.floors, &name, asking)
     });
     failpoint("job-lent");
@@ -313,7 +313,7 @@ pub async fn comment(
     let (id, Json(CommentBody { reviewer: who, text })) = (job_id(&id)?, body?);
     reviewer(&who)?;
     let desk = &admin.loaded()?.desk;
-    let made = desk.ask(move |turn| lease::comment(&mut turn.tx, id, &who, &text, turn.now_ms)).await?;
+    let made = desk.ask(move |turn| lease::comment(&mut turn.tx, id, &who, &text, turn.terms.now_ms)).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
@@ -331,7 +331,11 @@ pub async fn extend(
 ) -> Result<Json<Job>, Refusal> {
     let (id, Json(LeaseBody { lease: token })) = (job_id(&id)?, body?);
     Ok(Json(
-        admin.loaded()?.desk.ask(move |turn| lease::extend(&mut turn.tx, id, &token, turn.now_ms)).await?,
+        admin
+            .loaded()?
+            .desk
+            .ask(move |turn| lease::extend(&mut turn.tx, id, &token, turn.terms.now_ms))
+            .await?,
     ))
 }
 
@@ -361,7 +365,7 @@ async fn give_back(
 ) -> Result<Json<Job>, Refusal> {
     let (id, Json(LeaseBody { lease: token })) = (job_id(&id)?, body?);
     let desk = &admin.loaded()?.desk;
-    Ok(Json(desk.ask(move |turn| lease::release(&mut turn.tx, id, &token, skip, turn.now_ms)).await?))
+    Ok(Json(desk.ask(move |turn| lease::release(&mut turn.tx, id, &token, skip, turn.terms.now_ms)).await?))
 }
 
 #[derive(Deserialize)]
@@ -381,7 +385,7 @@ pub async fn transfer(
     let queue = QueueName::parse(&queue)?;
     let desk = &admin.loaded()?.desk;
     let moved =
-        desk.ask(move |turn| lease::transfer(&mut turn.tx, id, token.as_deref(), &queue, turn.now_ms));
+        desk.ask(move |turn| lease::transfer(&mut turn.tx, id, token.as_deref(), &queue, turn.terms.now_ms));
     let mut job = moved.await?;
     hide_lease(&mut job);
     Ok(Json(job))
@@ -427,8 +431,8 @@ pub async fn ncmec(
     let (who, token, user) = read()?;
     reviewer(&who)?;
     let made = admin.loaded()?.desk.ask(move |turn| {
-        let mut from = lease::may_change(&turn.tx, id, token.as_deref(), turn.now_ms)?;
-        escalate_job(&mut turn.tx, turn.catalog, &mut from, user, &who, turn.now_ms)
+        let mut from = lease::may_change(&turn.tx, id, token.as_deref(), turn.terms.now_ms)?;
+        escalate_job(&mut turn.tx, turn.terms.catalog, &mut from, user, &who, turn.terms.now_ms)
     });
     let mut job = made.await?;
     failpoint("job-escalated");
@@ -445,8 +449,11 @@ pub async fn decide(
     let (id, Json(body)) = (job_id(&id)?, body?);
     let wanted = Wanted::read(&At::new(&body, "")).map_err(DeskError::from)?;
     failpoint("decision-read");
-    let decided =
-        admin.loaded()?.desk.ask(move |turn| decision::decide(&mut turn.tx, id, wanted, turn.now_ms)).await?;
+    let decided = admin
+        .loaded()?
+        .desk
+        .ask(move |turn| decision::decide(&mut turn.tx, id, wanted, turn.terms.now_ms))
+        .await?;
     failpoint("decision-stored");
     Ok(Json(decided))
 }

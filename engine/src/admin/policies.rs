@@ -75,7 +75,7 @@ pub async fn remove_item_type(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let removed = admin.loaded()?.desk.ask(move |turn| {
-        if !turn.catalog.types.contains_key(&id) {
+        if !turn.terms.catalog.types.contains_key(&id) {
             return Err(DeskError::NotFound { what: "item type", name: id });
         }
         unused("item type", &id, policy::rules_that(&turn.tx, |rule| policy::speaks_of(rule, &id))?)?;
@@ -157,7 +157,7 @@ pub async fn put_rule(
     let rule = read_rule(&admin, &name, &body)?;
     let kept = admin.loaded()?.desk.ask(move |turn| {
         turn.catalog_changed = true;
-        policy::put_rule(&mut turn.tx, rule, turn.now_ms)
+        policy::put_rule(&mut turn.tx, rule, turn.terms.now_ms)
     });
     Ok(Json(shown(&kept.await?)))
 }
@@ -176,7 +176,7 @@ pub async fn remove_rule(
             });
         }
         turn.catalog_changed = true;
-        policy::archive(&mut turn.tx, &name, "", turn.now_ms)
+        policy::archive(&mut turn.tx, &name, "", turn.terms.now_ms)
     });
     Ok(Json(shown(&kept.await?)))
 }
@@ -402,7 +402,7 @@ pub async fn trust(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<S
         let changed = Settings {
             trusted_banks: banks,
             trusted_by: Some(by),
-            trusted_ms: Some(turn.now_ms),
+            trusted_ms: Some(turn.terms.now_ms),
             ..settings::settings(&turn.tx)?
         };
         settings::put_settings(&mut turn.tx, &changed);

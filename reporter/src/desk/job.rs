@@ -350,18 +350,7 @@ pub fn close(
     became: Option<JobId>,
     now_ms: u64,
 ) -> Result<(), StoreError> {
-    let leased = job.lease.is_some();
-    match job.lease.take() {
-        Some(lease) => forget_lease(tx, job, &lease),
-        None => unlist(tx, job),
-    }
-    tx.delete(Keyspace::Jobs, open_key(job.kind, &job.queue, &job.subject));
-    let hits = job.hits;
-    change_counts(tx, &job.queue.clone(), |counts| {
-        counts.jobs = counts.jobs.saturating_sub(1);
-        counts.leased = counts.leased.saturating_sub(u64::from(leased));
-        counts.hits = counts.hits.saturating_sub(hits);
-    })?;
+    leave(tx, job)?;
     job.closed = Some(Closed { at_ms: now_ms, decision: decision.to_string(), became });
     put_job(tx, job);
     Ok(())
@@ -372,28 +361,32 @@ pub fn move_to(tx: &mut Tx<'_>, job: &mut Job, queue: &QueueName, now_ms: u64) -
     if job.kind == JobKind::Review && open_job(tx, job.kind, queue, &job.subject)?.is_some() {
         return Ok(false);
     }
-    let leased = job.lease.is_some();
-    match job.lease.take() {
-        Some(lease) => forget_lease(tx, job, &lease),
-        None => unlist(tx, job),
-    }
-    tx.delete(Keyspace::Jobs, open_key(job.kind, &job.queue, &job.subject));
-    let hits = job.hits;
-    change_counts(tx, &job.queue.clone(), |counts| {
-        counts.jobs = counts.jobs.saturating_sub(1);
-        counts.leased = counts.leased.saturating_sub(u64::from(leased));
-        counts.hits = counts.hits.saturating_sub(hits);
-    })?;
+    leave(tx, job)?;
     job.queue = queue.clone();
     job.enqueued_ms = now_ms;
     change_counts(tx, queue, |counts| {
         counts.jobs += 1;
-        counts.hits += hits;
+        counts.hits += job.hits;
     })?;
     tx.put(Keyspace::Jobs, open_key(job.kind, queue, &job.subject), encode_u64(job.id.0));
     list(tx, job);
     put_job(tx, job);
     Ok(true)
+}
+
+/// Takes an open job out of its queue, and from who has it.
+fn leave(tx: &mut Tx<'_>, job: &mut Job) -> Result<(), StoreError> {
+    let lease = job.lease.take();
+    match &lease {
+        Some(lease) => forget_lease(tx, job, lease),
+        None => unlist(tx, job),
+    }
+    tx.delete(Keyspace::Jobs, open_key(job.kind, &job.queue, &job.subject));
+    change_counts(tx, &job.queue, |counts| {
+        counts.jobs = counts.jobs.saturating_sub(1);
+        counts.leased = counts.leased.saturating_sub(u64::from(lease.is_some()));
+        counts.hits = counts.hits.saturating_sub(job.hits);
+    })
 }
 
 /// Puts a job among those that wait, unless a reviewer has it.

@@ -25,8 +25,7 @@ use index::store::{Keyspace, Range, Store, StoreError};
 use index::{Hit, Position};
 
 use self::case::Case;
-use self::policy::Catalog;
-use self::settle::{Askable, Routed, Settled, settle};
+use self::settle::{Routed, Settled, Terms, settle};
 use self::table::{Classified, Facts, MatchFact, RuleTable, Screened, Source, Subject};
 use crate::desk::intake::{self, Arrival};
 use crate::desk::item::{Found, complete};
@@ -62,10 +61,8 @@ impl Gauges {
 pub fn follow(
     tx: &mut Tx<'_>,
     store: &dyn Store,
-    catalog: &Catalog,
-    askable: Askable,
+    terms: Terms<'_>,
     limit: usize,
-    now_ms: u64,
 ) -> Result<(Vec<Routed>, Gauges), RouterError> {
     let Gauges { cursor, log_end } = gauges(store)?;
     let hits = hits_after(store, cursor, log_end, limit.clamp(1, STEP_HITS_MAX))?;
@@ -74,20 +71,14 @@ pub fn follow(
     };
     let mut routed = Vec::new();
     for hit in &hits {
-        routed.extend(route(tx, catalog, askable, hit, now_ms).map_err(of_hit)?);
+        routed.extend(route(tx, terms, hit).map_err(of_hit)?);
     }
     tx.put(Keyspace::CaseMeta, cursor_key(STAGE), encode_u64(last.0));
     Ok((routed, Gauges { cursor: last, log_end }))
 }
 
 /// A hit's way: to a job, or to the arrival that it is of, or to wait until something is found out.
-fn route(
-    tx: &mut Tx<'_>,
-    catalog: &Catalog,
-    askable: Askable,
-    hit: &Hit,
-    now_ms: u64,
-) -> Result<Vec<Routed>, DeskError> {
+fn route(tx: &mut Tx<'_>, terms: Terms<'_>, hit: &Hit) -> Result<Vec<Routed>, DeskError> {
     if let Some(number) = hit.context.arrival {
         if job_of_hit(tx, hit.position)?.is_some() {
             return Ok(Vec::new()); // settled with its arrival
@@ -98,13 +89,13 @@ fn route(
             return Ok(Vec::new());
         }
     }
-    let case = Case::of_hit(tx, &catalog.settings, hit)?;
-    match settle(tx, catalog, case, askable, now_ms)? {
+    let case = Case::of_hit(tx, &terms.catalog.settings, hit)?;
+    match settle(tx, terms, case)? {
         Settled::Done(routed) => Ok(routed),
         Settled::Needs(needs, case) => {
             let mut arrival = case.into_arrival();
             arrival.needs = needs;
-            arrival.due_ms = now_ms;
+            arrival.due_ms = terms.now_ms;
             intake::number(tx, &mut arrival)?;
             intake::put(tx, &arrival);
             Ok(Vec::new())
@@ -113,54 +104,36 @@ fn route(
 }
 
 /// Takes something new in: settles it at once if nothing waits, else lets it wait.
-pub fn take(
-    tx: &mut Tx<'_>,
-    catalog: &Catalog,
-    askable: Askable,
-    mut arrival: Arrival,
-    now_ms: u64,
-) -> Result<Vec<Routed>, DeskError> {
+pub fn take(tx: &mut Tx<'_>, terms: Terms<'_>, mut arrival: Arrival) -> Result<Vec<Routed>, DeskError> {
     intake::number(tx, &mut arrival)?;
     complete(tx, &mut arrival.item)?;
-    go_on(tx, catalog, askable, arrival, now_ms)
+    go_on(tx, terms, arrival)
 }
 
 /// Goes on with something that waited, with what was found out about it. If it waits no longer nothing happens: it was
 /// settled before.
-pub fn resume(
-    tx: &mut Tx<'_>,
-    catalog: &Catalog,
-    askable: Askable,
-    mut arrival: Arrival,
-    now_ms: u64,
-) -> Result<Vec<Routed>, DeskError> {
+pub fn resume(tx: &mut Tx<'_>, terms: Terms<'_>, mut arrival: Arrival) -> Result<Vec<Routed>, DeskError> {
     let Some(before) = intake::arrival(tx, arrival.number)? else { return Ok(Vec::new()) };
     intake::remove(tx, &before);
     attached(tx, &mut arrival)?;
-    go_on(tx, catalog, askable, arrival, now_ms)
+    go_on(tx, terms, arrival)
 }
 
-fn go_on(
-    tx: &mut Tx<'_>,
-    catalog: &Catalog,
-    askable: Askable,
-    mut arrival: Arrival,
-    now_ms: u64,
-) -> Result<Vec<Routed>, DeskError> {
-    arrival.due_ms = now_ms;
+fn go_on(tx: &mut Tx<'_>, terms: Terms<'_>, mut arrival: Arrival) -> Result<Vec<Routed>, DeskError> {
+    arrival.due_ms = terms.now_ms;
     if arrival.waits() {
         intake::put(tx, &arrival);
         return Ok(Vec::new());
     }
-    let mut settling = askable;
+    let mut askable = terms.askable;
     // Who was asked once is not asked again.
-    settling.creator &= !arrival.asked_for_creator && !arrival.given_up;
-    settling.classifier &= arrival.classified.is_none() && !arrival.given_up;
+    askable.creator &= !arrival.asked_for_creator && !arrival.given_up;
+    askable.classifier &= arrival.classified.is_none() && !arrival.given_up;
     let mut case = Case::of_arrival(&arrival);
-    if !askable.classifier && !arrival.given_up && arrival.classified.is_none() {
+    if !terms.askable.classifier && !arrival.given_up && arrival.classified.is_none() {
         case.classified = Classified::Inapplicable;
     }
-    match settle(tx, catalog, case, settling, now_ms)? {
+    match settle(tx, Terms { askable, ..terms }, case)? {
         Settled::Done(routed) => Ok(routed),
         Settled::Needs(needs, _) => {
             arrival.needs = needs;
@@ -174,23 +147,21 @@ fn go_on(
 /// rules; what its media match joins it there.
 pub fn take_report(
     tx: &mut Tx<'_>,
-    catalog: &Catalog,
-    askable: Askable,
+    terms: Terms<'_>,
     mut arrival: Arrival,
-    now_ms: u64,
 ) -> Result<Vec<Routed>, DeskError> {
     if !arrival.report.as_ref().is_some_and(|report| report.csam) {
-        return take(tx, catalog, askable, arrival, now_ms);
+        return take(tx, terms, arrival);
     }
     intake::number(tx, &mut arrival)?;
     complete(tx, &mut arrival.item)?;
     let mut routed = Vec::new();
-    if arrival.item.user().is_some() || !askable.creator {
-        routed = settle::place_reported(tx, catalog, &mut arrival, now_ms)?;
+    if arrival.item.user().is_some() || !terms.askable.creator {
+        routed = settle::place_reported(tx, terms, &mut arrival)?;
     } else {
         arrival.needs.creator = true;
     }
-    routed.extend(go_on(tx, catalog, askable, arrival, now_ms)?);
+    routed.extend(go_on(tx, terms, arrival)?);
     Ok(routed)
 }
 
@@ -198,19 +169,18 @@ pub fn take_report(
 /// behind it, or that nobody can say, it goes to people.
 pub fn postpone(
     tx: &mut Tx<'_>,
-    catalog: &Catalog,
+    terms: Terms<'_>,
     mut arrival: Arrival,
     trouble: &str,
-    now_ms: u64,
 ) -> Result<Vec<Routed>, DeskError> {
     let Some(before) = intake::arrival(tx, arrival.number)? else { return Ok(Vec::new()) };
     intake::remove(tx, &before);
     let csam = arrival.report.as_ref().is_some_and(|report| report.csam);
     let mut routed = Vec::new();
     if csam && !arrival.placed && (!arrival.needs.creator || arrival.tries >= CREATOR_TRIES) {
-        routed = settle::place_reported(tx, catalog, &mut arrival, now_ms)?;
+        routed = settle::place_reported(tx, terms, &mut arrival)?;
     }
-    intake::postpone(tx, arrival, trouble, now_ms);
+    intake::postpone(tx, arrival, trouble, terms.now_ms);
     Ok(routed)
 }
 

@@ -53,6 +53,17 @@ pub struct Askable {
     pub creator: bool,
 }
 
+/// By what a case is settled.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    /// Rules, types and settings.
+    pub catalog: &'a Catalog,
+    /// What can be found out for rules.
+    pub askable: Askable,
+    /// Now, in milliseconds since 1970 (UTC).
+    pub now_ms: u64,
+}
+
 /// A rule that holds, and what it does.
 pub struct Firing<'a> {
     /// The rule.
@@ -82,13 +93,8 @@ pub struct Placing<'a> {
 }
 
 /// Settles a case.
-pub fn settle(
-    tx: &mut Tx<'_>,
-    catalog: &Catalog,
-    mut case: Case,
-    askable: Askable,
-    now_ms: u64,
-) -> Result<Settled, DeskError> {
+pub fn settle(tx: &mut Tx<'_>, terms: Terms<'_>, mut case: Case) -> Result<Settled, DeskError> {
+    let Terms { catalog, askable, now_ms } = terms;
     if !askable.classifier && case.classified == Classified::NotAsked {
         case.classified = Classified::Inapplicable;
     }
@@ -117,13 +123,12 @@ pub fn settle(
 /// Places a report of child abuse, with what is known of it now.
 pub fn place_reported(
     tx: &mut Tx<'_>,
-    catalog: &Catalog,
+    terms: Terms<'_>,
     arrival: &mut Arrival,
-    now_ms: u64,
 ) -> Result<Vec<Routed>, DeskError> {
     let case = Case::of_arrival(arrival);
     let placing = Placing { ncmec: Some((None, Way::default())), ..Placing::default() };
-    let (routed, _) = carry_out(tx, catalog, &case, placing, now_ms)?;
+    let (routed, _) = carry_out(tx, terms.catalog, &case, placing, terms.now_ms)?;
     put_item(tx, case.item)?;
     arrival.placed = true;
     Ok(routed)
