@@ -141,6 +141,18 @@ fn unsafe_stands_only_where_it_may() {
 }
 
 #[test]
+fn builds_for_users_have_no_places_to_be_killed_at() {
+    let metadata = metadata();
+    let engine =
+        metadata["packages"].as_array().expect("packages").iter().find(|package| package["name"] == "engine");
+    let features = &engine.expect("the engine is in the workspace")["features"];
+    assert!(features["failpoints"].is_array(), "{features}");
+    assert!(features["default"].is_null(), "a default feature may bring others: {features}");
+    let makefile = fs::read_to_string(root().join("Makefile")).expect("the Makefile is there");
+    assert!(!makefile.contains("failpoints"), "make builds for users");
+}
+
+#[test]
 fn every_dependency_has_a_licence_that_may_come_in() {
     let metadata = metadata();
     for package in metadata["packages"].as_array().expect("packages") {

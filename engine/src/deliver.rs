@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use index::bank::{BankChange, BankError, BankRequest, NewContent};
 use index::store::{Store, StoreError};
@@ -16,7 +16,8 @@ use crate::clock::now_ms;
 use crate::curator::Curator;
 use crate::desk::{Desk, OutboxCounts};
 use crate::failpoint::failpoint;
-use crate::outbound::Caller;
+use crate::hosts::Hosts;
+use crate::outbound::{CallError, Caller};
 
 const PAUSE: Duration = Duration::from_millis(500);
 const LOOK_AT: usize = 64;
@@ -31,6 +32,8 @@ pub struct Outbox {
     pub desk: Desk,
     /// Calls webhooks.
     pub caller: Arc<Caller>,
+    /// Webhooks that do not answer.
+    pub hosts: Hosts,
     /// Changes banks.
     pub curator: Curator,
     /// What is counted.
@@ -117,9 +120,16 @@ impl Outbox {
         if !webhook.enabled {
             return Err("the webhook is switched off".to_string());
         }
+        if let Some(why) = self.hosts.silent(&webhook.url, Instant::now()) {
+            return Err(why);
+        }
         let body = delivery.body.to_string().into_bytes();
         let id = format!("delivery-{}", delivery.number);
         let answer = self.caller.post(&webhook.url, &id, body, ANSWER_MAX).await;
+        match &answer {
+            Err(CallError::Broken(_)) => self.hosts.failed(&webhook.url, Instant::now()),
+            _ => self.hosts.answered(&webhook.url),
+        }
         answer.map(drop).map_err(|error| error.to_string())
     }
 

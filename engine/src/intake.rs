@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use index::store::Store;
 use index::{Hit, Position, RequestId, Signal, SignalType, UploadContext};
+use ingest::media::fetch::{FetchError, Fetched};
 use reporter::Tx;
 use reporter::desk::intake::{self as waiting, Answered, Arrival, PATIENCE_MS};
 use reporter::desk::item::{Found, ItemKey, Media, MediaKind, Screening};
@@ -23,6 +24,7 @@ use crate::admin::{Admin, hashing};
 use crate::clock::now_ms;
 use crate::desk::{Desk, IntakeCounts};
 use crate::failpoint::failpoint;
+use crate::hosts::Hosts;
 use crate::outbound::Caller;
 use crate::safety::Classifier;
 use crate::submit::{SubmitError, Submitter};
@@ -50,6 +52,8 @@ pub struct Intake {
     pub caller: Arc<Caller>,
     /// The classifier, where one is set up.
     pub classifier: Option<Classifier>,
+    /// Hosts that do not answer.
+    pub hosts: Hosts,
     /// Rung when something came.
     pub bell: Arc<Notify>,
     /// What is counted.
@@ -197,6 +201,21 @@ impl Intake {
         Ok(())
     }
 
+    /// Fetches a file, unless its host has not answered lately.
+    async fn fetch(&self, url: &str) -> Result<Fetched, String> {
+        if let Some(why) = self.hosts.silent(url, Instant::now()) {
+            return Err(why);
+        }
+        let fetched = self.admin.fetcher.fetch(url).await;
+        match &fetched {
+            Err(FetchError::Timeout { .. } | FetchError::Broken { .. }) => {
+                self.hosts.failed(url, Instant::now())
+            }
+            _ => self.hosts.answered(url),
+        }
+        fetched.map_err(|error| error.to_string())
+    }
+
     /// Signals of a medium: those given, or those of its file, frames of a moving picture apart.
     async fn signals(&self, media: &Media) -> Result<(Vec<Signal>, Option<String>), String> {
         if !media.signals.is_empty() {
@@ -206,7 +225,7 @@ impl Intake {
             return Ok((media.signals.iter().map(parse).collect::<Result<_, _>>()?, None));
         }
         let url = media.url.as_deref().ok_or("it has neither a URL nor signals")?;
-        let fetched = self.admin.fetcher.fetch(url).await.map_err(|error| error.to_string())?;
+        let fetched = self.fetch(url).await?;
         if fetched.content_type.starts_with("text/") {
             return Err(format!("{} gives a text, not a file", short(url)));
         }
@@ -289,7 +308,7 @@ impl World for Intake {
         let Some(classifier) = &self.classifier else { return Ok(Answered::Inapplicable) };
         let mut highest = None;
         for url in urls {
-            let fetched = self.admin.fetcher.fetch(&url).await.map_err(|error| error.to_string())?;
+            let fetched = self.fetch(&url).await?;
             if !ingest::media::is_picture(&fetched.bytes) {
                 continue;
             }

@@ -18,6 +18,7 @@ mod disk;
 mod embeddings;
 mod exchanges;
 mod failpoint;
+mod hosts;
 mod intake;
 mod ledger;
 mod merge;

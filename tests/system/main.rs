@@ -15,6 +15,7 @@ mod loadtest;
 mod matching;
 mod media;
 mod openapi;
+mod outbound;
 mod powercut;
 mod reactor;
 mod review;

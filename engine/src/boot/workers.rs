@@ -11,6 +11,7 @@ use crate::admin::Admin;
 use crate::curator::Curator;
 use crate::deliver::Outbox;
 use crate::desk::Desk;
+use crate::hosts::Hosts;
 use crate::intake::Intake;
 use crate::outbound::Caller;
 use crate::safety::Classifier;
@@ -49,11 +50,13 @@ impl Workers {
             submitter,
             caller: caller.clone(),
             classifier,
+            hosts: Hosts::default(),
             bell,
             counts: admin.metrics.intake.clone(),
         };
         runtime.spawn(Arc::new(intake).run());
-        let outbox = Outbox { store, desk, caller, curator, counts: admin.metrics.outbox.clone() };
+        let hosts = Hosts::default();
+        let outbox = Outbox { store, desk, caller, hosts, curator, counts: admin.metrics.outbox.clone() };
         runtime.spawn(Arc::new(outbox).run());
         Ok(())
     }

@@ -19,6 +19,9 @@ use crate::tx::{Tx, read_row};
 
 /// Media that a job lists; a user with more is said to have more.
 pub const MEDIA_MAX: u64 = 2000;
+/// Matches and reasons that a medium lists: one file uploaded again and again must not grow a row without end.
+const MATCHES_MAX: usize = 500;
+const REASONS_MAX: usize = 20;
 /// Items of a user that are looked through for media.
 const ITEMS_MAX: usize = 2000;
 
@@ -157,7 +160,7 @@ fn add_media(tx: &mut Tx<'_>, job: &mut Job, of: &Item, reason: Option<&str>) ->
         });
         listed.signals.extend(media.signals.clone());
         for found in media.matches() {
-            if !listed.matches.contains(found) {
+            if listed.matches.len() < MATCHES_MAX && !listed.matches.contains(found) {
                 listed.matches.push(found.clone());
             }
         }
@@ -168,7 +171,7 @@ fn add_media(tx: &mut Tx<'_>, job: &mut Job, of: &Item, reason: Option<&str>) ->
         };
         if let Some(reason) = reason {
             listed.reported = true;
-            if !listed.reasons.iter().any(|known| known == reason) {
+            if listed.reasons.len() < REASONS_MAX && !listed.reasons.iter().any(|known| known == reason) {
                 listed.reasons.push(reason.to_string());
             }
         }

@@ -13,6 +13,8 @@ use crate::tx::Tx;
 
 /// Media of uploads that are kept with an item; its hits are kept always.
 const UPLOADED_MAX: usize = 1000;
+/// The nearest matches that a medium lists of all its uploads; a hit has its own.
+const MATCHES_MAX: usize = 500;
 
 /// Something that rules see.
 #[derive(Clone, Debug)]
@@ -217,6 +219,7 @@ fn add_upload(item: &mut Item, hit: &Hit, matches: &[Found]) {
         let mut all: Vec<Found> = known.matches().cloned().collect();
         all.extend(matches.iter().filter(|found| !known.matches().any(|other| other == *found)).cloned());
         all.sort_by_key(|found| found.hit.distance);
+        all.truncate(MATCHES_MAX);
         known.screening = Screening::Done { matches: all };
     } else if item.media.len() < UPLOADED_MAX {
         item.media.push(Media {
