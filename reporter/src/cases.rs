@@ -109,9 +109,7 @@ impl Cases {
         durability: Durability,
         gate: Box<dyn Gate>,
     ) -> Result<Self, RouterError> {
-        let mut tx = Tx::new(&*store);
-        if router::renew_format_1(&mut tx)? {
-            let batch = tx.into_batch();
+        if let Some(batch) = router::renew_format_1(&*store)? {
             store.commit(batch, durability)?;
         }
         let catalog = Catalog::load(&Tx::new(&*store))?;

@@ -21,7 +21,7 @@ pub mod table;
 use std::ops::ControlFlow;
 
 use index::store::keys::{cursor_key, decode_hit, decode_u64, encode_u64, hit_key, wrong};
-use index::store::{Keyspace, Range, Store, StoreError};
+use index::store::{Batch, Keyspace, Range, Store, StoreError};
 use index::{Hit, Position};
 
 use self::case::Case;
@@ -251,17 +251,21 @@ pub fn verdict_of(table: &RuleTable, hit: &Hit, now_ms: u64) -> Verdict {
     table.verdict(&facts, now_ms)
 }
 
-/// Format 1 had no jobs, only hits in queues. They are routed anew, all of them: nobody had decided anything.
-pub fn renew_format_1(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
-    let old = tx.rows(Keyspace::QueueEntries, &[], usize::MAX)?;
-    if old.is_empty() {
-        return Ok(false);
+/// Format 1 had no jobs, only hits in queues. They are routed anew, all of them: nobody had decided anything. Gives what
+/// makes it so, if there is something of that format.
+pub fn renew_format_1(store: &dyn Store) -> Result<Option<Batch>, StoreError> {
+    let mut found = false;
+    store.scan(Keyspace::QueueEntries, Range::ALL, &mut |_, _| {
+        found = true;
+        ControlFlow::Break(())
+    })?;
+    if !found {
+        return Ok(None);
     }
-    for (key, _) in old {
-        tx.delete(Keyspace::QueueEntries, key);
-    }
-    tx.delete(Keyspace::CaseMeta, cursor_key(STAGE));
-    Ok(true)
+    let mut batch = Batch::default();
+    batch.delete_range(Keyspace::QueueEntries, [], [u8::MAX]); // its keys began with letters
+    batch.delete(Keyspace::CaseMeta, cursor_key(STAGE));
+    Ok(Some(batch))
 }
 
 fn last_hit(store: &dyn Store, range: Range<'_>) -> Result<Option<Position>, StoreError> {
