@@ -28,7 +28,7 @@ impl Hosts {
     pub fn silent(&self, url: &str, now: Instant) -> Option<String> {
         let known = self.lock();
         let silence = known.get(host(url))?;
-        let left = silence.until?.checked_duration_since(now)?;
+        let left = silence.until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
         let (failures, seconds) = (silence.failures, left.as_secs() + 1);
         Some(format!(
             "{} did not answer {failures} times in a row; it is asked again in {seconds} s",
