@@ -1,9 +1,10 @@
 //! The outbox's workers: webhooks are told until they understand, banks get what rules add to them. What is due is read
 //! from the store; what became of it is written by the desk.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use index::bank::{BankChange, BankError, BankRequest, NewContent};
 use index::store::{Store, StoreError};
@@ -11,6 +12,7 @@ use index::{RequestId, Signal};
 use reporter::Tx;
 use reporter::desk::outbox::{self, Addition, Delivery};
 use reporter::desk::settings;
+use tokio::task::JoinSet;
 
 use crate::clock::now_ms;
 use crate::curator::Curator;
@@ -23,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LOOK_AT: usize = 64;
 /// What a webhook answers is not looked at beyond its status.
 const ANSWER_MAX: usize = 64 << 10;
+
+type Due<T> = fn(&Tx<'_>, u64, usize) -> Result<Vec<T>, StoreError>;
 
 /// What the workers need.
 pub struct Outbox {
@@ -41,40 +45,56 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Works on what is due, for ever.
+    /// Works on what is due, for ever. A slow webhook holds up no bank, nor a bank a webhook.
     pub async fn run(self: Arc<Self>) {
+        tokio::join!(self.tell_all(), self.add_all());
+    }
+
+    /// Many are told at once, and whoever is slow is waited for beside the others.
+    async fn tell_all(self: &Arc<Self>) {
+        let (mut telling, mut under_way) = (JoinSet::new(), HashMap::new());
         loop {
-            let this = self.clone();
-            let read = tokio::task::spawn_blocking(move || this.due()).await;
-            let (deliveries, additions) = match read {
-                Ok(Ok(due)) => due,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "the outbox does not read");
-                    Default::default()
+            for delivery in self.due(outbox::due_deliveries).await {
+                if under_way.values().any(|number| *number == delivery.number) {
+                    continue;
                 }
-                Err(_) => return, // the program ends
-            };
-            let idle = deliveries.is_empty() && additions.is_empty();
-            let telling = deliveries.into_iter().map(|delivery| {
-                let this = self.clone();
-                tokio::spawn(async move { this.tell(delivery).await })
-            });
-            let telling: Vec<_> = telling.collect();
-            for addition in additions {
-                self.add(addition).await;
+                let (this, number) = (self.clone(), delivery.number);
+                under_way.insert(telling.spawn(async move { this.tell(delivery).await }).id(), number);
             }
-            for told in telling {
-                let _ = told.await; // it reports for itself
-            }
-            if idle {
+            if telling.is_empty() {
                 tokio::time::sleep(PAUSE).await;
+            }
+            let mut told = tokio::time::timeout(PAUSE, telling.join_next_with_id()).await.ok().flatten();
+            while let Some(ended) = told {
+                under_way.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+                told = telling.try_join_next_with_id();
             }
         }
     }
 
-    fn due(&self) -> Result<(Vec<Delivery>, Vec<Addition>), StoreError> {
-        let tx = Tx::new(&*self.store);
-        Ok((outbox::due_deliveries(&tx, now_ms(), LOOK_AT)?, outbox::due_additions(&tx, now_ms(), LOOK_AT)?))
+    async fn add_all(self: &Arc<Self>) {
+        loop {
+            let due = self.due(outbox::due_additions).await;
+            if due.is_empty() {
+                tokio::time::sleep(PAUSE).await;
+            }
+            for addition in due {
+                self.add(addition).await;
+            }
+        }
+    }
+
+    async fn due<T: Send + 'static>(&self, read: Due<T>) -> Vec<T> {
+        let store = self.store.clone();
+        let read = move || read(&Tx::new(&*store), now_ms(), LOOK_AT);
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(due)) => due,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the outbox does not read");
+                Vec::new()
+            }
+            Err(_) => Vec::new(), // the program ends
+        }
     }
 
     async fn tell(&self, delivery: Delivery) {
@@ -120,17 +140,11 @@ impl Outbox {
         if !webhook.enabled {
             return Err("the webhook is switched off".to_string());
         }
-        if let Some(why) = self.hosts.silent(&webhook.url, Instant::now()) {
-            return Err(why);
-        }
         let body = delivery.body.to_string().into_bytes();
         let id = format!("delivery-{}", delivery.number);
-        let answer = self.caller.post(&webhook.url, &id, body, ANSWER_MAX).await;
-        match &answer {
-            Err(CallError::Broken(_)) => self.hosts.failed(&webhook.url, Instant::now()),
-            _ => self.hosts.answered(&webhook.url),
-        }
-        answer.map(drop).map_err(|error| error.to_string())
+        let called = self.caller.post(&webhook.url, &id, body, ANSWER_MAX);
+        let answer = self.hosts.ask(&webhook.url, called, |error| matches!(error, CallError::Broken(_)));
+        answer.await.map(drop)
     }
 
     async fn add(&self, addition: Addition) {

@@ -24,8 +24,26 @@ struct Silence {
 }
 
 impl Hosts {
+    /// Asks a URL's host, unless it is left alone now. `silence` says which errors mean that no answer came.
+    pub async fn ask<T, E: ToString>(
+        &self,
+        url: &str,
+        question: impl Future<Output = Result<T, E>>,
+        silence: impl FnOnce(&E) -> bool,
+    ) -> Result<T, String> {
+        if let Some(why) = self.silent(url, Instant::now()) {
+            return Err(why);
+        }
+        let answer = question.await;
+        match &answer {
+            Err(error) if silence(error) => self.failed(url, Instant::now()),
+            _ => self.answered(url),
+        }
+        answer.map_err(|error| error.to_string())
+    }
+
     /// Why a URL's host is not asked now; `None` if it may be.
-    pub fn silent(&self, url: &str, now: Instant) -> Option<String> {
+    fn silent(&self, url: &str, now: Instant) -> Option<String> {
         let known = self.lock();
         let silence = known.get(host(url))?;
         let left = silence.until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
@@ -37,12 +55,12 @@ impl Hosts {
     }
 
     /// It answered, whatever it said.
-    pub fn answered(&self, url: &str) {
+    fn answered(&self, url: &str) {
         self.lock().remove(host(url));
     }
 
     /// It did not.
-    pub fn failed(&self, url: &str, now: Instant) {
+    fn failed(&self, url: &str, now: Instant) {
         let mut known = self.lock();
         if known.len() >= HOSTS_MAX {
             known.clear();

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use index::store::Store;
 use index::{Hit, Position, RequestId, Signal, SignalType, UploadContext};
@@ -203,17 +203,9 @@ impl Intake {
 
     /// Fetches a file, unless its host has not answered lately.
     async fn fetch(&self, url: &str) -> Result<Fetched, String> {
-        if let Some(why) = self.hosts.silent(url, Instant::now()) {
-            return Err(why);
-        }
-        let fetched = self.admin.fetcher.fetch(url).await;
-        match &fetched {
-            Err(FetchError::Timeout { .. } | FetchError::Broken { .. }) => {
-                self.hosts.failed(url, Instant::now())
-            }
-            _ => self.hosts.answered(url),
-        }
-        fetched.map_err(|error| error.to_string())
+        let silence =
+            |error: &FetchError| matches!(error, FetchError::Timeout { .. } | FetchError::Broken { .. });
+        self.hosts.ask(url, self.admin.fetcher.fetch(url), silence).await
     }
 
     /// Signals of a medium: those given, or those of its file, frames of a moving picture apart.

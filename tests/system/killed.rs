@@ -218,6 +218,7 @@ fn whatever_was_acknowledged_is_in_one_right_place_wherever_the_program_was_kill
         }
     }
     settled(&server);
+    told(&server);
     check(&server, &platform, &sent);
     assert!(killed.len() == POINTS.len() && killed.values().all(|times| *times == ROUNDS), "{killed:?}");
     println!(
@@ -229,6 +230,20 @@ fn whatever_was_acknowledged_is_in_one_right_place_wherever_the_program_was_kill
         killed.len(),
         sent.unanswered.values().filter(|times| **times > 0).count()
     );
+}
+
+/// Waits until everybody has been told and every bank has what was to be added.
+fn told(server: &Server) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let (_, deliveries) = server.http.get("/api/v1/deliveries");
+        assert_eq!(deliveries["given_up"], json!([]));
+        if deliveries["waiting"] == json!([]) && deliveries["bank_additions"] == json!([]) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{deliveries}\n{}", server.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn check(server: &Server, platform: &Platform, sent: &Sent) {

@@ -85,7 +85,6 @@ fn route(tx: &mut Tx<'_>, terms: Terms<'_>, hit: &Hit) -> Result<Vec<Routed>, De
         }
         if intake::arrival(tx, number)?.is_some() {
             intake::attach(tx, number, hit.position);
-
             return Ok(Vec::new());
         }
     }
