@@ -14,7 +14,7 @@
 //! | `bank_requests`, `case_requests` | request id, 16 bytes | u8 version 1 ‖ answer bytes |
 //! | `hits` | position u64 | JSON row, version 1: `Hit` |
 //! | `queue_entries` | of format 1; emptied when it is found | |
-//! | `items`, `intake`, `policy`, `evaluations`, `jobs`, `decisions`, `outbox` | owned by `reporter` | owned by `reporter` |
+//! | `items`, `intake`, `policy`, `evaluations`, `jobs`, `decisions`, `outbox`, `people`, `audit`, `evidence` | owned by `reporter` | owned by `reporter` |
 //! | `recent` | owned by `engine` | owned by `engine` |
 //!
 //! A *JSON row* is one version byte, then JSON. Unknown fields are ignored and missing ones take their

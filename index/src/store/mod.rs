@@ -102,13 +102,19 @@ pub enum Keyspace {
     Decisions,
     /// What must still be told to others; rows are `reporter`'s.
     Outbox,
+    /// People, keys of machines, sessions, what was frozen; rows are `reporter`'s.
+    People,
+    /// The audit log, by number; rows are `reporter`'s.
+    Audit,
+    /// What is kept of media, for whom and until when; rows are `reporter`'s.
+    Evidence,
     /// `recent` database: submitted frames by time; rows are the program's.
     Recent,
 }
 
 impl Keyspace {
     /// Every keyspace.
-    pub const ALL: [Keyspace; 23] = [
+    pub const ALL: [Keyspace; 26] = [
         Keyspace::BankMeta,
         Keyspace::Banks,
         Keyspace::Contents,
@@ -131,6 +137,9 @@ impl Keyspace {
         Keyspace::Jobs,
         Keyspace::Decisions,
         Keyspace::Outbox,
+        Keyspace::People,
+        Keyspace::Audit,
+        Keyspace::Evidence,
         Keyspace::Recent,
     ];
 
@@ -159,6 +168,9 @@ impl Keyspace {
             Keyspace::Jobs => "jobs",
             Keyspace::Decisions => "decisions",
             Keyspace::Outbox => "outbox",
+            Keyspace::People => "people",
+            Keyspace::Audit => "audit",
+            Keyspace::Evidence => "evidence",
             Keyspace::Recent => "recent",
         }
     }
@@ -187,7 +199,10 @@ impl Keyspace {
             | Keyspace::Evaluations
             | Keyspace::Jobs
             | Keyspace::Decisions
-            | Keyspace::Outbox => Database::Case,
+            | Keyspace::Outbox
+            | Keyspace::People
+            | Keyspace::Audit
+            | Keyspace::Evidence => Database::Case,
             Keyspace::Recent => Database::Recent,
         }
     }
