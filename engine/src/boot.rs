@@ -26,6 +26,8 @@ use reporter::router::rule::RulesFile;
 use tokio::sync::{Notify, Semaphore};
 
 use self::workers::Workers;
+use crate::access::Door;
+use crate::access::logins::Logins;
 use crate::admin::{Admin, Loaded};
 use crate::cli::Serve;
 use crate::config::Config;
@@ -59,11 +61,15 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let bank_store = open_store(&config, &data_dir, Database::Bank)?;
     let case_store = open_store(&config, &data_dir, Database::Case)?;
 
+    let disk = Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes));
+    let cases = open_cases(&config, disk.clone(), case_store.clone(), rules)?;
     let held_mib = Arc::new(Semaphore::new(HELD_MIB));
     let admin = Arc::new(Admin {
         loaded: OnceLock::new(),
         progress: LoadProgress::default(),
-        disk: Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes)),
+        disk,
+        door: Door::new(config.token.clone(), cases.directory()),
+        logins: Logins::default(),
         metrics: Arc::new(Metrics::new(config.cores, kernel.name())),
         fetcher: Fetcher::new(config.fetch.clone(), held_mib.clone())?,
         objects: objects(&config, held_mib.clone())?,
@@ -96,7 +102,6 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         desk: desk.clone(),
         counts: admin.metrics.ledger.clone(),
     })?;
-    let cases = open_cases(&admin, case_store.clone(), rules)?;
     let catalog = cases.catalog();
     let deciding = desk::start(cases, admin.disk.clone(), admin.metrics.desk.clone(), desk_queue)?;
     let (recent, keeping) =
@@ -172,16 +177,26 @@ fn caller(config: &Config) -> Result<Caller> {
 }
 
 /// The cases, with the rules of the file.
-fn open_cases(admin: &Admin, store: Arc<dyn Store>, rules: Option<RulesFile>) -> Result<Cases> {
-    let gate = desk::DiskGate(admin.disk.clone());
-    let mut cases = Cases::open(store, admin.config.durability, Box::new(gate))?;
+fn open_cases(
+    config: &Config,
+    disk: Arc<Disk>,
+    store: Arc<dyn Store>,
+    rules: Option<RulesFile>,
+) -> Result<Cases> {
+    let mut cases = Cases::open(store, config.durability, Box::new(desk::DiskGate(disk)))?;
     let changed =
         cases.apply_file(rules.as_ref(), clock::now_ms()).context("the rules file's rules cannot be kept")?;
     if changed {
         tracing::info!(table = cases.catalog().load().table.version, "the rules file changed the rules");
     }
-    cases.set_classifier(admin.config.content_safety.is_some());
+    cases.set_classifier(config.content_safety.is_some());
     Ok(cases)
+}
+
+/// The case database of a data directory that no server has open; it is ours while the second is kept.
+pub fn open_cases_alone(config: &Config) -> Result<(Arc<dyn Store>, DataDir)> {
+    let data_dir = DataDir::open(&config.data_dir)?;
+    Ok((open_store(config, &data_dir, Database::Case)?, data_dir))
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener> {

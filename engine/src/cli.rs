@@ -32,6 +32,8 @@ pub enum Verb {
     Index(IndexArgs),
     /// Hash files: one JSON line each
     Hash(Hash),
+    /// Make an admin, where nobody can log in yet
+    Admin(AdminArgs),
     /// Show the whole way on this machine, step by step, with figures
     Demo(Demo),
 }
@@ -262,6 +264,30 @@ pub struct Hash {
     /// Files; pictures get a PDQ hash, every file its digests
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
+}
+
+/// `hashward admin`
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: AdminVerb,
+}
+
+/// What can be done without logging in, on a data directory that no server has open.
+#[derive(Debug, Subcommand)]
+pub enum AdminVerb {
+    /// Make an admin, or give one a new password
+    Create {
+        /// What they log in by
+        name: String,
+        /// File whose first line is the password [default: asked for]
+        #[arg(long)]
+        password_file: Option<PathBuf>,
+        /// Where everything durable lies
+        #[arg(long, env = "HASHWARD_DATA_DIR", default_value = "hashward-data")]
+        data_dir: PathBuf,
+    },
 }
 
 /// `hashward demo`

@@ -1,5 +1,6 @@
 //! The verbs that are not `serve`: clients of a running server, the local hasher, and the demo.
 
+pub mod admin;
 pub mod bank;
 pub mod demo;
 pub mod embeddings;

@@ -5,6 +5,7 @@
 //! by `intake`; what must be told goes out by `deliver`. Beside it `curator` and `merge` change the banks, `admin`
 //! shows and steers, `boot` starts everything and `shutdown` ends it.
 
+mod access;
 mod admin;
 pub mod boot;
 pub mod cli;

@@ -108,8 +108,8 @@ pub struct CaseGauges {
     pub queues: Vec<(String, u64, u64, f64)>,
     /// Items that wait in the intake, counted to a limit; seconds since the oldest of them came.
     pub waiting: (u64, f64),
-    /// Decisions that are still to be reported.
-    pub filings: u64,
+    /// Decisions that are still to be reported; none for who does not see them.
+    pub filings: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -184,8 +184,12 @@ impl Scrape {
         let router = &metrics.desk;
         add("hashward_routed", "Hits routed since start", Kind::Counter, one(read(&router.routed)));
         let ways = router.ways.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Whoever does not see a queue does not see what came into it.
+        let sees =
+            |queue: &str| cases.is_none_or(|cases| cases.queues.iter().any(|(name, ..)| name == queue));
         let ways = ways
             .into_iter()
+            .filter(|((_, queue), _)| sees(queue))
             .map(|((rule, queue), hits)| (vec![("rule", rule), ("queue", queue)], hits as f64));
         add(
             "hashward_rule_hits",
@@ -277,10 +281,16 @@ impl Scrape {
                     cases.waiting.0 as f64,
                 ),
                 ("hashward_intake_oldest_seconds", "How long ago the oldest of them came", cases.waiting.1),
-                ("hashward_filings_waiting", "Decisions to be reported to NCMEC", cases.filings as f64),
             ] {
                 add(name, help, Kind::Gauge, one(value));
             }
+            let filings = cases.filings.map(|filings| (Vec::new(), filings as f64));
+            add(
+                "hashward_filings_waiting",
+                "Decisions to be reported to NCMEC",
+                Kind::Gauge,
+                filings.into_iter().collect(),
+            );
         }
         if let Some(state) = banks {
             let hashes = SignalType::ALL.into_iter();

@@ -68,7 +68,8 @@ impl Sealer {
     }
 }
 
-fn random(bytes: &mut [u8]) -> io::Result<()> {
+/// Fills with randomness of the system.
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
     File::open("/dev/urandom")?.read_exact(bytes)
 }
 

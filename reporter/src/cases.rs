@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use index::store::{Batch, Durability, Keyspace, Store, StoreError};
 
+use crate::access::Directory;
 use crate::desk::intake::Arrival;
 use crate::desk::lease::{self, Floors};
 use crate::error::{DeskError, RouterError};
@@ -41,6 +42,8 @@ pub struct Turn<'a> {
     pub routed: Vec<Routed>,
     /// Set by whoever changes rules, types or settings.
     pub catalog_changed: bool,
+    /// Set by whoever changes people, keys or sessions.
+    pub people_changed: bool,
 }
 
 impl Turn<'_> {
@@ -89,6 +92,7 @@ pub struct Cases {
     classifier: bool,
     floors: Floors,
     catalog: Arc<ArcSwap<Catalog>>,
+    directory: Arc<ArcSwap<Directory>>,
 }
 
 /// What a group of commands, or a step of the router, did.
@@ -113,6 +117,7 @@ impl Cases {
             store.commit(batch, durability)?;
         }
         let catalog = Catalog::load(&Tx::new(&*store))?;
+        let directory = Directory::load(&Tx::new(&*store))?;
         Ok(Self {
             store,
             durability,
@@ -120,6 +125,7 @@ impl Cases {
             classifier: false,
             floors: Floors::default(),
             catalog: Arc::new(ArcSwap::from_pointee(catalog)),
+            directory: Arc::new(ArcSwap::from_pointee(directory)),
         })
     }
 
@@ -137,6 +143,11 @@ impl Cases {
         self.catalog.clone()
     }
 
+    /// People, keys and sessions, as they are at any moment.
+    pub fn directory(&self) -> Arc<ArcSwap<Directory>> {
+        self.directory.clone()
+    }
+
     /// Brings the rules of a file in, or those of a former file into people's hands.
     pub fn apply_file(&mut self, file: Option<&RulesFile>, now_ms: u64) -> Result<bool, DeskError> {
         let mut tx = Tx::new(&*self.store);
@@ -147,7 +158,7 @@ impl Cases {
         if changed {
             let batch = tx.into_batch();
             self.store.commit(batch, self.durability)?;
-            self.publish().map_err(|error| DeskError::Store(Arc::new(unreadable(&error))))?;
+            self.publish(true, false).map_err(|error| DeskError::Store(Arc::new(unreadable(&error))))?;
         }
         Ok(changed)
     }
@@ -163,6 +174,7 @@ impl Cases {
             terms,
             routed: Vec::new(),
             catalog_changed: false,
+            people_changed: false,
         };
         let mut answers: Vec<Answer> = Vec::new();
         while turn.tx.writes() < GROUP_WRITES
@@ -170,13 +182,12 @@ impl Cases {
         {
             answers.push(command(&mut turn));
         }
-        let Turn { tx, routed, catalog_changed, .. } = turn;
+        let Turn { tx, routed, catalog_changed, people_changed, .. } = turn;
         let batch = tx.into_batch();
         let written = !batch.is_empty();
         let committed = self.commit(batch).map_err(Arc::new);
         if committed.is_ok()
-            && catalog_changed
-            && let Err(error) = self.publish()
+            && let Err(error) = self.publish(catalog_changed, people_changed)
         {
             // What was just written does not read: a fault of ours, and nobody may go on by old rules unawares.
             let fault = Arc::new(unreadable(&error));
@@ -232,9 +243,14 @@ impl Cases {
         committed
     }
 
-    fn publish(&self) -> Result<(), RouterError> {
-        let catalog = Catalog::load(&Tx::new(&*self.store))?;
-        self.catalog.store(Arc::new(catalog));
+    fn publish(&self, catalog: bool, people: bool) -> Result<(), RouterError> {
+        let tx = Tx::new(&*self.store);
+        if catalog {
+            self.catalog.store(Arc::new(Catalog::load(&tx)?));
+        }
+        if people {
+            self.directory.store(Arc::new(Directory::load(&tx)?));
+        }
         Ok(())
     }
 }

@@ -6,10 +6,13 @@
 //! everything takes effect once, whatever crashes. Time comes in as an argument; what must be found out in the world is
 //! asked of who holds this.
 //!
+//! Who may do what, and sees what, is in `access`.
+//!
 //! Reading order: `desk` (what there is) → `router::rule`, `router::condition` (what an operator writes) →
 //! `router::table` (rules and facts to outcomes; shards call it too) → `router::settle` (and all that follows) →
 //! [`Cases`] (the one writer).
 
+pub mod access;
 mod cases;
 mod census;
 pub mod desk;

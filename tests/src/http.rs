@@ -3,7 +3,9 @@
 use std::io::Read;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use ureq::http::{HeaderValue, Request};
+use ureq::middleware::MiddlewareNext;
 use ureq::{Agent, SendBody};
 
 /// Why there is no answer.
@@ -25,12 +27,44 @@ pub struct Http {
 impl Http {
     /// The admin port at `host:port`.
     pub fn new(address: &str) -> Self {
+        Self::showing(address, &[])
+    }
+
+    /// The admin port at `host:port`, with these headers on every request.
+    pub fn showing(address: &str, headers: &[(&'static str, &str)]) -> Self {
+        let headers: Vec<(&str, HeaderValue)> = headers
+            .iter()
+            .map(|(name, value)| (*name, HeaderValue::from_str(value).expect("a header's value")))
+            .collect();
+        let show = move |mut request: Request<SendBody>, next: MiddlewareNext| {
+            for (name, value) in &headers {
+                request.headers_mut().insert(*name, value.clone());
+            }
+            next.handle(request)
+        };
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_global(Some(Duration::from_secs(120)))
+            .middleware(show)
             .build();
         Self { agent: config.into(), base: format!("http://{address}") }
+    }
+
+    /// A person's client, after logging in.
+    pub fn logged_in(address: &str, name: &str, password: &str) -> Self {
+        let anybody = Self::new(address);
+        let body = json!({ "name": name, "password": password }).to_string();
+        let login = anybody.agent.post(format!("{}/api/v1/login", anybody.base));
+        let answer = login.header("content-type", "application/json").send(body);
+        let mut answer = answer.expect("the admin port answers");
+        assert_eq!(answer.status().as_u16(), 200, "{name} logs in");
+        let cookie = answer.headers()["set-cookie"].to_str().expect("a text").to_string();
+        let told = answer.body_mut().read_to_string().expect("a text");
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        let session = cookie.split(';').next().unwrap_or_default();
+        let csrf = told["csrf"].as_str().expect("a word");
+        Self::showing(address, &[("cookie", session), ("x-csrf-token", csrf)])
     }
 
     /// GET: status and body.

@@ -1,16 +1,18 @@
 //! How the admin port says no: a status and `{"message": "…"}`, the shape HMA's clients know.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use index::bank::BankError;
 use index::store::StoreError;
 use reporter::{DeskError, RouterError};
 use serde_json::{Value, json};
 
+use super::access::Asked;
 use super::hma;
 use crate::desk::AskError;
 
@@ -56,6 +58,13 @@ impl Refusal {
     pub fn loading(contents: u64) -> Self {
         let message = format!("loading banks: {contents} contents read so far");
         Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
+    }
+
+    /// Too many tries: wait so long.
+    pub fn too_many(wait: Duration) -> Self {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let message = format!("too many tries: wait {seconds} s");
+        Self { retry_after_s: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, message) }
     }
 
     /// A thread or task of ours ended before it answered.
@@ -192,7 +201,8 @@ pub async fn no_route(uri: Uri) -> Response {
 }
 
 /// A path, but not with this method. The router adds which it takes.
-pub async fn no_method(method: Method, uri: Uri) -> Response {
+pub async fn no_method(asked: Option<Extension<Asked>>, method: Method, uri: Uri) -> Response {
+    let method = asked.map_or(method, |Extension(Asked(method))| method);
     if method == Method::OPTIONS {
         return StatusCode::OK.into_response();
     }

@@ -83,18 +83,26 @@ impl Front {
 
     fn call(&self, mut request: Request, peer: IpAddr) -> Answering {
         single_slashes(&mut request);
-        match guard::refuse(&self.admin.config, &request, peer) {
-            Some(refusal) => {
+        match guard::identify(&self.admin.config, &self.admin.door, &request, peer) {
+            Err(refusal) => {
                 let coops = guard::is_coops(request.uri().path());
                 let answer =
                     if coops { Errors::from(refusal).into_response() } else { refusal.into_response() };
                 Box::pin(async { Ok(answer) })
             }
-            // A router is ready, always.
-            None => Box::pin(self.routes.clone().call(request)),
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                request.extensions_mut().insert(Peer(peer));
+                // A router is ready, always.
+                Box::pin(self.routes.clone().call(request))
+            }
         }
     }
 }
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
 use index::{Distance, FindRule, FindScratch, Found, NearestScratch, Signal, SignalType};
+use reporter::access::Right;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -13,9 +15,12 @@ use super::banks::no_bank;
 use super::cases::blocking;
 use super::matches::Matches;
 use super::{Admin, Refusal};
+use crate::access::Caller;
 use crate::clock::now_s;
 
 const SIGNALS_MAX: usize = 1000;
+/// Matches of a signal that are looked at where only their banks are told.
+const VEILED_MAX: usize = 65_536;
 /// Signals searched for together.
 const AT_ONCE: usize = 16;
 
@@ -50,6 +55,7 @@ pub struct LookupAnswer {
 /// `POST /api/v1/lookup {"signal_type", "signals": [hex…], "threshold"?, "limit"?}`
 pub async fn lookup(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     body: Result<Json<LookupBody>, JsonRejection>,
 ) -> Result<Json<LookupAnswer>, Refusal> {
     let Json(body) = body?;
@@ -62,8 +68,20 @@ pub async fn lookup(
             body.signals.len()
         )));
     }
+    let sees = caller.rights.has(Right::Distance);
+    if !sees && body.threshold.is_some() {
+        // Whoever chooses the threshold learns the distance by trying.
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "without the right 'distance' one asks at the signal type's own threshold",
+        ));
+    }
     let rule = rule(&admin, kind, body.threshold)?;
-    let limit = body.limit.unwrap_or(usize::MAX).min(admin.config.limits.matches_max);
+    // Every bank is to be named where nothing but banks is.
+    let limit = match sees {
+        true => body.limit.unwrap_or(usize::MAX).min(admin.config.limits.matches_max),
+        false => VEILED_MAX,
+    };
     let signals = body
         .signals
         .iter()
@@ -93,6 +111,9 @@ pub async fn lookup(
                     results[first + *place as usize].matches.push(&state, hit, limit);
                 }
             }
+        }
+        if !sees {
+            results.iter_mut().for_each(|result| result.matches.veil());
         }
         Ok(Json(LookupAnswer { generation: state.generation.0, results }))
     })

@@ -5,12 +5,13 @@ use index::{ContentId, Match, Nearness};
 use serde::Serialize;
 
 /// A banked content that a signal matches.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MatchShown {
     /// The bank's name.
     pub bank: String,
-    /// The content's id.
-    pub content: ContentId,
+    /// The content's id; not told to who may not see how near it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<ContentId>,
     /// Bits, or edits of a text; 0 where signals are compared whole. Of videos absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     distance: Option<u32>,
@@ -35,7 +36,7 @@ impl MatchShown {
             }
         };
         let (query_percent, banked_percent) = frames.unzip();
-        Self { bank, content: hit.content, distance, query_percent, banked_percent }
+        Self { bank, content: Some(hit.content), distance, query_percent, banked_percent }
     }
 }
 
@@ -50,6 +51,18 @@ pub struct Matches {
 }
 
 impl Matches {
+    /// Leaves of each match its bank, each bank once, in the order of their names.
+    pub fn veil(&mut self) {
+        for row in &mut self.matches {
+            let bank = std::mem::take(&mut row.bank);
+            *row =
+                MatchShown { bank, content: None, distance: None, query_percent: None, banked_percent: None };
+        }
+        self.matches.sort_by(|one, other| one.bank.cmp(&other.bank));
+        self.matches.dedup();
+        (self.matches_total, self.truncated) = (self.matches.len(), false);
+    }
+
     /// Counts a match, and lists it while there is room.
     pub fn push(&mut self, state: &BankState, hit: &Match, limit: usize) {
         self.matches_total += 1;

@@ -3,6 +3,7 @@
 //! Runs on the control plane's runtime, never on a shard's thread. It answers from the first moment: while
 //! banks load, what needs them says 503 and how far loading is.
 
+mod access;
 mod answer;
 mod banks;
 mod body;
@@ -18,10 +19,13 @@ mod health;
 mod hma;
 mod import;
 mod jobs;
+mod keys;
 mod lookup;
 mod matches;
 mod openapi;
+mod people;
 mod policies;
+mod queues;
 mod recent;
 mod s3;
 mod scan;
@@ -35,6 +39,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use index::bank::{Banks, LoadProgress};
 use index::store::Store;
@@ -43,6 +48,8 @@ use ingest::s3::Objects;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::access::Door;
+use crate::access::logins::Logins;
 use crate::config::Config;
 use crate::curator::Curator;
 use crate::desk::Desk;
@@ -54,7 +61,7 @@ use crate::recent::Recent;
 use crate::submit::Submitter;
 
 pub use answer::Refusal;
-pub use front::Front;
+pub use front::{Front, Peer};
 
 /// What the routes work on once it is loaded.
 pub struct Loaded {
@@ -82,6 +89,10 @@ pub struct Loaded {
 pub struct Admin {
     /// The configuration.
     pub config: Config,
+    /// Who may call.
+    pub door: Door,
+    /// Failed logins.
+    pub logins: Logins,
     /// Set when loading is done.
     pub loaded: OnceLock<Loaded>,
     /// How far loading is.
@@ -175,10 +186,27 @@ pub fn routes(admin: Arc<Admin>) -> Front {
         .route("/api/v1/hits", get(cases::hits))
         .route("/api/v1/hits/{position}", get(cases::hit))
         .merge(case_routes())
+        .merge(access_routes())
+        .route_layer(middleware::from_fn(access::check))
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::no_method)
         .with_state(admin.clone());
     Front::new(admin, routes)
+}
+
+/// Who may call.
+fn access_routes() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/api/v1/login", post(people::login))
+        .route("/api/v1/logout", post(people::logout))
+        .route("/api/v1/session", get(people::session))
+        .route("/api/v1/session/password", put(people::change_password))
+        .route("/api/v1/people", get(people::list).post(people::add))
+        .route("/api/v1/people/{name}", get(people::show).put(people::change))
+        .route("/api/v1/keys", get(keys::list).post(keys::add))
+        .route("/api/v1/keys/{number}", get(keys::show).put(keys::change).delete(keys::remove))
+        .route("/api/v1/keys/{number}/rotate", post(keys::rotate))
+        .route("/api/v1/keys/{number}/thaw", post(keys::thaw))
 }
 
 /// Items, rules, jobs.
@@ -213,12 +241,12 @@ fn case_routes() -> Router<Arc<Admin>> {
         .route("/api/v1/webhooks/{name}", put(policies::put_webhook).delete(policies::remove_webhook))
         .route("/api/v1/settings", get(policies::show_settings).put(policies::put_settings))
         .route("/api/v1/settings/trusted-banks", put(policies::trust))
-        .route("/api/v1/queues", get(jobs::queues))
+        .route("/api/v1/queues", get(queues::queues))
         .route(
             "/api/v1/queues/{name}",
-            get(jobs::queue).put(policies::put_queue).delete(policies::remove_queue),
+            get(queues::queue).put(queues::put_queue).delete(queues::remove_queue),
         )
-        .route("/api/v1/queues/{name}/next", post(jobs::next))
+        .route("/api/v1/queues/{name}/next", post(queues::next))
         .route("/api/v1/jobs/{id}", get(jobs::show))
         .route("/api/v1/jobs/{id}/media", get(jobs::media))
         .route("/api/v1/jobs/{id}/hits", get(jobs::hits))

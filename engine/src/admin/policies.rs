@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use reporter::desk::job::counts;
+use axum::{Extension, Json};
+use reporter::access::is_child_safety;
 use reporter::desk::kind::ItemType;
-use reporter::desk::queue::QueueName;
 use reporter::desk::settings::{self, Queue, Settings, Webhook};
 use reporter::router::evaluation::{self, Evaluation};
 use reporter::router::policy::{self, Names, TableRules};
@@ -22,6 +21,7 @@ use serde_json::{Value, json};
 
 use super::cases::blocking;
 use super::{Admin, Refusal};
+use crate::access::Caller;
 use crate::clock::now_ms;
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -87,7 +87,8 @@ pub async fn remove_item_type(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn unused(what: &str, name: &str, rules: Vec<String>) -> Result<(), DeskError> {
+/// Refuses to take away what rules name.
+pub fn unused(what: &str, name: &str, rules: Vec<String>) -> Result<(), DeskError> {
     if rules.is_empty() {
         return Ok(());
     }
@@ -266,51 +267,6 @@ pub async fn table(
     .await
 }
 
-/// `PUT /api/v1/queues/{name} {"description"?, "lease_seconds"?}`
-pub async fn put_queue(
-    State(admin): State<Arc<Admin>>,
-    Path(name): Path<String>,
-    body: Body,
-) -> Result<Json<Queue>, Refusal> {
-    let Json(body) = body?;
-    let queue = Queue::read(QueueName::parse(&name)?, &At::new(&body, "")).map_err(DeskError::from)?;
-    let kept = queue.clone();
-    admin
-        .loaded()?
-        .desk
-        .ask(move |turn| {
-            settings::put_queue(&mut turn.tx, &queue);
-            Ok(())
-        })
-        .await?;
-    Ok(Json(kept))
-}
-
-/// `DELETE /api/v1/queues/{name}`: an empty one that no rule names.
-pub async fn remove_queue(
-    State(admin): State<Arc<Admin>>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Refusal> {
-    let name = QueueName::parse(&name)?;
-    let removed = admin.loaded()?.desk.ask(move |turn| {
-        if settings::queue(&turn.tx, &name)?.is_none() {
-            return Err(DeskError::NotFound { what: "queue", name: name.to_string() });
-        }
-        let jobs = counts(&turn.tx, &name)?.jobs;
-        if jobs > 0 {
-            return Err(DeskError::Conflict {
-                problem: format!("'{name}' has {jobs} open jobs: move or decide them first"),
-            });
-        }
-        let names = |rule: &Rule| rule.queues().any(|queue| *queue == name);
-        unused("queue", name.as_str(), policy::rules_that(&turn.tx, names)?)?;
-        settings::forget_queue(&mut turn.tx, &name);
-        Ok(())
-    });
-    removed.await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
 /// `GET /api/v1/webhooks`
 pub async fn webhooks(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<Webhook>>, Refusal> {
     let store = admin.loaded()?.cases.clone();
@@ -370,7 +326,15 @@ pub async fn show_settings(State(admin): State<Arc<Admin>>) -> Result<Json<Setti
 pub async fn put_settings(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Settings>, Refusal> {
     let Json(body) = body?;
     let kept = admin.loaded()?.desk.ask(move |turn| {
-        let changed = settings::settings(&turn.tx)?.changed(&At::new(&body, ""))?;
+        let before = settings::settings(&turn.tx)?;
+        let changed = before.changed(&At::new(&body, ""))?;
+        // What lies in a queue for child safety stays child safety data when another queue takes its place.
+        for former in [&before.ncmec_queue, &before.triage_queue] {
+            if !is_child_safety(&changed, former, None) {
+                let own = settings::queue(&turn.tx, former)?.unwrap_or_else(|| Queue::new(former.clone()));
+                settings::put_queue(&mut turn.tx, &Queue { child_safety: true, ..own });
+            }
+        }
         settings::put_settings(&mut turn.tx, &changed);
         turn.catalog_changed = true;
         Ok(changed)
@@ -380,7 +344,11 @@ pub async fn put_settings(State(admin): State<Arc<Admin>>, body: Body) -> Result
 
 /// `PUT /api/v1/settings/trusted-banks {"banks": […], "by": "…"}`: matches in these banks may be decided without a person,
 /// where a rule says so. Off until somebody switches it on here, by name.
-pub async fn trust(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Settings>, Refusal> {
+pub async fn trust(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Result<Json<Settings>, Refusal> {
     let Json(body) = body?;
     let state = admin.loaded()?.banks.state_owned();
     let at = At::new(&body, "");
@@ -394,7 +362,14 @@ pub async fn trust(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<S
             }
             banks.push(name.to_string());
         }
-        Ok((banks, at.need("by")?.words(128)?.to_string()))
+        let by = match (caller.person(), at.field("by")?) {
+            (Some(person), None) => person.to_string(),
+            (Some(person), Some(by)) if by.text()? != person => {
+                return Err(by.wrong(format!("is not you: you are '{person}'")));
+            }
+            _ => at.need("by")?.words(128)?.to_string(),
+        };
+        Ok((banks, by))
     };
     let (banks, by) = read().map_err(DeskError::from)?;
     tracing::warn!(?banks, by, "banks whose matches may be decided without a person");

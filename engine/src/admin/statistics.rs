@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use index::{BankId, SignalType};
 use serde_json::{Value, json};
 
 use super::cases::blocking;
 use super::{Admin, Refusal};
+use crate::access::Caller;
 
 /// `GET /api/v1/statistics`: banks, signals, exchanges, lookups and queues in numbers.
-pub async fn show(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refusal> {
-    let loaded = admin.loaded()?;
+pub async fn show(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Value>, Refusal> {
+    let (loaded, sight) = (admin.loaded()?, caller.sight());
     let (banks, exchanges, cases) = (loaded.banks.clone(), loaded.exchanges.clone(), loaded.cases.clone());
     let lookups = lookups(&admin);
     blocking(move || {
@@ -55,7 +59,7 @@ pub async fn show(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refusa
             "table_bytes": state.bytes(),
             "exchanges": per_exchange,
             "since_start": lookups,
-            "queues": super::jobs::queues_shown(&reporter::Tx::new(&*cases))?,
+            "queues": super::queues::queues_shown(&reporter::Tx::new(&*cases), &sight)?,
         })))
     })
     .await

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
@@ -82,13 +83,13 @@ pub fn start(
             recent: recent.clone(),
             inbox: inbox_sender,
             limits: config.limits,
-            token: config.token.clone(),
+            door: admin.door.clone(),
             counts: admin.metrics.shards[number].clone(),
             kernel: admin.metrics.kernel(),
             reactor: admin.metrics.reactor(),
         };
         let start = Start { listen, cpu: cpus.get(number).copied(), bound, stop: stopped.clone(), inbox };
-        let (name, make) = (format!("shard-{number}"), move || Shard::new(parts));
+        let (name, make) = (format!("shard-{number}"), move || Shard::new(parts, Instant::now()));
         let thread = match reactor {
             GLOMMIO => glommio::spawn(&name, start, make).map(Thread::Glommio),
             _ => epoll::spawn(&name, start, make).map(Thread::Epoll),

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use reporter::access::Right;
+
 use super::drive::Bells;
+use super::gate::Guest;
 use crate::config::Limits;
 
 /// Bytes read at a time before Hello: 64 KiB of strangers' memory must go a long way.
@@ -31,8 +34,8 @@ pub(super) struct Connection {
     pub(super) pending: u32,
     /// Lookups that wait for the next search.
     pub(super) gathered: u32,
-    /// Said Hello, and was let in.
-    pub(super) greeted: bool,
+    /// Who said Hello, and was let in.
+    pub(super) guest: Option<Guest>,
     /// No more will come, or be taken; what is owed is still sent.
     pub(super) closing: bool,
     /// What has come is not served either.
@@ -55,7 +58,7 @@ impl Connection {
             in_flight: 0,
             pending: 0,
             gathered: 0,
-            greeted: false,
+            guest: None,
             closing: false,
             parting: false,
             last_frame: 0,
@@ -66,6 +69,11 @@ impl Connection {
         }
     }
 
+    /// Whether who is there may see how near matches are.
+    pub(super) fn sees_distances(&self) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.caller.rights.has(Right::Distance))
+    }
+
     pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
         self.last_input = now;
         self.input.extend_from_slice(bytes);
@@ -73,14 +81,14 @@ impl Connection {
 
     /// Largest frame this peer may send.
     pub(super) fn frame_bytes_max(&self, limits: &Limits) -> usize {
-        if self.greeted { limits.frame_bytes_max } else { HELLO_BYTES_MAX }
+        if self.guest.is_some() { limits.frame_bytes_max } else { HELLO_BYTES_MAX }
     }
 
     /// Bytes to read at a time. From a peer that sends long frames what is missing of the next one: a read that fills
     /// its buffer is followed by another at once, one that does not by a round trip through the rings (glommio waits
     /// for readiness first). Short frames come many at a time.
     pub(super) fn read_bytes(&self) -> usize {
-        if !self.greeted {
+        if self.guest.is_none() {
             return STRANGER_BYTES;
         }
         match self.last_frame.saturating_sub(self.input.len()) {
@@ -133,7 +141,7 @@ impl Connection {
         let past = |since: Instant, limit: Duration| now.saturating_duration_since(since) > limit;
         if self.output_since.is_some_and(|since| past(since, limits.stalled)) {
             Some("it does not read its answers")
-        } else if !self.greeted && past(self.opened, limits.hello) {
+        } else if self.guest.is_none() && past(self.opened, limits.hello) {
             Some("no Hello came in time")
         } else if self.frame_since.is_some_and(|since| past(since, limits.frame)) {
             Some("a frame was begun and not finished in time")

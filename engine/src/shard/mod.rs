@@ -7,6 +7,7 @@
 mod connection;
 mod drive;
 pub mod epoll;
+mod gate;
 mod gather;
 pub mod glommio;
 pub mod reactor;
@@ -15,18 +16,22 @@ mod serve;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender, bounded};
 use connection::Connection;
 pub use connection::ConnectionId;
 use drive::Bells;
+use reporter::access::Directory;
 use serve::Core;
 pub use serve::ShardParts;
 
 use crate::config::Limits;
 use crate::ledger::Settled;
 use crate::metrics::ShardCounts;
+
+/// Connections' guests are looked at again so often, whether or not anybody was changed.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// The shard takes no more connections.
 #[derive(Debug)]
@@ -53,17 +58,21 @@ pub struct Shard {
     counts: Arc<ShardCounts>,
     connections: HashMap<ConnectionId, Connection>,
     last_id: u64,
+    /// Who might call when connections were looked at last, and when that was.
+    directory: Arc<Directory>,
+    looked: Instant,
     /// Wakes [`Self::answer_gathered`]'s caller.
     gathered: Sender<()>,
 }
 
 impl Shard {
     /// A shard without connections, and what says that small lookups are waiting to be searched together.
-    pub fn new(parts: ShardParts) -> (Self, Receiver<()>) {
-        let (limits, counts) = (parts.limits, parts.counts.clone());
+    pub fn new(parts: ShardParts, now: Instant) -> (Self, Receiver<()>) {
+        let (limits, counts, directory) = (parts.limits, parts.counts.clone(), parts.door.directory());
         let (gathered, waiting) = bounded(1);
         let connections = HashMap::new();
-        (Self { core: Core::new(parts), limits, counts, connections, last_id: 0, gathered }, waiting)
+        let core = Core::new(parts);
+        (Self { core, limits, counts, connections, last_id: 0, directory, looked: now, gathered }, waiting)
     }
 
     /// Searches the small lookups of all connections together, and answers them.
@@ -169,7 +178,18 @@ impl Shard {
 
     /// Ends connections that overstay a limit.
     pub fn sweep(&mut self, now: Instant) {
+        let directory = self.core.parts.door.directory();
+        let changed = !Arc::ptr_eq(&directory, &self.directory);
+        self.directory = directory;
+        // Keys end by themselves, too.
+        let look = changed || now.saturating_duration_since(self.looked) > LOOK_AGAIN;
+        if look {
+            self.looked = now;
+        }
         for connection in self.connections.values_mut() {
+            if look {
+                self.core.look_again(connection);
+            }
             if let Some(reason) = connection.overdue(&self.limits, now) {
                 tracing::debug!(reason, "connection closed");
                 self.counts.closed.fetch_add(1, Ordering::Relaxed);

@@ -14,19 +14,20 @@ use index::{BankId, Digest, Distance, Found, Hash256, Hit, HitMatch, Position, S
 use ingest::wire::frame::{PREFIX, Split, split};
 use ingest::wire::{
     ErrorCode, HitRef, Match, QueryView, Receipt as WireReceipt, Replies, RequestView, Rows, SubmitView,
-    VERSION, Welcome, WireError, parse,
+    WireError, parse,
 };
+use reporter::access::Right;
 use reporter::router::policy::Catalog;
 use reporter::router::table::{Classified, Facts, MatchFact, Screened, Source, Subject};
-use subtle::ConstantTimeEq;
 
 use super::connection::Connection;
 use super::gather::Gather;
-use super::{ConnectionId, Step};
+use super::{ConnectionId, Step, gate};
+use crate::access::Door;
 use crate::clock::{now_ms, now_s};
-use crate::config::{Limits, Secret};
+use crate::config::Limits;
 use crate::ledger::{Append, AppendError, Ledger, Receipt, Settled, Ticket};
-use crate::metrics::{ShardCounts, resident_bytes};
+use crate::metrics::ShardCounts;
 use crate::recent::Recent;
 
 /// When a refused client should come back.
@@ -54,8 +55,8 @@ pub struct ShardParts {
     pub inbox: async_channel::Sender<Settled>,
     /// Limits.
     pub limits: Limits,
-    /// What a Hello must carry.
-    pub token: Option<Secret>,
+    /// Who may connect.
+    pub door: Door,
     /// What is counted.
     pub counts: Arc<ShardCounts>,
     /// Name of the distance kernel.
@@ -79,7 +80,7 @@ pub(super) struct Core {
     pub(super) gather: Gather,
     /// No new work is taken.
     pub(super) draining: bool,
-    replies: Replies,
+    pub(super) replies: Replies,
     scratch: Scratch,
     pub(super) pdq: Vec<Hash256>,
     digests: Vec<Digest>,
@@ -147,7 +148,7 @@ impl Core {
         let (correlation, request) = match parse(message, self.parts.limits.hashes_max) {
             Ok(parsed) => parsed,
             Err(error) => {
-                let fatal = error.code == ErrorCode::bad_frame || !connection.greeted;
+                let fatal = error.code == ErrorCode::bad_frame || connection.guest.is_none();
                 self.refuse(connection, error);
                 if fatal {
                     connection.part(); // whoever sends garbage is not understood any further
@@ -157,7 +158,7 @@ impl Core {
         };
         match request {
             RequestView::Hello { version, token } => self.greet(connection, correlation, version, token),
-            _ if !connection.greeted => {
+            _ if connection.guest.is_none() => {
                 let message = "send Hello first".to_string();
                 self.refuse(connection, fault(correlation, ErrorCode::hello_expected, "body", message));
                 connection.part();
@@ -166,6 +167,9 @@ impl Core {
                 let message = "the server is shutting down: connect again".to_string();
                 self.refuse(connection, fault(correlation, ErrorCode::shutting_down, "", message));
             }
+            RequestView::Lookup(query) if self.is_refused(connection, correlation, Right::Match, &query) => {}
+            RequestView::Submit(submit)
+                if self.is_refused(connection, correlation, Right::Items, &submit.query) => {}
             RequestView::Lookup(query) if self.gather.take(id, correlation, &query) => {
                 connection.gathered += 1;
                 self.looked_up = query.len();
@@ -183,43 +187,16 @@ impl Core {
         }
     }
 
-    fn greet(&mut self, connection: &mut Connection, correlation: u64, version: u16, token: &str) {
-        let parts = &self.parts;
-        let refusal = if version != VERSION {
-            let message = format!(
-                "protocol version {version} is not spoken here, {VERSION} is: use a client of this server's version"
-            );
-            Some(fault(correlation, ErrorCode::bad_version, "version", message))
-        } else if parts
-            .token
-            .as_ref()
-            .is_some_and(|ours| !bool::from(ours.reveal().as_bytes().ct_eq(token.as_bytes())))
-        {
-            let message = "the token is missing or wrong: send the server's token in Hello".to_string();
-            Some(fault(correlation, ErrorCode::unauthorized, "token", message))
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            self.refuse(connection, refusal);
-            connection.part();
-            return;
-        }
-        connection.greeted = true;
-        let state = parts.banks.state();
-        let welcome = Welcome {
-            shard: parts.number,
-            shards: parts.shards,
-            window_frames: parts.limits.window_frames,
-            frame_bytes_max: parts.limits.frame_bytes_max as u32,
-            hashes_max: parts.limits.hashes_max as u32,
-            server: env!("CARGO_PKG_VERSION").to_string(),
-            kernel: parts.kernel.to_string(),
-            reactor: parts.reactor.to_string(),
-            hashes: SignalType::ALL.into_iter().map(|kind| state.tables.len(kind) as u64).sum(),
-            rss_bytes: resident_bytes().unwrap_or(0),
-        };
-        self.replies.welcome(correlation, &welcome, &mut connection.output);
+    fn is_refused(
+        &mut self,
+        connection: &mut Connection,
+        correlation: u64,
+        right: Right,
+        query: &QueryView<'_>,
+    ) -> bool {
+        let Some(guest) = &connection.guest else { return true };
+        let refusal = gate::refusal(&guest.caller, correlation, right, query);
+        refusal.map(|refusal| self.refuse(connection, refusal)).is_some()
     }
 
     /// Fills `found`.
@@ -313,6 +290,9 @@ impl Core {
 
     /// Answers a lookup with `hits` and `matches`.
     pub(super) fn answer_lookup(&mut self, state: &BankState, connection: &mut Connection, correlation: u64) {
+        if !connection.sees_distances() {
+            gate::veil(&mut self.hits, &mut self.matches);
+        }
         let banks = names(&self.matches, |bank| bank_name(state, bank));
         let rows =
             Rows { generation: state.generation, hits: &self.hits, matches: &self.matches, banks: &banks };
@@ -419,6 +399,9 @@ impl Core {
             let listed = outcome.matches.len() as u32;
             self.hits.push(HitRef::new(outcome.hash, first, listed, outcome.total, outcome.verdict));
         }
+        if !connection.sees_distances() {
+            gate::veil(&mut self.hits, &mut self.matches);
+        }
         let said = WireReceipt {
             durability: receipt.durability,
             first_position: receipt.first_position,
@@ -441,7 +424,7 @@ impl Core {
         self.replies.busy(correlation, RETRY_AFTER, &mut connection.output);
     }
 
-    fn refuse(&mut self, connection: &mut Connection, error: WireError) {
+    pub(super) fn refuse(&mut self, connection: &mut Connection, error: WireError) {
         self.parts.counts.errors.fetch_add(1, Ordering::Relaxed);
         let retryable = error.code == ErrorCode::shutting_down;
         self.replies.error(&error, retryable, &mut connection.output);
@@ -459,11 +442,11 @@ fn list(group: &[Found], max: usize, matches: &mut Vec<Match>) {
     }
 }
 
-fn fault(correlation: u64, code: ErrorCode, field: &'static str, message: String) -> WireError {
+pub(super) fn fault(correlation: u64, code: ErrorCode, field: &'static str, message: String) -> WireError {
     WireError { correlation, code, field, message }
 }
 
-fn matches_of(hit: &HitRef) -> Range<usize> {
+pub(super) fn matches_of(hit: &HitRef) -> Range<usize> {
     let first = hit.first_match() as usize;
     first..first + hit.match_count() as usize
 }

@@ -27,6 +27,9 @@ class ErrorCode(object):
     disk_full = 12
     shutting_down = 13
     timed_out = 14
+    forbidden = 15
+    frozen = 16
+    over_budget = 17
 
 
 class Body(object):

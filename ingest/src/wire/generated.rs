@@ -16,10 +16,10 @@ pub mod wire {
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_ERROR_CODE: u16 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_ERROR_CODE: u16 = 14;
+pub const ENUM_MAX_ERROR_CODE: u16 = 17;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_ERROR_CODE: [ErrorCode; 15] = [
+pub const ENUM_VALUES_ERROR_CODE: [ErrorCode; 18] = [
   ErrorCode::internal,
   ErrorCode::bad_frame,
   ErrorCode::frame_too_large,
@@ -35,6 +35,9 @@ pub const ENUM_VALUES_ERROR_CODE: [ErrorCode; 15] = [
   ErrorCode::disk_full,
   ErrorCode::shutting_down,
   ErrorCode::timed_out,
+  ErrorCode::forbidden,
+  ErrorCode::frozen,
+  ErrorCode::over_budget,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -57,9 +60,12 @@ impl ErrorCode {
   pub const disk_full: Self = Self(12);
   pub const shutting_down: Self = Self(13);
   pub const timed_out: Self = Self(14);
+  pub const forbidden: Self = Self(15);
+  pub const frozen: Self = Self(16);
+  pub const over_budget: Self = Self(17);
 
   pub const ENUM_MIN: u16 = 0;
-  pub const ENUM_MAX: u16 = 14;
+  pub const ENUM_MAX: u16 = 17;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::internal,
     Self::bad_frame,
@@ -76,6 +82,9 @@ impl ErrorCode {
     Self::disk_full,
     Self::shutting_down,
     Self::timed_out,
+    Self::forbidden,
+    Self::frozen,
+    Self::over_budget,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -95,6 +104,9 @@ impl ErrorCode {
       Self::disk_full => Some("disk_full"),
       Self::shutting_down => Some("shutting_down"),
       Self::timed_out => Some("timed_out"),
+      Self::forbidden => Some("forbidden"),
+      Self::frozen => Some("frozen"),
+      Self::over_budget => Some("over_budget"),
       _ => None,
     }
   }

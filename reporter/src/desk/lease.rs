@@ -15,6 +15,7 @@ use super::job::{
 };
 use super::queue::QueueName;
 use super::settings;
+use crate::access::is_child_safety;
 use crate::error::DeskError;
 use crate::tx::{Tx, after_prefix, key};
 
@@ -237,9 +238,15 @@ pub fn transfer(
     if job.queue == *queue {
         return Ok(job);
     }
-    if job.kind == JobKind::Review && *queue == settings::settings(tx)?.ncmec_queue {
+    let (settings, own) = (settings::settings(tx)?, settings::queue(tx, queue)?);
+    if job.kind == JobKind::Review && *queue == settings.ncmec_queue {
         return Err(DeskError::Conflict {
             problem: format!("'{queue}' is for NCMEC jobs: make one of this job's user ('enqueue to NCMEC')"),
+        });
+    }
+    if (job.kind == JobKind::Ncmec || job.ncmec_wanted) && !is_child_safety(&settings, queue, own.as_ref()) {
+        return Err(DeskError::Conflict {
+            problem: format!("'{queue}' is not for child safety: move it to a queue that is"),
         });
     }
     if !move_to(tx, &mut job, queue, now_ms)? {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::ItemType;
 use super::queue::QueueName;
+use crate::access::read_login;
 use crate::read::{At, FieldError};
 use crate::tx::{Tx, key, read_row};
 
@@ -136,16 +137,31 @@ pub struct Queue {
     /// How long a reviewer has a job of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_seconds: Option<u64>,
+    /// Whether only who may see child safety data sees it; of the NCMEC and the triage queue it is so in any case.
+    #[serde(default)]
+    pub child_safety: bool,
+    /// The people who work on it; everybody if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
 }
 
 impl Queue {
+    /// A queue about which nothing was set.
+    pub fn new(name: QueueName) -> Self {
+        let (description, members) = (String::new(), Vec::new());
+        Self { name, description, lease_seconds: None, child_safety: false, members }
+    }
+
     /// Reads a queue as an operator writes it.
     pub fn read(name: QueueName, at: &At<'_>) -> Result<Self, FieldError> {
-        at.only(&["name", "description", "lease_seconds"])?;
+        at.only(&["name", "description", "lease_seconds", "child_safety", "members"])?;
+        let members = at.field("members")?.map_or(Ok(Vec::new()), |members| members.list())?;
         Ok(Self {
             name,
             description: at.field("description")?.map_or(Ok(""), |text| text.text_to(1000))?.to_string(),
             lease_seconds: at.field("lease_seconds")?.map(|seconds| seconds.whole(5, 86_400)).transpose()?,
+            child_safety: at.field("child_safety")?.map_or(Ok(false), |flag| flag.flag())?,
+            members: members.iter().map(read_login).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -1,0 +1,244 @@
+//! Who calls: what a request or a connection shows, compared with who may. One answer for both ports.
+//!
+//! As long as nobody was made (`hashward admin create`) and there is no token, whoever reaches loopback may do everything:
+//! a machine that is being set up. From the first person on, everybody must say who they are.
+
+pub mod logins;
+pub mod password;
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use reporter::access::{Digest, Directory, Right, Rights, Sight, digest};
+use subtle::ConstantTimeEq;
+
+use crate::clock::now_ms;
+use crate::config::Secret;
+use crate::secrets::random;
+
+/// What secrets of keys begin with, so that scanners of sources find them.
+const KEY_MARK: &str = "hwk_";
+/// Bytes of a secret.
+const SECRET: usize = 32;
+
+/// Who somebody is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Nobody in particular; for what everybody may call.
+    Nobody,
+    /// Whoever sets the machine up: nobody was made yet.
+    Setup,
+    /// Whoever has the server's token.
+    Token,
+    /// An address that may call HMA's routes.
+    Listed(IpAddr),
+    /// A machine.
+    Key {
+        /// The key's number.
+        number: u64,
+        /// What it is for.
+        name: String,
+    },
+    /// A person.
+    Person(String),
+}
+
+/// Who calls, and what they may do.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who.
+    pub who: Who,
+    /// What they may do.
+    pub rights: Rights,
+    /// Why lookups are refused to them, if they are.
+    pub frozen: Option<String>,
+}
+
+impl Caller {
+    /// Somebody with these rights.
+    pub fn new(who: Who, rights: Rights) -> Self {
+        Self { who, rights, frozen: None }
+    }
+
+    /// As records name them.
+    pub fn name(&self) -> String {
+        match &self.who {
+            Who::Nobody => "nobody".to_string(),
+            Who::Setup => "setup".to_string(),
+            Who::Token => "token".to_string(),
+            Who::Listed(address) => format!("address:{address}"),
+            Who::Key { number, name } => format!("key:{number} ({name})"),
+            Who::Person(name) => format!("person:{name}"),
+        }
+    }
+
+    /// Their login name, if they are a person.
+    pub fn person(&self) -> Option<&str> {
+        match &self.who {
+            Who::Person(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What they see of queues and jobs.
+    pub fn sight(&self) -> Sight {
+        Sight::new(self.rights, self.person())
+    }
+}
+
+/// What somebody showed, so that it can be looked at again. Never a secret itself.
+#[derive(Clone, Debug)]
+pub enum Pass {
+    /// Nothing, where nothing is asked for.
+    Setup,
+    /// The server's token.
+    Token,
+    /// A key: its number, and the digest of the secret.
+    Key(u64, Digest),
+}
+
+/// Who may call.
+#[derive(Clone)]
+pub struct Door {
+    token: Option<Secret>,
+    directory: Arc<ArcSwap<Directory>>,
+}
+
+impl Door {
+    /// A door that opens to the token, and to everybody of the directory.
+    pub fn new(token: Option<Secret>, directory: Arc<ArcSwap<Directory>>) -> Self {
+        Self { token, directory }
+    }
+
+    /// Everybody, as of now.
+    pub fn directory(&self) -> Arc<Directory> {
+        self.directory.load_full()
+    }
+
+    /// Whether nobody needs to say who they are.
+    pub fn is_open(&self) -> bool {
+        self.token.is_none() && self.directory.load().is_empty()
+    }
+
+    /// Who has this token or key.
+    pub fn bearer(&self, given: &str) -> Option<Caller> {
+        self.again(&self.pass(given)?)
+    }
+
+    /// Who says Hello on the binary port, with a token, a key, or nothing.
+    pub fn hello(&self, given: &str) -> Option<(Caller, Pass)> {
+        let pass = match self.pass(given) {
+            // Whoever shows a token where none is asked for is not worse off than who shows none.
+            None if self.is_open() && !is_key(given) => Pass::Setup,
+            pass => pass?,
+        };
+        Some((self.again(&pass)?, pass))
+    }
+
+    fn pass(&self, given: &str) -> Option<Pass> {
+        let ours = self.token.as_ref().map(Secret::reveal);
+        if ours.is_some_and(|token| bool::from(given.as_bytes().ct_eq(token.as_bytes()))) {
+            return Some(Pass::Token);
+        }
+        let (number, _) = given.strip_prefix(KEY_MARK)?.split_once('_')?;
+        Some(Pass::Key(number.parse().ok()?, digest(given)))
+    }
+
+    /// Who has this pass, as of now.
+    pub fn again(&self, pass: &Pass) -> Option<Caller> {
+        match pass {
+            Pass::Setup => self.is_open().then(|| Caller::new(Who::Setup, Rights::ALL)),
+            Pass::Token => Some(Caller::new(Who::Token, Rights::ALL)),
+            Pass::Key(number, digest) => {
+                let directory = self.directory.load();
+                let key = directory.key(*number, digest, now_ms())?;
+                let who = Who::Key { number: key.number, name: key.name.clone() };
+                let frozen = key.frozen.as_ref().map(|frozen| frozen.why.clone());
+                Some(Caller { frozen, ..Caller::new(who, key.rights()) })
+            }
+        }
+    }
+
+    /// The person of a session, and what a change of theirs must carry.
+    pub fn session(&self, token: &str) -> Option<(Caller, String)> {
+        let directory = self.directory.load();
+        let (session, person) = directory.session(&digest(token), now_ms())?;
+        Some((Caller::new(Who::Person(person.name.clone()), person.role.rights()), session.csrf.clone()))
+    }
+}
+
+/// Whether a text is meant as a key's secret.
+pub fn is_key(given: &str) -> bool {
+    given.starts_with(KEY_MARK)
+}
+
+/// Rights of an address on `--hma-allow`.
+pub const LISTED: Rights = Rights::of(&[Right::Match, Right::Distance, Right::Curate]);
+
+/// A secret nobody has seen.
+pub fn fresh_secret() -> io::Result<String> {
+    let mut bytes = [0; SECRET];
+    random(&mut bytes)?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// The secret of a new key of this number.
+pub fn fresh_key(number: u64) -> io::Result<String> {
+    Ok(format!("{KEY_MARK}{number}_{}", fresh_secret()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reporter::access::{Budget, Frozen, Key, Scope};
+
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+    fn door(token: Option<&str>, key: Option<Key>) -> Door {
+        let keys = key.into_iter().map(|key| (key.number, key)).collect();
+        let directory = Directory { keys, ..Directory::default() };
+        Door::new(token.map(Secret::new), Arc::new(ArcSwap::from_pointee(directory)))
+    }
+
+    #[test]
+    fn a_key_is_known_by_number_and_secret_and_by_nothing_less() {
+        let secret = fresh_key(7).unwrap();
+        assert_ne!(secret, fresh_key(7).unwrap());
+        let mut key = Key {
+            number: 7,
+            name: "uploads".to_string(),
+            scopes: vec![Scope::Match],
+            budget: Budget::default(),
+            digest: digest(&secret),
+            before: None,
+            created_ms: 0,
+            created_by: String::new(),
+            rotated_ms: 0,
+            expires_ms: None,
+            disabled: false,
+            frozen: None,
+        };
+        let caller = door(None, Some(key.clone())).bearer(&secret).unwrap();
+        assert_eq!(caller.name(), "key:7 (uploads)");
+        assert!(caller.rights.has(Right::Match) && !caller.rights.has(Right::Distance));
+        let tail = secret.rsplit('_').next().unwrap();
+        for wrong in [&secret[..secret.len() - 1], &format!("hwk_8_{tail}"), "hwk_7_", "hwk_", "", tail] {
+            assert!(door(Some(TOKEN), Some(key.clone())).bearer(wrong).is_none(), "{wrong}");
+        }
+        key.frozen = Some(Frozen { at_ms: 1, why: "a walk".to_string() });
+        assert_eq!(door(None, Some(key)).bearer(&secret).unwrap().frozen.as_deref(), Some("a walk"));
+    }
+
+    #[test]
+    fn the_token_opens_everything_and_nobody_is_asked_while_there_is_nobody() {
+        let open = door(None, None);
+        assert!(open.is_open() && open.bearer("").is_none());
+        let shut = door(Some(TOKEN), None);
+        assert!(!shut.is_open() && shut.bearer(&TOKEN[1..]).is_none());
+        assert_eq!(shut.bearer(TOKEN).unwrap().rights, Rights::ALL);
+    }
+}
