@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Verb::Scan(scan) => command::scan::run(scan),
         Verb::Embeddings(embeddings) => command::embeddings::run(embeddings),
         Verb::Hash(hash) => command::hash::run(hash),
+        Verb::Check(check) => command::check::run(check),
         Verb::Demo(demo) => command::demo::run(demo),
     };
     match outcome {

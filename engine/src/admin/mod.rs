@@ -4,6 +4,7 @@
 //! banks load, what needs them says 503 and how far loading is.
 
 mod answer;
+mod audit;
 mod banks;
 mod body;
 mod cases;
@@ -213,6 +214,8 @@ fn case_routes() -> Router<Arc<Admin>> {
         .route("/api/v1/webhooks/{name}", put(policies::put_webhook).delete(policies::remove_webhook))
         .route("/api/v1/settings", get(policies::show_settings).put(policies::put_settings))
         .route("/api/v1/settings/trusted-banks", put(policies::trust))
+        .route("/api/v1/audit", get(audit::list))
+        .route("/api/v1/audit/head", get(audit::head))
         .route("/api/v1/queues", get(jobs::queues))
         .route(
             "/api/v1/queues/{name}",

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use reporter::audit::Entry;
 use reporter::desk::job::counts;
 use reporter::desk::kind::ItemType;
 use reporter::desk::queue::QueueName;
@@ -20,6 +21,7 @@ use reporter::{At, DeskError, FieldError, Tx};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::audit::UNKNOWN_CALLER;
 use super::cases::blocking;
 use super::{Admin, Refusal};
 use crate::clock::now_ms;
@@ -373,6 +375,13 @@ pub async fn put_settings(State(admin): State<Arc<Admin>>, body: Body) -> Result
         let changed = settings::settings(&turn.tx)?.changed(&At::new(&body, ""))?;
         settings::put_settings(&mut turn.tx, &changed);
         turn.catalog_changed = true;
+        turn.audit(Entry {
+            who: UNKNOWN_CALLER.to_string(),
+            action: "settings.change".to_string(),
+            about: "settings".to_string(),
+            details: body,
+            child_safety: false,
+        })?;
         Ok(changed)
     });
     Ok(Json(kept.await?))
