@@ -1,6 +1,7 @@
 //! The real program from outside. Each module is a theme; a test's name is its claim.
 #![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 
+mod audit;
 mod badinput;
 mod banks;
 mod cli;
