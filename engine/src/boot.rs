@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -29,6 +30,7 @@ use self::workers::Workers;
 use crate::access::Door;
 use crate::access::logins::Logins;
 use crate::admin::{Admin, Loaded};
+use crate::audit::{AuditKey, AuditSigner, Signing};
 use crate::cli::Serve;
 use crate::config::Config;
 use crate::disk::Disk;
@@ -93,6 +95,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let sealer = Sealer::open(&key_file).with_context(|| format!("key file {}", key_file.display()))?;
     let (exchanges, fetching) =
         exchanges::start(banks.clone(), curator.clone(), sealer, admin.config.durability)?;
+    let (signing, auditing) = sign_audit(&admin, case_store.clone())?;
     let (desk, desk_queue) = desk::channel();
     let (ledger, logging) = ledger::start(LedgerParts {
         store: case_store.clone(),
@@ -144,6 +147,8 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     join("ledger", logging)?;
     keeping.map(|keeping| join("recent", keeping)).transpose()?;
     join("desk", deciding)?;
+    drop(signing); // nothing is remembered any more: what came last is signed
+    join("audit", auditing)?;
     join("exchanges", fetching)?;
     join("curator", curating)?;
     let [merging, storing] = merging;
@@ -197,6 +202,23 @@ fn open_cases(
 pub fn open_cases_alone(config: &Config) -> Result<(Arc<dyn Store>, DataDir)> {
     let data_dir = DataDir::open(&config.data_dir)?;
     Ok((open_store(config, &data_dir, Database::Case)?, data_dir))
+}
+
+/// Signs the audit log while the server runs.
+fn sign_audit(admin: &Admin, store: Arc<dyn Store>) -> Result<(Signing, JoinHandle<()>)> {
+    let config = &admin.config;
+    let path = &config.audit_key_file;
+    let key = AuditKey::open(path).with_context(|| format!("audit key {}", path.display()))?;
+    // Copied by whatever keeps the logs: another place to compare the key with.
+    tracing::info!(public = %key.public(), heads = %config.audit_heads.display(), "the audit log is signed");
+    let signer = AuditSigner {
+        store,
+        key,
+        file: config.audit_heads.clone(),
+        every: config.audit_every,
+        counts: admin.metrics.audit.clone(),
+    };
+    Ok(signer.start()?)
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener> {
@@ -300,6 +322,6 @@ fn announce(
     Ok(())
 }
 
-fn join(name: &str, thread: std::thread::JoinHandle<()>) -> Result<()> {
+fn join(name: &str, thread: JoinHandle<()>) -> Result<()> {
     thread.join().map_err(|_| anyhow!("the {name} thread panicked; see the log"))
 }

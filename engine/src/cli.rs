@@ -34,6 +34,8 @@ pub enum Verb {
     Hash(Hash),
     /// Make an admin, where nobody can log in yet
     Admin(AdminArgs),
+    /// Check what a stopped server has stored
+    Check(Check),
     /// Show the whole way on this machine, step by step, with figures
     Demo(Demo),
 }
@@ -288,6 +290,23 @@ pub enum AdminVerb {
         #[arg(long, env = "HASHWARD_DATA_DIR", default_value = "hashward-data")]
         data_dir: PathBuf,
     },
+}
+
+/// `hashward check`
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Check the audit log: every record, the whole chain, every signed head
+    #[arg(long)]
+    pub audit: bool,
+    /// Data directory of the stopped server, or a copy of it [default: ./hashward-data]
+    #[arg(long, env = "HASHWARD_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Signed heads of the audit log [default: audit-heads.ndjson in the data directory]
+    #[arg(long, env = "HASHWARD_AUDIT_HEADS")]
+    pub heads: Option<PathBuf>,
+    /// Public half of the key that signed them: your own copy [default: audit.pub in the data directory]
+    #[arg(long)]
+    pub public_key: Option<PathBuf>,
 }
 
 /// `hashward demo`

@@ -1,7 +1,8 @@
-//! The verbs that are not `serve`: clients of a running server, the local hasher, and the demo.
+//! The verbs that are not `serve`: clients of a running server, the local hasher, the check of a stopped server's data, and the demo.
 
 pub mod admin;
 pub mod bank;
+pub mod check;
 pub mod demo;
 pub mod embeddings;
 pub mod hash;

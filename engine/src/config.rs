@@ -13,6 +13,7 @@ use ingest::media::fetch::FetchPolicy;
 use ingest::media::video::VideoOptions;
 use ipnet::IpNet;
 
+use crate::audit::{HEADS_FILE, KEY_FILE};
 use crate::recent::RecentOptions;
 
 pub use kinds::{DurabilityWord, Names, Ranges, Reactor, Roles, Secret, SignalTypes};
@@ -21,6 +22,9 @@ pub use settings::Settings;
 mod kinds;
 mod settings;
 mod show;
+
+/// Where everything durable lies where nobody says otherwise.
+pub const DATA_DIR: &str = "hashward-data";
 
 /// Files are held whole while they are hashed.
 const UPLOAD_BYTES_MAX: usize = 128 << 20;
@@ -45,6 +49,12 @@ pub struct Config {
     pub hma_allow: Ranges,
     /// Key file; `None` is one in the data directory.
     pub key_file: Option<PathBuf>,
+    /// Signed heads of the audit log.
+    pub audit_heads: PathBuf,
+    /// File with the key that signs them.
+    pub audit_key_file: PathBuf,
+    /// How often the audit log is signed if it has grown.
+    pub audit_every: Duration,
     /// Shards.
     pub cores: usize,
     /// Reactor.
@@ -235,8 +245,12 @@ impl Config {
                 secret_access_key: settings.s3_secret_access_key.ok_or(ConfigError::S3Key)?,
             }),
         };
+        let data_dir = settings.data_dir.unwrap_or_else(|| DATA_DIR.into());
         let config = Config {
-            data_dir: settings.data_dir.unwrap_or_else(|| "hashward-data".into()),
+            audit_heads: settings.audit_heads.unwrap_or_else(|| data_dir.join(HEADS_FILE)),
+            audit_key_file: settings.audit_key_file.unwrap_or_else(|| data_dir.join(KEY_FILE)),
+            audit_every: Duration::from_secs(settings.audit_head_seconds.unwrap_or(60)),
+            data_dir,
             listen: settings.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7400))),
             admin: settings.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7480))),
             admin_host: settings.admin_host,
@@ -310,6 +324,7 @@ impl Config {
         let limits = &self.limits;
         for (name, found, low, high, allowed) in [
             ("upload_bytes_max", self.fetch.bytes_max, 1 << 10, UPLOAD_BYTES_MAX, "1024 to 134217728"),
+            ("audit_head_seconds", self.audit_every.as_secs() as usize, 1, 3600, "1 to 3600"),
             ("hash_seconds", self.hash_time.as_secs() as usize, 1, 3600, "1 to 3600"),
             ("cores", self.cores, 1, 1024, "1 to 1024"),
             ("connections_max", limits.connections_max, 1, 1 << 20, "1 to 1048576"),

@@ -3,10 +3,11 @@
 //! The one place where things are wired together. The data's way: `shard` (frames in, answers out) →
 //! `ledger` (hits durable) → `desk` (jobs). Items that platforms send come by `admin`, wait in the store, and are screened
 //! by `intake`; what must be told goes out by `deliver`. Beside it `curator` and `merge` change the banks, `admin`
-//! shows and steers, `boot` starts everything and `shutdown` ends it.
+//! shows and steers, `audit` signs what was done, `boot` starts everything and `shutdown` ends it.
 
 mod access;
 mod admin;
+mod audit;
 pub mod boot;
 pub mod cli;
 mod clock;

@@ -14,6 +14,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::audit::AuditCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::ledger::LedgerCounts;
 use crate::recent::RecentCounts;
@@ -54,6 +55,8 @@ pub struct Metrics {
     pub outbox: Arc<OutboxCounts>,
     /// Those of the submissions that are kept for a while.
     pub recent: Arc<RecentCounts>,
+    /// How far the audit log is signed.
+    pub audit: Arc<AuditCounts>,
     kernel: &'static str,
     reactor: OnceLock<&'static str>,
 }
@@ -68,6 +71,7 @@ impl Metrics {
             intake: Arc::default(),
             outbox: Arc::default(),
             recent: Arc::default(),
+            audit: Arc::default(),
             kernel,
             reactor: OnceLock::new(),
         }
@@ -241,6 +245,19 @@ impl Scrape {
         ] {
             add(name, help, Kind::Counter, one(read(count)));
         }
+        let audit = &metrics.audit;
+        add(
+            "hashward_audit_signed",
+            "Last record of the audit log that is signed",
+            Kind::Gauge,
+            one(audit.last().map_or(0, |head| head.number) as f64),
+        );
+        add(
+            "hashward_audit_failures",
+            "Times since start that the audit log could not be signed",
+            Kind::Counter,
+            one(read(&audit.failures)),
+        );
         let recent = &metrics.recent;
         add(
             "hashward_recent_kept",

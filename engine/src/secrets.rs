@@ -28,25 +28,14 @@ pub struct SealBroken;
 impl Sealer {
     /// Reads the key file; makes it, readable by its owner alone, if there is none.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut key = [0; KEY];
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => {
-                random(&mut key)?;
-                file.write_all(&key)?;
-                file.sync_all()?;
-                File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let stored = fs::read(path)?;
-                key = stored.try_into().map_err(|_| {
-                    io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        format!("{} is no key of {KEY} bytes", path.display()),
-                    )
-                })?;
-            }
-            Err(error) => return Err(error),
-        }
+        let stored = read_or_make(path, || {
+            let mut key = [0; KEY];
+            random(&mut key)?;
+            Ok(key.to_vec())
+        })?;
+        let key: [u8; KEY] = stored.try_into().map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{} is no key of {KEY} bytes", path.display()))
+        })?;
         Ok(Self(XChaCha20Poly1305::new(&key.into())))
     }
 
@@ -66,6 +55,28 @@ impl Sealer {
         let payload = Payload { msg: sealed, aad: name.as_bytes() };
         self.0.decrypt(&XNonce::from(*nonce), payload).map_err(|_| SealBroken)
     }
+}
+
+/// Reads a key file; writes what `make` gives, readable by its owner alone, if there is none.
+pub fn read_or_make(path: &Path, make: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            // An empty file would be taken for a bad key at the next start.
+            let made = make().inspect_err(|_| drop(fs::remove_file(path)))?;
+            file.write_all(&made)?;
+            file.sync_all()?;
+            sync_folder(path)?;
+            Ok(made)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::read(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the name of a new file durable.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Fills with randomness of the system.

@@ -2,6 +2,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 #![cfg(feature = "rocksdb")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
@@ -171,6 +172,28 @@ fn a_locked_database_says_so() {
     let _held = open(folder.path()).unwrap();
     let error = open(folder.path()).map(drop).expect_err("it is held");
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+}
+
+#[test]
+fn a_database_that_is_only_read_is_whole_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(RocksStore::read(folder.path(), Database::Case, StoreOptions::default()).is_err());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is made");
+    filled(folder.path(), 50);
+    let all = || {
+        let inside =
+            fs::read_dir(folder.path().join("case")).unwrap().chain(fs::read_dir(folder.path()).unwrap());
+        let files = inside.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+        files.map(|path| (path.clone(), fs::read(&path).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let before = all();
+    let store = RocksStore::read(folder.path(), Database::Case, StoreOptions::default()).unwrap();
+    assert_eq!(rows(&store, Range::ALL).len(), 50, "what lies in the log alone is read, too");
+    let mut batch = Batch::default();
+    batch.put(Keyspace::Hits, [1], [1]);
+    assert!(store.commit(batch, Durability::Sync).is_err());
+    drop(store);
+    assert!(all() == before);
 }
 
 fn pattern(length: usize, seed: u8) -> Vec<u8> {

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use index::store::{Batch, Durability, Keyspace, Store, StoreError};
 
 use crate::access::Directory;
+use crate::audit;
 use crate::desk::intake::Arrival;
 use crate::desk::lease::{self, Floors};
 use crate::error::{DeskError, RouterError};
@@ -72,6 +73,12 @@ impl Turn<'_> {
     pub fn postpone(&mut self, arrival: Arrival, trouble: &str) -> Result<(), DeskError> {
         let routed = router::postpone(&mut self.tx, self.terms, arrival, trouble)?;
         self.routed.extend(routed);
+        Ok(())
+    }
+
+    /// Remembers what this command does: in its commit, and not at all if it is refused.
+    pub fn audit(&mut self, entry: audit::Entry) -> Result<(), DeskError> {
+        audit::append(&mut self.tx, entry, self.terms.now_ms)?;
         Ok(())
     }
 }

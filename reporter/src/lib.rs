@@ -10,9 +10,10 @@
 //!
 //! Reading order: `desk` (what there is) → `router::rule`, `router::condition` (what an operator writes) →
 //! `router::table` (rules and facts to outcomes; shards call it too) → `router::settle` (and all that follows) →
-//! [`Cases`] (the one writer).
+//! [`Cases`] (the one writer). Beside them `audit` remembers who did what, so that it cannot be changed unseen.
 
 pub mod access;
+pub mod audit;
 mod cases;
 mod census;
 pub mod desk;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use ureq::http::{HeaderValue, Request};
 use ureq::middleware::MiddlewareNext;
-use ureq::{Agent, SendBody};
+use ureq::typestate::WithBody;
+use ureq::{Agent, RequestBuilder, SendBody};
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,16 +132,12 @@ impl Http {
 
     /// POST of JSON to a server that may die meanwhile; an error says whether it may have been taken.
     pub fn try_post(&self, path: &str, body: &Value) -> Result<(u16, Value), Unanswered> {
-        let request =
-            self.agent.post(format!("{}{path}", self.base)).header("content-type", "application/json");
-        let mut response = request.send(body.to_string()).map_err(|error| match error {
-            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                Unanswered::NotSent
-            }
-            _ => Unanswered::Unknown,
-        })?;
-        let text = response.body_mut().read_to_string().map_err(|_| Unanswered::Unknown)?;
-        Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
+        attempt(self.agent.post(format!("{}{path}", self.base)), body)
+    }
+
+    /// The same for PUT.
+    pub fn try_put(&self, path: &str, body: &Value) -> Result<(u16, Value), Unanswered> {
+        attempt(self.agent.put(format!("{}{path}", self.base)), body)
     }
 
     /// POST of a stream: status and body.
@@ -148,6 +145,18 @@ impl Http {
         let request = self.agent.post(format!("{}{path}", self.base));
         answer(request.send(SendBody::from_owned_reader(body)))
     }
+}
+
+fn attempt(request: RequestBuilder<WithBody>, body: &Value) -> Result<(u16, Value), Unanswered> {
+    let request = request.header("content-type", "application/json");
+    let mut response = request.send(body.to_string()).map_err(|error| match error {
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Unanswered::NotSent
+        }
+        _ => Unanswered::Unknown,
+    })?;
+    let text = response.body_mut().read_to_string().map_err(|_| Unanswered::Unknown)?;
+    Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
 }
 
 fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {

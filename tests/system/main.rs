@@ -2,6 +2,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 
 mod access;
+mod audit;
 mod badinput;
 mod banks;
 mod cli;

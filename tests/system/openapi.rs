@@ -172,7 +172,7 @@ fn answers_have_the_shapes_that_are_described() {
 
 #[test]
 fn answers_about_cases_have_the_shapes_that_are_described() {
-    let server = with(Setup::default());
+    let server = with(Setup::default().flag("--audit-head-seconds", 1));
     let document = server.http.get("/openapi.json").1;
     let hash = random_hashes(12, 1)[0];
     server.create_bank("KNOWN");
@@ -232,8 +232,24 @@ fn answers_about_cases_have_the_shapes_that_are_described() {
         get("/api/v1/settings"),
         put("/api/v1/settings", json!({ "user_type": "user" })),
         put("/api/v1/settings/trusted-banks", json!({ "banks": [], "by": "ada" })),
+        get("/api/v1/audit?limit=1"),
+        signed_head(&server),
     ];
     answers.into_iter().for_each(|answer| described(&document, answer));
+}
+
+/// The last signed head, once there is one.
+fn signed_head(server: &Server) -> (&'static str, String, (u16, Value)) {
+    let path = "/api/v1/audit/head";
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = server.http.get(path);
+        if answer.0 == 200 {
+            return ("get", path.to_string(), answer);
+        }
+        assert!(Instant::now() < deadline, "{}", server.log());
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Waits until no more than so many items wait.

@@ -3,10 +3,10 @@
 //! `docs/access.md` shows the same by role and scope, and a test calls every route as each of them.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use axum::Extension;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,8 @@ use reporter::access::Right::{
 };
 
 use super::coop::Errors;
-use super::{Refusal, guard};
+use super::deed::{is_recorded_around, recorded};
+use super::{Admin as AdminPort, Refusal, guard};
 use crate::access::{Caller, Who};
 
 /// What may be called by everybody, or by everybody who said who they are.
@@ -162,6 +163,7 @@ fn needs(path: &str, method: &Method) -> Option<&'static [Right]> {
 
 /// Lets a request through whose caller has the rights its route needs.
 pub async fn check(
+    State(admin): State<Arc<AdminPort>>,
     Extension(caller): Extension<Caller>,
     path: MatchedPath,
     mut request: Request,
@@ -169,6 +171,13 @@ pub async fn check(
 ) -> Response {
     match needs(path.as_str(), request.method()) {
         Some(rights) => match refusal(&caller, rights) {
+            None if is_recorded_around(request.method(), path.as_str(), rights) => {
+                let done = match admin.loaded() {
+                    Ok(loaded) => recorded(loaded, &caller, request, next).await,
+                    Err(loading) => Err(loading),
+                };
+                done.unwrap_or_else(IntoResponse::into_response)
+            }
             None => next.run(request).await,
             Some(refusal) if guard::is_coops(path.as_str()) => Errors::from(refusal).into_response(),
             Some(refusal) => refusal.into_response(),

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::cases::blocking;
+use super::deed::Deed;
 use super::queues::check_queue;
 use super::{Admin, Refusal};
 use crate::access::{Caller, Who};
@@ -205,7 +206,7 @@ pub async fn comment(
 ) -> Result<(StatusCode, Json<Comment>), Refusal> {
     let (id, Json(CommentBody { reviewer: who, text })) = (job_id(&id)?, body?);
     let (who, sight) = (reviewer(&caller, who.as_deref())?, caller.sight());
-    let made = admin.loaded()?.desk.ask(move |turn| {
+    let made = admin.loaded()?.act(Deed::to_job(&caller, "job.comment", id), move |turn, _| {
         sight.job(&turn.tx, id)?;
         lease::comment(&mut turn.tx, id, &who, &text, turn.terms.now_ms)
     });
@@ -263,7 +264,8 @@ async fn give_back(
 ) -> Result<Json<Job>, Refusal> {
     let (id, Json(LeaseBody { lease: token })) = (job_id(&id)?, body?);
     let sight = caller.sight();
-    let given_back = admin.loaded()?.desk.ask(move |turn| {
+    let action = if skip { "job.skip" } else { "job.release" };
+    let given_back = admin.loaded()?.act(Deed::to_job(&caller, action, id), move |turn, _| {
         sight.own_job(&turn.tx, id, turn.terms.now_ms)?;
         lease::release(&mut turn.tx, id, &token, skip, turn.terms.now_ms)
     });
@@ -286,7 +288,8 @@ pub async fn transfer(
 ) -> Result<Json<Job>, Refusal> {
     let (id, Json(MoveBody { queue, lease: token })) = (job_id(&id)?, body?);
     let (queue, sight) = (QueueName::parse(&queue)?, caller.sight());
-    let moved = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::to_job(&caller, "job.move", id).with(json!({ "queue": queue.as_str() }));
+    let moved = admin.loaded()?.act(deed, move |turn, _| {
         sight.own_job(&turn.tx, id, turn.terms.now_ms)?;
         // Whoever sees every queue may begin one; to others a new one and a hidden one are the same.
         if !sight.is_whole() {
@@ -317,7 +320,8 @@ pub async fn priority(
         return Err(Refusal::bad("priority: use 0 to 9"));
     }
     let sight = caller.sight();
-    let set = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::to_job(&caller, "job.priority", id).with(json!({ "priority": priority }));
+    let set = admin.loaded()?.act(deed, move |turn, _| {
         sight.job(&turn.tx, id)?;
         lease::set_priority(&mut turn.tx, id, priority)
     });
@@ -344,7 +348,8 @@ pub async fn ncmec(
     };
     let (who, token, user) = read()?;
     let (who, sight) = (reviewer(&caller, who.as_deref())?, caller.sight());
-    let made = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::to_job(&caller, "job.enqueue_ncmec", id).with(json!({ "reviewer": who }));
+    let made = admin.loaded()?.act(deed, move |turn, _| {
         sight.own_job(&turn.tx, id, turn.terms.now_ms)?;
         let mut from = lease::may_change(&turn.tx, id, token.as_deref(), turn.terms.now_ms)?;
         escalate_job(&mut turn.tx, turn.terms.catalog, &mut from, user, &who, turn.terms.now_ms)
@@ -366,9 +371,11 @@ pub async fn decide(
     let wanted = Wanted::read(&At::new(&body, "")).map_err(DeskError::from)?;
     failpoint("decision-read");
     let sight = caller.sight();
-    let decided = admin.loaded()?.desk.ask(move |turn| {
+    let decided = admin.loaded()?.act(Deed::to_job(&caller, "job.decide", id), move |turn, deed| {
         sight.own_job(&turn.tx, id, turn.terms.now_ms)?;
-        decision::decide(&mut turn.tx, id, wanted, turn.terms.now_ms)
+        let decided = decision::decide(&mut turn.tx, id, wanted, turn.terms.now_ms)?;
+        deed.tell(json!({ "decision": decided.kind, "by": decided.by, "revision": decided.revision }));
+        Ok(decided)
     });
     let decided = decided.await?;
     failpoint("decision-stored");

@@ -11,6 +11,7 @@ use reporter::access::{self, Budget, Key, KeyWanted, digest};
 use reporter::{At, DeskError};
 use serde_json::{Value, json};
 
+use super::deed::Deed;
 use super::{Admin, Refusal};
 use crate::access::{Caller, fresh_key};
 use crate::clock::now_ms;
@@ -33,6 +34,11 @@ fn with_secret(status: StatusCode, key: &Key, secret: &str) -> Response {
     let mut body = shown(key, now_ms());
     body["secret"] = json!(secret);
     (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+/// What a record says of a key.
+fn told(key: &Key) -> Value {
+    json!({ "number": key.number, "scopes": key.scopes, "disabled": key.disabled })
 }
 
 fn number(text: &str) -> Result<u64, Refusal> {
@@ -74,7 +80,7 @@ pub async fn add(
         Ok(KeyWanted::read(&at)?)
     };
     let (wanted, by) = (read()?, caller.name());
-    let made = admin.loaded()?.desk.ask(move |turn| {
+    let made = admin.loaded()?.act(Deed::new(&caller, "key.add", "key"), move |turn, deed| {
         let number = access::next_key(&mut turn.tx)?;
         let secret = fresh_key(number).map_err(|error| DeskError::Conflict { problem: error.to_string() })?;
         let mut key = Key {
@@ -94,6 +100,7 @@ pub async fn add(
         wanted.apply(&mut key);
         access::put_key(&mut turn.tx, &key);
         turn.people_changed = true;
+        deed.tell(told(&key));
         Ok((key, secret))
     });
     let (key, secret) = made.await?;
@@ -103,32 +110,38 @@ pub async fn add(
 /// `PUT /api/v1/keys/{number}`: changes what is given.
 pub async fn change(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(given): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, Refusal> {
     let (number, Json(body)) = (number(&given)?, body?);
     let wanted = KeyWanted::read(&At::new(&body, "")).map_err(DeskError::from)?;
-    changed(&admin, number, |key, _| wanted.apply(key)).await
+    changed(&admin, &caller, "key.change", number, |key| wanted.apply(key)).await
 }
 
 /// `POST /api/v1/keys/{number}/thaw`: lets a frozen key ask again.
 pub async fn thaw(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(given): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
-    changed(&admin, number(&given)?, |key, _| key.frozen = None).await
+    changed(&admin, &caller, "key.thaw", number(&given)?, |key| key.frozen = None).await
 }
 
 async fn changed(
     admin: &Admin,
+    caller: &Caller,
+    action: &str,
     number: u64,
-    change: impl FnOnce(&mut Key, u64) + Send + 'static,
+    change: impl FnOnce(&mut Key) + Send + 'static,
 ) -> Result<Json<Value>, Refusal> {
-    let changed = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::new(caller, action, format!("key {number}"));
+    let changed = admin.loaded()?.act(deed, move |turn, deed| {
         let mut key = access::key(&turn.tx, number)?;
-        change(&mut key, turn.terms.now_ms);
+        change(&mut key);
         access::put_key(&mut turn.tx, &key);
         turn.people_changed = true;
+        deed.tell(told(&key));
         Ok(key)
     });
     Ok(Json(shown(&changed.await?, now_ms())))
@@ -137,6 +150,7 @@ async fn changed(
 /// `POST /api/v1/keys/{number}/rotate {"grace_seconds"?}`: a new secret; the one before opens for so long yet.
 pub async fn rotate(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(given): Path<String>,
     body: Body,
 ) -> Result<Response, Refusal> {
@@ -144,7 +158,9 @@ pub async fn rotate(
     let grace_seconds = Key::read_grace(&At::new(&body, "")).map_err(DeskError::from)?;
     let secret = fresh_key(number).map_err(no_randomness)?;
     let new = digest(&secret);
-    let rotated = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::new(&caller, "key.rotate", format!("key {number}"));
+    let deed = deed.with(json!({ "grace_seconds": grace_seconds }));
+    let rotated = admin.loaded()?.act(deed, move |turn, _| {
         let mut key = access::key(&turn.tx, number)?;
         key.rotate(new, grace_seconds, turn.terms.now_ms);
         access::put_key(&mut turn.tx, &key);
@@ -157,10 +173,12 @@ pub async fn rotate(
 /// `DELETE /api/v1/keys/{number}`
 pub async fn remove(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(given): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let number = number(&given)?;
-    let removed = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::new(&caller, "key.remove", format!("key {number}"));
+    let removed = admin.loaded()?.act(deed, move |turn, _| {
         access::key(&turn.tx, number)?;
         access::forget_key(&mut turn.tx, number);
         turn.people_changed = true;

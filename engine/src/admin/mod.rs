@@ -5,11 +5,13 @@
 
 mod access;
 mod answer;
+mod audit;
 mod banks;
 mod body;
 mod cases;
 mod contents;
 mod coop;
+mod deed;
 mod embeddings;
 mod front;
 mod guard;
@@ -187,7 +189,7 @@ pub fn routes(admin: Arc<Admin>) -> Front {
         .route("/api/v1/hits/{position}", get(cases::hit))
         .merge(case_routes())
         .merge(access_routes())
-        .route_layer(middleware::from_fn(access::check))
+        .route_layer(middleware::from_fn_with_state(admin.clone(), access::check))
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::no_method)
         .with_state(admin.clone());
@@ -242,6 +244,8 @@ fn case_routes() -> Router<Arc<Admin>> {
         .route("/api/v1/settings", get(policies::show_settings).put(policies::put_settings))
         .route("/api/v1/settings/trusted-banks", put(policies::trust))
         .route("/api/v1/queues", get(queues::queues))
+        .route("/api/v1/audit", get(audit::list))
+        .route("/api/v1/audit/head", get(audit::head))
         .route(
             "/api/v1/queues/{name}",
             get(queues::queue).put(queues::put_queue).delete(queues::remove_queue),

@@ -14,6 +14,7 @@ use reporter::{At, DeskError};
 use serde_json::{Value, json};
 
 use super::cases::blocking;
+use super::deed::Deed;
 use super::guard::{SESSION_COOKIE, cookie};
 use super::{Admin, Peer, Refusal};
 use crate::access::{Caller, fresh_secret, password};
@@ -51,6 +52,9 @@ pub async fn login(
     }
     let known = admin.door.directory().people.get(&name).filter(|person| !person.disabled).cloned();
     if !is_right(&admin, given, known.as_ref().map(|person| person.password.clone())).await? {
+        // Remembered whether or not there is such a person, so that it takes as long.
+        let failed = Deed::by(format!("address:{peer}"), "login.failed", format!("person {}", named(&name)));
+        loaded.act(failed, |_, _| Ok(())).await?;
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "name or password is wrong"));
     }
     let Some(person) = known else { return Err(Refusal::interrupted()) };
@@ -62,17 +66,22 @@ pub async fn login(
     let begun =
         Session { digest: digest(&token), person: person.name.clone(), since_ms: now_ms, until_ms, csrf };
     let body = told(&person, &begun);
-    loaded
-        .desk
-        .ask(move |turn| {
-            access::begin_session(&mut turn.tx, &begun, now_ms)?;
-            turn.people_changed = true;
-            Ok(())
-        })
-        .await?;
+    let deed = Deed::by(format!("person:{name}"), "login", format!("address {peer}"));
+    let logged_in = loaded.act(deed, move |turn, _| {
+        access::begin_session(&mut turn.tx, &begun, now_ms)?;
+        turn.people_changed = true;
+        Ok(())
+    });
+    logged_in.await?;
     let cookie =
         format!("{SESSION_COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}", SESSION.as_secs());
     Ok((with_cookie(cookie), Json(body)).into_response())
+}
+
+/// A name that somebody tried, as a record may hold it: who types a password there has it in no log.
+fn named(name: &str) -> &str {
+    let given = json!(name);
+    if read_login(&At::new(&given, "")).is_ok() { name } else { "?" }
 }
 
 fn with_cookie(cookie: String) -> [(header::HeaderName, String); 2] {
@@ -123,15 +132,18 @@ pub async fn session(
 }
 
 /// `POST /api/v1/logout`: ends the session.
-pub async fn logout(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Result<Response, Refusal> {
+pub async fn logout(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     if let Some(ended) = cookie(&headers).map(digest) {
-        let desk = &admin.loaded()?.desk;
-        desk.ask(move |turn| {
+        let logged_out = admin.loaded()?.act(Deed::new(&caller, "logout", "session"), move |turn, _| {
             access::end_session(&mut turn.tx, &ended);
             turn.people_changed = true;
             Ok(())
-        })
-        .await?;
+        });
+        logged_out.await?;
     }
     let gone = format!("{SESSION_COOKIE}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
     Ok((StatusCode::NO_CONTENT, with_cookie(gone)).into_response())
@@ -164,7 +176,7 @@ pub async fn change_password(
     admin.logins.succeeded(&name);
     password::check(&new, &name).map_err(DeskError::from)?;
     let wanted = PersonWanted { password: Some(hashed(&admin, new).await?), ..PersonWanted::default() };
-    put(&admin, name, wanted).await?;
+    put(&admin, &caller, name, wanted).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -194,7 +206,11 @@ async fn read_password(admin: &Admin, at: &At<'_>, name: &str) -> Result<Option<
 }
 
 /// `POST /api/v1/people {"name", "role", "password", "display_name"?}`
-pub async fn add(State(admin): State<Arc<Admin>>, body: Body) -> Result<(StatusCode, Json<Value>), Refusal> {
+pub async fn add(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
     let Json(body) = body?;
     let at = At::new(&body, "");
     let read = || -> Result<(String, PersonWanted), DeskError> {
@@ -204,7 +220,9 @@ pub async fn add(State(admin): State<Arc<Admin>>, body: Body) -> Result<(StatusC
     };
     let (name, mut wanted) = read()?;
     wanted.password = read_password(&admin, &at, &name).await?;
-    let added = admin.loaded()?.desk.ask(move |turn| {
+    let deed =
+        Deed::new(&caller, "people.add", format!("person {name}")).with(json!({ "role": wanted.role }));
+    let added = admin.loaded()?.act(deed, move |turn, _| {
         let person = wanted.applied(Person::new(name, turn.terms.now_ms));
         access::add_person(&mut turn.tx, &person)?;
         turn.people_changed = true;
@@ -216,6 +234,7 @@ pub async fn add(State(admin): State<Arc<Admin>>, body: Body) -> Result<(StatusC
 /// `PUT /api/v1/people/{name}`: changes what is given. Whoever may do less than before must log in again.
 pub async fn change(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, Refusal> {
@@ -223,11 +242,15 @@ pub async fn change(
     let at = At::new(&body, "");
     let mut wanted = PersonWanted::read(&at).map_err(DeskError::from)?;
     wanted.password = read_password(&admin, &at, &name).await?;
-    Ok(Json(shown(&put(&admin, name, wanted).await?)))
+    Ok(Json(shown(&put(&admin, &caller, name, wanted).await?)))
 }
 
-async fn put(admin: &Admin, name: String, wanted: PersonWanted) -> Result<Person, Refusal> {
-    let changed = admin.loaded()?.desk.ask(move |turn| {
+async fn put(admin: &Admin, caller: &Caller, name: String, wanted: PersonWanted) -> Result<Person, Refusal> {
+    let details = json!({
+        "role": wanted.role, "disabled": wanted.disabled, "password": wanted.password.is_some(),
+    });
+    let deed = Deed::new(caller, "people.change", format!("person {name}")).with(details);
+    let changed = admin.loaded()?.act(deed, move |turn, _| {
         turn.people_changed = true;
         access::change_person(&mut turn.tx, &name, wanted)
     });

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cases::blocking;
+use super::deed::Deed;
 use super::{Admin, Refusal};
 use crate::access::Caller;
 use crate::clock::now_ms;
@@ -55,6 +56,7 @@ fn named<'v>(name: &'v Value, pointer: &str) -> At<'v> {
 /// `PUT /api/v1/item-types/{id}`: describes a type, or changes it; each change is a version.
 pub async fn put_item_type(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Json<ItemType>, Refusal> {
@@ -62,9 +64,12 @@ pub async fn put_item_type(
     let given = json!(id);
     let id = named(&given, "id in the path").id().map_err(DeskError::from)?.to_string();
     let new = ItemType::read(&id, &At::new(&body, "")).map_err(DeskError::from)?;
-    let kept = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::new(&caller, "item_type.change", format!("item type {id}"));
+    let kept = admin.loaded()?.act(deed, move |turn, deed| {
         turn.catalog_changed = true;
-        Ok(settings::put_item_type(&mut turn.tx, new)?)
+        let kept = settings::put_item_type(&mut turn.tx, new)?;
+        deed.tell(json!({ "version": kept.version }));
+        Ok(kept)
     });
     Ok(Json(kept.await?))
 }
@@ -72,9 +77,11 @@ pub async fn put_item_type(
 /// `DELETE /api/v1/item-types/{id}`
 pub async fn remove_item_type(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    let removed = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::new(&caller, "item_type.remove", format!("item type {id}"));
+    let removed = admin.loaded()?.act(deed, move |turn, _| {
         if !turn.terms.catalog.types.contains_key(&id) {
             return Err(DeskError::NotFound { what: "item type", name: id });
         }
@@ -151,14 +158,18 @@ fn read_rule(admin: &Admin, name: &str, body: &Value) -> Result<Rule, Refusal> {
 /// `PUT /api/v1/rules/{name}`: makes a rule, or changes it; each change is a version.
 pub async fn put_rule(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     body: Body,
 ) -> Result<Json<Value>, Refusal> {
     let Json(body) = body?;
     let rule = read_rule(&admin, &name, &body)?;
-    let kept = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::new(&caller, "rule.change", format!("rule {name}"));
+    let kept = admin.loaded()?.act(deed, move |turn, deed| {
         turn.catalog_changed = true;
-        policy::put_rule(&mut turn.tx, rule, turn.terms.now_ms)
+        let kept = policy::put_rule(&mut turn.tx, rule, turn.terms.now_ms)?;
+        deed.tell(json!({ "version": kept.version }));
+        Ok(kept)
     });
     Ok(Json(shown(&kept.await?)))
 }
@@ -166,9 +177,11 @@ pub async fn put_rule(
 /// `DELETE /api/v1/rules/{name}`: takes a rule out; its versions stay.
 pub async fn remove_rule(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
-    let kept = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::new(&caller, "rule.remove", format!("rule {name}"));
+    let kept = admin.loaded()?.act(deed, move |turn, _| {
         let rule =
             policy::rule(&turn.tx, &name)?.ok_or(DeskError::NotFound { what: "rule", name: name.clone() })?;
         if rule.from_file {
@@ -276,6 +289,7 @@ pub async fn webhooks(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<Webhoo
 /// `PUT /api/v1/webhooks/{name} {"url", "enabled"?}`
 pub async fn put_webhook(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     body: Body,
 ) -> Result<Json<Webhook>, Refusal> {
@@ -287,24 +301,25 @@ pub async fn put_webhook(
     };
     let webhook = read().map_err(DeskError::from)?;
     let kept = webhook.clone();
-    admin
-        .loaded()?
-        .desk
-        .ask(move |turn| {
-            settings::put_webhook(&mut turn.tx, &webhook);
-            turn.catalog_changed = true;
-            Ok(())
-        })
-        .await?;
+    let deed = Deed::new(&caller, "webhook.change", format!("webhook {}", webhook.name));
+    let deed = deed.with(json!({ "enabled": webhook.enabled }));
+    let put = admin.loaded()?.act(deed, move |turn, _| {
+        settings::put_webhook(&mut turn.tx, &webhook);
+        turn.catalog_changed = true;
+        Ok(())
+    });
+    put.await?;
     Ok(Json(kept))
 }
 
 /// `DELETE /api/v1/webhooks/{name}`
 pub async fn remove_webhook(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    let removed = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::new(&caller, "webhook.remove", format!("webhook {name}"));
+    let removed = admin.loaded()?.act(deed, move |turn, _| {
         if settings::webhook(&turn.tx, &name)?.is_none() {
             return Err(DeskError::NotFound { what: "webhook", name });
         }
@@ -323,9 +338,18 @@ pub async fn show_settings(State(admin): State<Arc<Admin>>) -> Result<Json<Setti
 }
 
 /// `PUT /api/v1/settings`: changes those that are given.
-pub async fn put_settings(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Settings>, Refusal> {
+pub async fn put_settings(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Result<Json<Settings>, Refusal> {
     let Json(body) = body?;
-    let kept = admin.loaded()?.desk.ask(move |turn| {
+    let mut told = body.clone();
+    if let Some(url) = told.get_mut("partial_items_url") {
+        *url = json!("changed"); // it may hold a secret of the platform's
+    }
+    let deed = Deed::new(&caller, "settings.change", "settings").with(told);
+    let kept = admin.loaded()?.act(deed, move |turn, _| {
         let before = settings::settings(&turn.tx)?;
         let changed = before.changed(&At::new(&body, ""))?;
         // What lies in a queue for child safety stays child safety data when another queue takes its place.
@@ -373,7 +397,9 @@ pub async fn trust(
     };
     let (banks, by) = read().map_err(DeskError::from)?;
     tracing::warn!(?banks, by, "banks whose matches may be decided without a person");
-    let kept = admin.loaded()?.desk.ask(move |turn| {
+    let deed =
+        Deed::new(&caller, "settings.trust", "trusted banks").with(json!({ "banks": banks, "by": by }));
+    let kept = admin.loaded()?.act(deed, move |turn, _| {
         let changed = Settings {
             trusted_banks: banks,
             trusted_by: Some(by),

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::cases::blocking;
+use super::deed::Deed;
 use super::jobs::{PAGE_MAX, PageQuery, hide_lease, reviewer};
 use super::policies::unused;
 use super::{Admin, Refusal};
@@ -143,7 +144,12 @@ pub async fn next(
     let lent = admin.loaded()?.desk.ask(move |turn| {
         check_queue(&turn.tx, turn.terms.catalog, &sight, &name)?;
         let asking = Asking { reviewer: &who, token: &token, now_ms: turn.terms.now_ms };
-        lease::next(&mut turn.tx, turn.floors, &name, asking)
+        let lent = lease::next(&mut turn.tx, turn.floors, &name, asking)?;
+        if let Some(job) = &lent {
+            let details = json!({ "reviewer": who, "revision": job.revision });
+            Deed::to_job(&caller, "job.lend", job.id).with(details).record(turn)?;
+        }
+        Ok(lent)
     });
     failpoint("job-lent");
     match lent.await? {
@@ -175,7 +181,9 @@ pub async fn put_queue(
     let Json(body) = body?;
     let queue = Queue::read(QueueName::parse(&name)?, &At::new(&body, "")).map_err(DeskError::from)?;
     let (sight, directory) = (caller.sight(), admin.door.directory());
-    let kept = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::new(&caller, "queue.change", format!("queue {}", queue.name));
+    let deed = deed.with(json!({ "child_safety": queue.child_safety, "members": queue.members }));
+    let kept = admin.loaded()?.act(deed, move |turn, _| {
         let before = settings::queue(&turn.tx, &queue.name)?;
         let settings = settings::settings(&turn.tx)?;
         let was = is_child_safety(&settings, &queue.name, before.as_ref());
@@ -211,7 +219,8 @@ pub async fn remove_queue(
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     let (name, sight) = (QueueName::parse(&name)?, caller.sight());
-    let removed = admin.loaded()?.desk.ask(move |turn| {
+    let deed = Deed::new(&caller, "queue.remove", format!("queue {name}"));
+    let removed = admin.loaded()?.act(deed, move |turn, _| {
         let own = settings::queue(&turn.tx, &name)?;
         if own.is_none() || !sight.sees_queue(&settings::settings(&turn.tx)?, &name, own.as_ref()) {
             return Err(DeskError::NotFound { what: "queue", name: name.to_string() });

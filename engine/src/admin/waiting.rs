@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use index::store::Keyspace;
 use reporter::desk::intake::{self, Arrival};
 use reporter::desk::item::{self, Item, ItemKey, Report, items_of};
@@ -14,7 +14,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cases::blocking;
+use super::deed::Deed;
 use super::{Admin, Refusal};
+use crate::access::Caller;
 
 const PAGE_MAX: usize = 1000;
 
@@ -75,6 +77,7 @@ enum WaitingAction {
 /// `POST /api/v1/intake/{number} {"action": "retry" | "give_up"}`
 pub async fn act(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(number): Path<String>,
     body: Result<Json<WaitingBody>, JsonRejection>,
 ) -> Result<Json<Value>, Refusal> {
@@ -82,7 +85,9 @@ pub async fn act(
     let number: u64 =
         number.parse().map_err(|_| Refusal::bad(format!("'{number}' is not an arrival's number")))?;
     let loaded = admin.loaded()?;
-    let done = loaded.desk.ask(move |turn| {
+    let word = if action == WaitingAction::GiveUp { "intake.give_up" } else { "intake.retry" };
+    let deed = Deed::new(&caller, word, format!("arrival {number}")).about_child_safety(true);
+    let done = loaded.act(deed, move |turn, _| {
         let found = intake::arrival(&turn.tx, number)?;
         let mut arrival =
             found.ok_or(DeskError::NotFound { what: "waiting item", name: number.to_string() })?;

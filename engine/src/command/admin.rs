@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use reporter::access::{self, Person, PersonWanted, Role, read_login};
+use reporter::audit::{self, Entry};
 use reporter::{At, Tx};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::json;
@@ -39,6 +40,14 @@ pub fn run(args: AdminArgs) -> Result<ExitCode> {
     } else {
         access::add_person(&mut tx, &wanted.applied(Person::new(name.clone(), now_ms())))?;
     }
+    let entry = Entry {
+        who: "command".to_string(),
+        action: "people.add_admin".to_string(),
+        about: format!("person {name}"),
+        details: json!({ "known": known }),
+        child_safety: false,
+    };
+    audit::append(&mut tx, entry, now_ms())?;
     let batch = tx.into_batch();
     store.commit(batch, config.durability)?;
     println!(

@@ -59,6 +59,12 @@ settings! {
     hma_allow: Ranges = "HASHWARD_HMA_ALLOW",
     /// File with the key that seals stored secrets; made if it is not there [default: secrets.key in the data directory]
     key_file: PathBuf = "HASHWARD_KEY_FILE",
+    /// Where signed heads of the audit log go: best on another disk [default: audit-heads.ndjson in the data directory]
+    audit_heads: PathBuf = "HASHWARD_AUDIT_HEADS",
+    /// File with the key that signs them; made if it is not there, audit.pub beside it [default: audit.key in the data directory]
+    audit_key_file: PathBuf = "HASHWARD_AUDIT_KEY_FILE",
+    /// Seconds after which the audit log is signed if it has grown [default: 60]
+    audit_head_seconds: u64 = "HASHWARD_AUDIT_HEAD_SECONDS",
     /// Shards, one thread each [default: CPUs - 1, at least 1]
     cores: usize = "HASHWARD_CORES",
     /// auto, glommio or epoll [default: auto]

@@ -23,6 +23,9 @@ impl Config {
             hma_allow: String,
             #[serde(skip_serializing_if = "Option::is_none")]
             key_file: &'a Option<PathBuf>,
+            audit_heads: &'a Path,
+            audit_key_file: &'a Path,
+            audit_head_seconds: u64,
             cores: usize,
             reactor: Reactor,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,6 +79,9 @@ impl Config {
             token: self.token.as_ref().map(|_| "***"),
             hma_allow: self.hma_allow.to_string(),
             key_file: &self.key_file,
+            audit_heads: &self.audit_heads,
+            audit_key_file: &self.audit_key_file,
+            audit_head_seconds: self.audit_every.as_secs(),
             cores: self.cores,
             reactor: self.reactor,
             rules: &self.rules,

@@ -38,14 +38,7 @@ impl DataDir {
             .map_err(failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                lock.read_to_string(&mut holder).map_err(failed)?;
-                let holder = holder.trim();
-                let who =
-                    if holder.is_empty() { String::new() } else { format!(" (held by process {holder})") };
-                return Err(StoreError::Locked { path: format!("{}{who}", path.display()) });
-            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(locked(path, &mut lock)),
             Err(errno) => return Err(failed(errno.into())),
         }
         lock.set_len(0).map_err(failed)?;
@@ -60,6 +53,67 @@ impl DataDir {
     }
 }
 
+/// A data directory that nobody writes while this value lives: for who only reads it. Nothing of it is changed, so it may
+/// lie on a medium that cannot be.
+#[derive(Debug)]
+pub struct HeldDir {
+    path: PathBuf,
+    _lock: Option<File>,
+}
+
+impl HeldDir {
+    /// Holds a directory that is there. Refuses one that a process owns, or of another format.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let shown = path.display().to_string();
+        let failed =
+            |error: io::Error| StoreError::Unreadable { path: shown.clone(), reason: error.to_string() };
+        let text = fs::read_to_string(path.join(FORMAT_FILE)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::Unreadable {
+                path: shown.clone(),
+                reason: format!("it has no {FORMAT_FILE} file, so it is not a hashward data directory"),
+            },
+            _ => failed(error),
+        })?;
+        match text.trim().parse::<u32>() {
+            Ok(FORMAT) => {}
+            Ok(found) if found > FORMAT => {
+                return Err(StoreError::Newer { path: shown, found, known: FORMAT });
+            }
+            Ok(_) => return Err(StoreError::Older { path: shown }),
+            Err(_) => return Err(no_number(shown)),
+        }
+        let lock = match File::open(path.join(LOCK_FILE)) {
+            Ok(mut lock) => match flock(&lock, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => Some(lock),
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(locked(path, &mut lock)),
+                Err(errno) => return Err(failed(errno.into())),
+            },
+            // Who owns a directory has made the file: a copy may come without it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn locked(path: &Path, lock: &mut File) -> StoreError {
+    let mut holder = String::new();
+    // Who holds it is worth saying and not worth another error.
+    let _ = lock.read_to_string(&mut holder);
+    let holder = holder.trim();
+    let who = if holder.is_empty() { String::new() } else { format!(" (held by process {holder})") };
+    StoreError::Locked { path: format!("{}{who}", path.display()) }
+}
+
+fn no_number(path: String) -> StoreError {
+    StoreError::Damaged { path, reason: format!("its {FORMAT_FILE} file does not hold a number") }
+}
+
 fn check_format(path: &Path) -> Result<(), StoreError> {
     let shown = path.display().to_string();
     let failed = |error: io::Error| StoreError::Failed { path: shown.clone(), reason: error.to_string() };
@@ -70,10 +124,7 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
             Ok(FORMAT) => Ok(()),
             // Older rows are read as they are or turned by who owns them; an older program must not see newer ones.
             Ok(_) => write_format(path).map_err(failed),
-            Err(_) => Err(StoreError::Damaged {
-                path: shown,
-                reason: format!("its {FORMAT_FILE} file does not hold a number"),
-            }),
+            Err(_) => Err(no_number(shown)),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let foreign = fs::read_dir(path)
@@ -116,7 +167,16 @@ mod tests {
         let owned = DataDir::open(&path).unwrap();
         let error = DataDir::open(&path).unwrap_err();
         assert!(error.to_string().contains(&format!("held by process {}", std::process::id())), "{error}");
+        assert!(matches!(HeldDir::open(&path), Err(StoreError::Locked { .. })));
         drop(owned);
+
+        let held = (HeldDir::open(&path).unwrap(), HeldDir::open(&path).unwrap());
+        assert!(matches!(DataDir::open(&path), Err(StoreError::Locked { .. })));
+        drop(held);
+        fs::write(path.join(FORMAT_FILE), "1\n").unwrap();
+        assert!(matches!(HeldDir::open(&path), Err(StoreError::Older { .. })));
+        let nowhere = folder.path().join("nowhere");
+        assert!(HeldDir::open(&nowhere).is_err() && !nowhere.exists());
 
         fs::write(path.join(FORMAT_FILE), "999\n").unwrap();
         let error = DataDir::open(&path).unwrap_err();

@@ -18,7 +18,7 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-pub use data_dir::DataDir;
+pub use data_dir::{DataDir, HeldDir};
 pub use memory::MemoryStore;
 pub use requests::{RequestWindow, Seen, WindowLimits};
 #[cfg(feature = "rocksdb")]
@@ -344,6 +344,14 @@ pub enum StoreError {
         /// The newest format this program reads.
         known: u32,
     },
+    /// Written by an older program; only reading it is no way to renew it.
+    #[error(
+        "{path} was written by an older hashward, which had no such rows: start this one on it once, then ask again"
+    )]
+    Older {
+        /// The database's folder.
+        path: String,
+    },
     /// Acknowledged rows are missing: the log lost its end.
     #[error(
         "{path} lost acknowledged writes: it ends at sequence {found}, but {acknowledged} was acknowledged \
@@ -363,6 +371,14 @@ pub enum StoreError {
         /// The database's folder.
         path: String,
         /// What the store found, in its words.
+        reason: String,
+    },
+    /// It cannot be read at all.
+    #[error("{path} cannot be read: {reason}")]
+    Unreadable {
+        /// The folder.
+        path: String,
+        /// Why.
         reason: String,
     },
     /// A row does not read as its layout says.

@@ -62,20 +62,40 @@ impl RocksStore {
                 acknowledged: watermark.reached(),
             });
         }
-        let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let families = database.keyspaces().map(|space| (space.name(), family_options(Some(space), &cache)));
-        let families = families.chain([(DEFAULT_COLUMN_FAMILY_NAME, family_options(None, &cache))]);
-        let families = families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
-        let db = DB::open_cf_descriptors(&database_options(), &path, families).map_err(fail)?;
-        let found = db.latest_sequence_number();
-        if found < watermark.reached() {
+        let db = DB::open_cf_descriptors(&database_options(), &path, families(database, options));
+        Self { db: db.map_err(fail)?, path, durability: options.durability, watermark: Mutex::new(watermark) }
+            .checked()
+    }
+
+    /// Opens a database that is there for reading alone: no file of it is written, nor the mark's. Commits fail.
+    pub fn read(folder: &Path, database: Database, options: StoreOptions) -> Result<Self, StoreError> {
+        let path = folder.join(database.name());
+        let mark_path = folder.join(format!("{}.high-water", database.name()));
+        let watermark = Watermark::read(&mark_path).map_err(|error| classify_io(&mark_path, &error))?;
+        let there = DB::list_cf(&Options::default(), &path).map_err(|error| classify(&path, &error))?;
+        if database.keyspaces().any(|space| there.iter().all(|name| name != space.name())) {
+            return Err(StoreError::Older { path: path.display().to_string() });
+        }
+        let mut opening = database_options();
+        opening.create_if_missing(false);
+        opening.create_missing_column_families(false);
+        let db = DB::open_cf_descriptors_read_only(&opening, &path, families(database, options), false);
+        let db = db.map_err(|error| classify(&path, &error))?;
+        Self { db, path, durability: options.durability, watermark: Mutex::new(watermark) }.checked()
+    }
+
+    /// This database, if it reaches what was acknowledged.
+    fn checked(self) -> Result<Self, StoreError> {
+        let found = self.db.latest_sequence_number();
+        let acknowledged = self.watermark.lock().unwrap_or_else(PoisonError::into_inner).reached();
+        if found < acknowledged {
             return Err(StoreError::LostWrites {
-                path: path.display().to_string(),
+                path: self.path.display().to_string(),
                 found,
-                acknowledged: watermark.reached(),
+                acknowledged,
             });
         }
-        Ok(Self { db, path, durability: options.durability, watermark: Mutex::new(watermark) })
+        Ok(self)
     }
 
     fn family(&self, space: Keyspace) -> &ColumnFamily {
@@ -137,6 +157,14 @@ impl Store for RocksStore {
         }
         Ok(())
     }
+}
+
+/// Every family of a database, as it is opened.
+fn families(database: Database, options: StoreOptions) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(options.block_cache_bytes);
+    let families = database.keyspaces().map(|space| (space.name(), family_options(Some(space), &cache)));
+    let families = families.chain([(DEFAULT_COLUMN_FAMILY_NAME, family_options(None, &cache))]);
+    families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options)).collect()
 }
 
 fn database_options() -> Options {

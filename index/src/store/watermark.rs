@@ -25,7 +25,15 @@ pub struct Watermark {
 impl Watermark {
     /// Opens the file, or makes it, still blank.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        Self::of(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?)
+    }
+
+    /// Reads the file, which must be there and is never written.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        Self::of(File::open(path)?)
+    }
+
+    fn of(file: File) -> io::Result<Self> {
         let (mut slots, mut blank) = ([None; 2], true);
         for (slot, found) in slots.iter_mut().enumerate() {
             let mut block = [0; BLOCK];

@@ -24,7 +24,7 @@ use index::store::{Keyspace, StoreError};
 pub use key::{Budget, Digest, Frozen, Key, KeyWanted, digest};
 pub use person::{Person, PersonWanted, Session, read_login};
 pub use role::{Right, Rights, Role, Scope};
-pub use sight::{Sight, is_child_safety};
+pub use sight::{Sight, is_child_safety, is_child_safety_job};
 
 use crate::error::DeskError;
 use crate::tx::{Tx, key as row_key, read_row};

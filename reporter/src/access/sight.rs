@@ -47,10 +47,7 @@ impl Sight {
 
     /// Whether a job is seen.
     pub fn sees(&self, tx: &Tx<'_>, job: &Job) -> Result<bool, StoreError> {
-        let childs = job.kind == JobKind::Ncmec
-            || job.ncmec_wanted
-            || job.closed.as_ref().is_some_and(|closed| closed.became.is_some());
-        if childs && !self.child_safety {
+        if !self.child_safety && is_child_safety_job(tx, job)? {
             return Ok(false);
         }
         let own = settings::queue(tx, &job.queue)?;
@@ -75,6 +72,16 @@ impl Sight {
             _ => Ok(job),
         }
     }
+}
+
+/// Whether a job is child safety data: of its kind, by its queue, or because it became a report to NCMEC.
+pub fn is_child_safety_job(tx: &Tx<'_>, job: &Job) -> Result<bool, StoreError> {
+    let became = || job.closed.as_ref().is_some_and(|closed| closed.became.is_some());
+    if job.kind == JobKind::Ncmec || job.ncmec_wanted || became() {
+        return Ok(true);
+    }
+    let own = settings::queue(tx, &job.queue)?;
+    Ok(is_child_safety(&settings::settings(tx)?, &job.queue, own.as_ref()))
 }
 
 /// Whether what lies in a queue is child safety data.

@@ -1,0 +1,56 @@
+//! The audit log over HTTP, in pages, and the last signed head for who keeps copies elsewhere.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::{Extension, Json};
+use reporter::access::Right;
+use reporter::audit::{self, Filter, Page, Side, SignedHead};
+use serde::Deserialize;
+
+use super::cases::blocking;
+use super::{Admin, Refusal};
+use crate::access::Caller;
+
+const PAGE_MAX: usize = 1000;
+
+/// Which records.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditQuery {
+    /// Those after this number, oldest first.
+    after: Option<u64>,
+    /// Those before this number, newest first.
+    before: Option<u64>,
+    /// At most; 100 if absent, 1000 at most.
+    limit: Option<usize>,
+    action: Option<String>,
+    who: Option<String>,
+    about: Option<String>,
+}
+
+/// `GET /api/v1/audit[?after=N|before=N][&limit=N][&action=…][&who=…][&about=…]`: newest first; with `after`, oldest first.
+pub async fn list(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<AuditQuery>, QueryRejection>,
+) -> Result<Json<Page>, Refusal> {
+    let Query(AuditQuery { after, before, limit, action, who, about }) = query?;
+    let side = match (after, before) {
+        (Some(_), Some(_)) => return Err(Refusal::bad("give 'after' or 'before', not both")),
+        (Some(after), None) => Side::After(after),
+        (None, before) => Side::Before(before),
+    };
+    let (limit, filter) = (limit.unwrap_or(100).clamp(1, PAGE_MAX), Filter { action, who, about });
+    // Others get what is child safety data sealed.
+    let (store, sees) = (admin.loaded()?.cases.clone(), caller.rights.has(Right::ChildSafety));
+    blocking(move || Ok(Json(audit::page(&*store, side, limit, &filter, sees)?))).await
+}
+
+/// `GET /api/v1/audit/head`: the last signed head.
+pub async fn head(State(admin): State<Arc<Admin>>) -> Result<Json<SignedHead>, Refusal> {
+    admin.loaded()?;
+    let head = admin.metrics.audit.last();
+    head.map(Json).ok_or_else(|| Refusal::not_found("nothing of the audit log is signed yet"))
+}
