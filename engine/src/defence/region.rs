@@ -47,7 +47,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flips: 24, steps: 28, cover: 216, cover_early: 176, early: 128, crowd: 512 }
+        Self { flips: 24, steps: 32, cover: 216, cover_early: 176, early: 128, crowd: 512 }
     }
 }
 

@@ -126,9 +126,6 @@ mod tests {
     use super::*;
     use crate::defence::tests::{flipped, random, some_hash};
 
-    const LIMITS: Limits =
-        Limits { flips: 24, steps: 28, cover: 216, cover_early: 176, early: 128, crowd: 512 };
-
     fn hit(content: u64) -> Option<Hit> {
         Some(Hit { content: ContentId(content), close: true })
     }
@@ -140,17 +137,24 @@ mod tests {
         for content in 1000..1256 {
             let base = some_hash(random);
             for position in 0..4 {
-                regions.note(&flipped(&base, &[position]), hit(content), &traces, &LIMITS, 0);
+                regions.note(&flipped(&base, &[position]), hit(content), &traces, &Limits::default(), 0);
             }
         }
         let base = some_hash(random);
         let mut trip = None;
-        regions.note(&base, hit(1), &traces, &LIMITS, 0);
+        regions.note(&base, hit(1), &traces, &Limits::default(), 0);
         for position in 0..24 {
             for other in 0..127 {
-                regions.note(&some_hash(random), hit(10_000 + position * 127 + other), &traces, &LIMITS, 0);
+                regions.note(
+                    &some_hash(random),
+                    hit(10_000 + position * 127 + other),
+                    &traces,
+                    &Limits::default(),
+                    0,
+                );
             }
-            let noted = regions.note(&flipped(&base, &[position as usize]), hit(1), &traces, &LIMITS, 0);
+            let noted =
+                regions.note(&flipped(&base, &[position as usize]), hit(1), &traces, &Limits::default(), 0);
             trip = trip.or(noted.trip);
         }
         assert!(trip.is_some());
@@ -160,13 +164,13 @@ mod tests {
     fn a_region_with_probes_outlives_any_number_of_single_hits() {
         let (mut regions, traces, random) = (Regions::default(), Traces::default(), &mut random(2));
         let base = some_hash(random);
-        let mut noted = regions.note(&base, hit(1), &traces, &LIMITS, 0);
+        let mut noted = regions.note(&base, hit(1), &traces, &Limits::default(), 0);
         for position in 0..24 {
             assert_eq!(noted.trip, None);
-            noted = regions.note(&flipped(&base, &[position]), hit(1), &traces, &LIMITS, 0);
+            noted = regions.note(&flipped(&base, &[position]), hit(1), &traces, &Limits::default(), 0);
             for other in 0..2000 {
                 let content = hit(10 + other + position as u64 * 2000);
-                regions.note(&some_hash(random), content, &traces, &LIMITS, 0);
+                regions.note(&some_hash(random), content, &traces, &Limits::default(), 0);
             }
         }
         assert!(noted.trip.is_some());
@@ -176,7 +180,7 @@ mod tests {
     #[test]
     fn a_days_crowd_is_told_once_and_repeats_are_no_crowd() {
         let (mut regions, traces, random) = (Regions::default(), Traces::default(), &mut random(3));
-        let lenient = Limits { steps: 9999, cover: 999, cover_early: 999, flips: 9999, ..LIMITS };
+        let lenient = Limits { steps: 9999, cover: 999, cover_early: 999, flips: 9999, ..Limits::default() };
         let base = some_hash(random);
         let mut told = Vec::new();
         for round in 0..3 {

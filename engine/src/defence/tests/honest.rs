@@ -91,7 +91,7 @@ fn copies_of_copies_freeze_nobody() {
         let mut values = picture(random);
         let mut server = Server::new(&[hash(&values)]);
         let warden = warden();
-        for at in 0..300 {
+        for at in 0..80 {
             let answer = server.ask(&warden, &[hash(&values)], START_MS + at * 30_000);
             answer.unwrap_or_else(|refused| panic!("seed {seed}, copy {at}: {refused}"));
             values = variant(&values, 0.02, random);
