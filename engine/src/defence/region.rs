@@ -33,7 +33,7 @@ pub const SKETCH_BYTES: usize = size_of::<Sketch>();
 pub struct Limits {
     /// Flips around one content that freeze. Real pictures: none.
     pub flips: u32,
-    /// Steps around one content that freeze, less what other members took back. Real pictures: 14 at most.
+    /// Steps around one content that freeze, less what other members took back. Real pictures: 14 at most in any run.
     pub steps: u32,
     /// Positions covered around one content that freeze. Real pictures: 187 at most, in 1500 variants.
     pub cover: u32,
@@ -92,8 +92,6 @@ pub struct Region {
     /// The one of `recent` that gives way next.
     oldest: usize,
     members: u32,
-    /// Farthest a member is from the first.
-    radius: u32,
     /// Positions at which neighbours differ.
     touched: [u64; 4],
     covered: [u64; 4],
@@ -116,7 +114,6 @@ impl Region {
             recent: Vec::new(),
             oldest: 0,
             members: 1,
-            radius: 0,
             touched: [0; 4],
             covered: [0; 4],
             flips: 0,
@@ -149,11 +146,6 @@ impl Region {
         nearest
     }
 
-    /// Whether a member may be within reach.
-    pub fn may_reach(&self, hash: &Hash256) -> bool {
-        bits(hash, &self.first) <= self.radius + REACH
-    }
-
     /// Takes a query in. `close`: it found this region's own content, within the usual distance.
     pub fn note(
         &mut self,
@@ -177,7 +169,6 @@ impl Region {
 
     fn remember(&mut self, hash: Hash256) -> bool {
         self.members = self.members.saturating_add(1);
-        self.radius = self.radius.max(bits(&hash, &self.first));
         if self.recent.len() < REMEMBERED {
             self.recent.push(hash);
             return false;

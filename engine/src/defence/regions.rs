@@ -7,7 +7,7 @@
 
 use index::{ContentId, Hash256};
 
-use super::region::{Limits, Noted, REMEMBERED, Region};
+use super::region::{Limits, Noted, REMEMBERED, Region, bits};
 use super::traces::{REACH, Traces};
 
 /// Contents of which what was asked around them is remembered.
@@ -30,9 +30,18 @@ pub struct Hit {
 #[derive(Debug, Default)]
 pub struct Regions {
     regions: Vec<Region>,
+    /// How far each of them reaches: by itself, because every query that may be near one is held against all.
+    reaches: Vec<Reach>,
     /// Counts what was noted: a clock that never goes back.
     turn: u64,
     stale: usize,
+}
+
+/// A region's first member, and the bits within which all others lie.
+#[derive(Clone, Copy, Debug)]
+struct Reach {
+    first: Hash256,
+    radius: u32,
 }
 
 impl Regions {
@@ -60,6 +69,8 @@ impl Regions {
                 region.last = last;
                 let noted = region.note(hash, nearest, close, limits, now_ms);
                 if nearest.0 > 0 {
+                    let reach = &mut self.reaches[at];
+                    reach.radius = reach.radius.max(bits(hash, &reach.first));
                     traces.add(hash);
                 }
                 self.forget(usize::from(noted.displaced), traces);
@@ -70,6 +81,7 @@ impl Regions {
                 let mut region = Region::new(hit.content, *hash, hit.close);
                 region.last = last;
                 self.regions.push(region);
+                self.reaches.push(Reach { first: *hash, radius: 0 });
                 traces.add(hash);
                 Noted::default()
             }
@@ -79,9 +91,10 @@ impl Regions {
 
     /// A region with a member within reach.
     fn neighbour(&self, hash: &Hash256) -> Option<(usize, (u32, Hash256))> {
-        let reaching = self.regions.iter().enumerate().filter(|(_, region)| region.may_reach(hash));
-        reaching
-            .map(|(at, region)| (at, region.nearest(hash)))
+        let reaches = self.reaches.iter().enumerate();
+        reaches
+            .filter(|(_, reach)| bits(hash, &reach.first) <= reach.radius + REACH)
+            .map(|(at, _)| (at, self.regions[at].nearest(hash)))
             .filter(|(_, (between, _))| *between <= REACH)
             .min_by_key(|(_, (between, _))| *between)
     }
@@ -96,6 +109,7 @@ impl Regions {
         let old = self.regions.iter().enumerate().filter(|(_, region)| region.last.0 < oldest_that_stays);
         let lightest = old.min_by_key(|(_, region)| (region.weight(now_ms), region.last.0));
         if let Some((at, _)) = lightest {
+            self.reaches.swap_remove(at);
             let gone = self.regions.swap_remove(at);
             self.forget(gone.remembered().count(), traces);
         }

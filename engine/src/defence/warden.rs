@@ -118,13 +118,14 @@ impl Warden {
             self.tell_budget(now_ms);
             return Err(Refused::Budget { retry_after });
         }
-        if matched.clone().next().is_none() {
-            let Some(traces) = self.traces.get() else { return Ok(()) };
-            if !queries.iter().any(|query| traces.may_be_near(query)) {
-                return Ok(());
-            }
+        if matched.clone().next().is_some() {
+            return self.look(queries, matched, 0, now_ms);
         }
-        self.look(queries, matched, now_ms)
+        let Some(traces) = self.traces.get() else { return Ok(()) };
+        match queries.iter().position(|query| traces.may_be_near(query)) {
+            Some(first) => self.look(queries, matched, first, now_ms),
+            None => Ok(()),
+        }
     }
 
     /// Raises an alarm if a frame found contents that are in no feed. It freezes nothing: whoever uploads the picture
@@ -166,8 +167,9 @@ impl Warden {
     }
 
     /// Looks at a frame closely: what hit first, so that misses around a hit are seen in whatever order they stand.
+    /// Misses before `first` are known to be near nothing.
     #[cold]
-    fn look<M>(&self, queries: &[Hash256], matched: M, now_ms: u64) -> Result<(), Refused>
+    fn look<M>(&self, queries: &[Hash256], matched: M, first: usize, now_ms: u64) -> Result<(), Refused>
     where
         M: Iterator<Item = Matched> + Clone,
     {
@@ -183,7 +185,7 @@ impl Warden {
             self.judge(&mut watched, noted, Some(hit.content), now_ms)?;
         }
         let mut hits = matched.map(|matched| matched.query).peekable();
-        for (at, hash) in queries.iter().enumerate() {
+        for (at, hash) in queries.iter().enumerate().skip(first) {
             let at = at as u32;
             while hits.next_if(|query| *query < at).is_some() {}
             if hits.peek() != Some(&at) && traces.may_be_near(hash) {

@@ -131,7 +131,7 @@ fn what_a_key_costs_in_memory_is_bounded() {
     let region = size_of::<region::Region>() + region::SKETCH_BYTES + region::REMEMBERED * 32;
     let bytes = regions::REGIONS_MAX * region + traces::BYTES;
     println!("a region {region} B, a key {bytes} B at most, {} B before its first hit", size_of::<Warden>());
-    assert!(bytes < 1 << 20);
+    assert!(bytes < 5 << 18, "{bytes}");
     let (warden, random) = (Arc::new(watched(Allowance::default()).0), &mut random(9));
     for content in 0..2000 {
         assert_eq!(warden.admit(&[some_hash(random)], [found(0, content, 0)].into_iter(), START_MS), Ok(()));
