@@ -16,7 +16,7 @@ const MAY_IMPORT: [(&str, &[&str]); 7] = [
     ("reporter", &["index"]),
     ("engine", &["index", "ingest", "reporter"]),
     ("loadtest", &["index", "ingest"]),
-    ("benches", &["index", "ingest", "reporter"]),
+    ("benches", &["engine", "index", "ingest", "reporter"]),
     ("tests", &["index", "ingest", "reporter"]),
 ];
 

@@ -3,7 +3,8 @@
 //! The one place where things are wired together. The data's way: `shard` (frames in, answers out) →
 //! `ledger` (hits durable) → `desk` (jobs). Items that platforms send come by `admin`, wait in the store, and are screened
 //! by `intake`; what must be told goes out by `deliver`. Beside it `curator` and `merge` change the banks, `admin`
-//! shows and steers, `audit` signs what was done, `boot` starts everything and `shutdown` ends it.
+//! shows and steers, `audit` signs what was done, `boot` starts everything and `shutdown` ends it. `access` decides who
+//! calls, `defence` whether a key may have its answer.
 
 mod access;
 mod admin;
@@ -14,6 +15,7 @@ mod clock;
 pub mod command;
 mod config;
 mod curator;
+pub mod defence;
 mod deliver;
 mod desk;
 mod disk;

@@ -410,7 +410,7 @@ fn everything_that_is_done_is_on_record_with_who_did_it_and_no_secret() {
     rule(
         &server,
         "csam",
-        json!({ "when": { "field": "text", "comparator": "CONTAINS", "value": "words" }, "actions": [{ "enqueue_ncmec": {} }] }),
+        json!({ "kind": "proactive", "when": { "field": "text", "comparator": "CONTAINS", "value": "words" }, "actions": [{ "enqueue_ncmec": {} }] }),
     );
     assert_eq!(
         admin.put("/api/v1/webhooks/platform", &json!({ "url": "https://platform.example/?key=planted" })).0,
