@@ -250,3 +250,36 @@ fn once_an_older_database_is_sealed_no_file_of_it_holds_what_was_plain() {
     assert_eq!(store.get(Keyspace::Outbox, b"c").unwrap().unwrap(), WORD);
     assert_eq!(store.get(Keyspace::Items, b"b").unwrap().unwrap(), b"\x01{}");
 }
+
+/// `cargo test -p engine sealed::tests::cost -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn cost() {
+    const ROWS: u64 = 128; // as a group of 64 hits with their answers
+    for (name, durability, rounds) in [("synced", Durability::Sync, 400u64), ("wal", Durability::Wal, 4000)] {
+        let folders = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let open = |at: &std::path::Path| -> Arc<dyn Store> {
+            Arc::new(RocksStore::open(at, Database::Case, StoreOptions::default()).unwrap())
+        };
+        let plain = open(folders.0.path());
+        let sealed =
+            seal_in(folders.1.path()).open(open(folders.1.path()), Database::Case, |_| Ok(())).unwrap();
+        // Half zeroes, so that a plain row compresses to half as rows of JSON do.
+        let value: Vec<u8> =
+            (0..500u32).map(|at| if at % 2 == 0 { 0 } else { ((at * 2_654_435) >> 7) as u8 }).collect();
+        let mut spent = [std::time::Duration::ZERO; 2];
+        for round in 0..rounds {
+            for (store, spent) in [&plain, &sealed].into_iter().zip(&mut spent) {
+                let mut batch = Batch::default();
+                for row in 0..ROWS {
+                    batch.put(Keyspace::Hits, encode_u64(round * ROWS + row), value.as_slice());
+                }
+                let begun = std::time::Instant::now();
+                store.commit(batch, durability).unwrap();
+                *spent += begun.elapsed();
+            }
+        }
+        let [plain, sealed] = spent.map(|spent| (rounds * ROWS) as f64 / spent.as_secs_f64());
+        println!("{name}: {plain:.0} rows/s plain, {sealed:.0} sealed");
+    }
+}
