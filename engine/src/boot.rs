@@ -5,6 +5,7 @@
 
 mod control;
 mod shards;
+mod stores;
 mod workers;
 
 use std::io::{IsTerminal, Write};
@@ -18,14 +19,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use index::bank::{BankOptions, Banks, LoadProgress, MemoryBudget, Storing};
-use index::store::{DataDir, Database, RocksSegments, RocksStore, Store, StoreOptions, WindowLimits};
+use index::store::{DataDir, RocksSegments, Store, WindowLimits};
 use index::{Costs, Kernel, SignalType};
 use ingest::media::fetch::Fetcher;
 use ingest::s3::{Objects, S3Options};
 use reporter::Cases;
 use reporter::router::rule::RulesFile;
 use tokio::sync::{Notify, Semaphore};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use self::stores::Stores;
 use self::workers::Workers;
 use crate::access::Door;
 use crate::access::logins::Logins;
@@ -38,12 +43,13 @@ use crate::embeddings::Embeddings;
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::outbound::{Caller, Signer};
-use crate::secrets::Sealer;
 use crate::submit::Submitter;
 use crate::{clock, curator, desk, exchanges, merge, recent};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
 const HELD_MIB: usize = 512;
+/// Crates whose code may log all it likes: none of it logs a URL, a secret, or what somebody wrote.
+const OURS: [&str; 5] = ["engine", "hashward", "index", "ingest", "reporter"];
 
 /// Runs the server until SIGTERM or SIGINT.
 pub fn serve(args: Serve) -> Result<ExitCode> {
@@ -60,8 +66,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let admin_port = bind_admin(config.admin)?;
     refuse_taken_port(config.listen)?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let bank_store = open_store(&config, &data_dir, Database::Bank)?;
-    let case_store = open_store(&config, &data_dir, Database::Case)?;
+    let Stores { bank: bank_store, case: case_store, wrap, seal } = stores::open(&config, &data_dir)?;
 
     let disk = Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes));
     let cases = open_cases(&config, disk.clone(), case_store.clone(), rules)?;
@@ -91,10 +96,8 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let (bell, merging) = merge::start(banks.clone(), admin.disk.clone(), others)?;
     bell.ring();
     let (curator, curating) = curator::start(banks.clone(), admin.disk.clone(), bell)?;
-    let key_file = admin.config.key_file.clone().unwrap_or_else(|| data_dir.path().join("secrets.key"));
-    let sealer = Sealer::open(&key_file).with_context(|| format!("key file {}", key_file.display()))?;
     let (exchanges, fetching) =
-        exchanges::start(banks.clone(), curator.clone(), sealer, admin.config.durability)?;
+        exchanges::start(banks.clone(), curator.clone(), wrap, admin.config.durability)?;
     let (signing, auditing) = sign_audit(&admin, case_store.clone())?;
     let (desk, desk_queue) = desk::channel();
     let (ledger, logging) = ledger::start(LedgerParts {
@@ -107,8 +110,13 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     })?;
     let catalog = cases.catalog();
     let deciding = desk::start(cases, admin.disk.clone(), admin.metrics.desk.clone(), desk_queue)?;
-    let (recent, keeping) =
-        recent::start(&data_dir, admin.disk.clone(), admin.config.recent, admin.metrics.recent.clone())?;
+    let (recent, keeping) = recent::start(
+        &data_dir,
+        &seal,
+        admin.disk.clone(),
+        admin.config.recent,
+        admin.metrics.recent.clone(),
+    )?;
     let submitter = Arc::new(Submitter {
         banks: banks.clone(),
         catalog: catalog.clone(),
@@ -158,12 +166,24 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Of what others' code says only warnings are taken, whatever the filter asks for: below that they tell of requests they
+/// make, with URLs and headers.
 fn start_logging(filter: &str) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::builder()
         .parse(filter)
         .with_context(|| format!("--log '{filter}' is not a log filter"))?;
     let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    let ours = filter_fn(|of| {
+        let module = of.target().split("::").next().unwrap_or_default();
+        *of.level() <= tracing::Level::WARN || OURS.contains(&module)
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(ansi)
+        .with_writer(std::io::stderr)
+        .finish()
+        .with(ours)
+        .init();
     Ok(())
 }
 
@@ -201,7 +221,7 @@ fn open_cases(
 /// The case database of a data directory that no server has open; it is ours while the second is kept.
 pub fn open_cases_alone(config: &Config) -> Result<(Arc<dyn Store>, DataDir)> {
     let data_dir = DataDir::open(&config.data_dir)?;
-    Ok((open_store(config, &data_dir, Database::Case)?, data_dir))
+    Ok((stores::open(config, &data_dir)?.case, data_dir))
 }
 
 /// Signs the audit log while the server runs.
@@ -259,11 +279,6 @@ fn refuse_taken_port(address: SocketAddr) -> Result<()> {
         bail!("cannot listen on --listen {address}: the port is in use; stop what uses it, or give another");
     }
     Ok(())
-}
-
-fn open_store(config: &Config, data_dir: &DataDir, database: Database) -> Result<Arc<dyn Store>> {
-    let options = StoreOptions { durability: config.durability, ..StoreOptions::default() };
-    Ok(Arc::new(RocksStore::open(data_dir.path(), database, options)?))
 }
 
 fn load_banks(

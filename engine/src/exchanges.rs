@@ -19,10 +19,11 @@ use index::store::{Batch, Durability, Keyspace, Range, Store, StoreError};
 use ingest::exchange::{Record, api};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use crate::clock::now_s;
 use crate::curator::Curator;
-use crate::secrets::Sealer;
+use crate::secrets::Wrap;
 
 /// How often all exchanges are fetched, as in HMA's reference.
 const EVERY: Duration = Duration::from_secs(240);
@@ -72,7 +73,7 @@ pub struct Status {
 pub struct Exchanges {
     store: Arc<dyn Store>,
     durability: Durability,
-    sealer: Arc<Sealer>,
+    wrap: Arc<dyn Wrap>,
     wake: SyncSender<SyncSender<()>>,
 }
 
@@ -124,9 +125,9 @@ impl Exchanges {
     /// Whether a programme's credentials are stored, and open.
     pub fn has_credentials(&self, api: &str) -> Result<bool, StoreError> {
         let Some(sealed) = self.store.get(Keyspace::Credentials, api.as_bytes())? else { return Ok(false) };
-        let opened = self.sealer.unseal(api, &sealed);
+        let opened = self.wrap.unwrap(api, &sealed);
         if let Err(error) = &opened {
-            tracing::warn!(api, %error, "stored credentials");
+            tracing::warn!(api, %error, "stored credentials cannot be used: store them again");
         }
         Ok(opened.is_ok())
     }
@@ -142,7 +143,7 @@ impl Exchanges {
             None => batch.delete(Keyspace::Credentials, api.as_bytes()),
             Some(credentials) => {
                 let text = Value::Object(credentials.clone()).to_string();
-                let sealed = self.sealer.seal(api, text.as_bytes()).map_err(|error| StoreError::Failed {
+                let sealed = self.wrap.wrap(api, text.as_bytes()).map_err(|error| StoreError::Failed {
                     path: "the key file".to_string(),
                     reason: error.to_string(),
                 })?;
@@ -196,14 +197,14 @@ fn switch(batch: &mut Batch, name: &str, on: bool) {
 pub fn start(
     banks: Arc<Banks>,
     curator: Curator,
-    sealer: Sealer,
+    wrap: Arc<dyn Wrap>,
     durability: Durability,
 ) -> io::Result<(Exchanges, JoinHandle<()>)> {
     let (wake, woken) = sync_channel(8);
     let store = banks.store();
     let fetcher = Fetcher { banks, curator, store: store.clone() };
     let thread = thread::Builder::new().name("exchanges".into()).spawn(move || fetcher.run(&woken))?;
-    Ok((Exchanges { store, durability, sealer: Arc::new(sealer), wake }, thread))
+    Ok((Exchanges { store, durability, wrap, wake }, thread))
 }
 
 struct Fetcher {
@@ -260,19 +261,17 @@ impl Fetcher {
     fn take(&self, name: &str, records: Vec<Record>) -> anyhow::Result<u64> {
         let bank = self.banks.state().directory.named(name).map(|bank| bank.id);
         let bank = bank.ok_or_else(|| BankError::NotFound { name: name.to_string() })?;
-        let here: BTreeSet<&str> = records.iter().map(|record| record.key.as_str()).collect();
+        let here: BTreeSet<String> = records.iter().map(stored_key).collect();
         let mut withdrawn = self.banks.imported(bank)?;
-        withdrawn.retain(|key| !here.contains(key.as_str()));
+        withdrawn.retain(|key| !here.contains(key));
         let items = records.len() as u64;
-        let content = |record: Record| {
-            let metadata = serde_json::json!({ "collab": { name: [&record.key] } }).to_string();
-            (record.key, NewContent { signals: record.signals, note: String::new(), metadata })
-        };
         // Most are as they were: looked up here, the writer goes on for others.
         let mut changed = Vec::new();
         for record in records {
-            if !self.banks.is_imported(bank, &record.key, &record.signals)? {
-                changed.push(content(record));
+            let key = stored_key(&record);
+            if !self.banks.is_imported(bank, &key, &record.signals)? {
+                let metadata = serde_json::json!({ "collab": { name: [record.key] } }).to_string();
+                changed.push((key, NewContent { signals: record.signals, note: String::new(), metadata }));
             }
         }
         let mut records = changed.into_iter().peekable();
@@ -286,4 +285,14 @@ impl Fetcher {
         }
         Ok(items)
     }
+}
+
+/// What a record is stored under. Keys of rows are not sealed: where signals are texts and URLs, and so the record's key
+/// is made of them, it is a digest.
+fn stored_key(record: &Record) -> String {
+    if record.signals.iter().all(|signal| signal.kind().bytes().is_some()) {
+        return record.key.clone();
+    }
+    let digest = Sha256::digest(&record.key);
+    digest.iter().fold("sha256:".to_string(), |text, byte| text + &format!("{byte:02x}"))
 }

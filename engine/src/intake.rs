@@ -133,7 +133,8 @@ impl Intake {
                 self.desk.ask(move |turn| turn.resume(arrival)).await.map(|()| &self.counts.settled)
             }
             Err(why) => {
-                tracing::debug!(arrival = number, why, "an item waits");
+                // Why is told by /api/v1/intake and not here: it may name a URL.
+                tracing::debug!(arrival = number, "an item waits");
                 self.desk.ask(move |turn| turn.postpone(arrival, &why)).await.map(|()| &self.counts.postponed)
             }
         };

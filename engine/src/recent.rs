@@ -25,6 +25,7 @@ use serde::Serialize;
 
 use crate::clock::now_ms;
 use crate::disk::Disk;
+use crate::sealed::{Seal, SealError};
 
 /// Frames handed over and not written yet, and their bytes.
 const QUEUE_FRAMES: usize = 4096;
@@ -198,6 +199,7 @@ fn read_time(key: &[u8]) -> Option<u64> {
 /// damaged is thrown away: it holds nothing that is not elsewhere or soon too old.
 pub fn start(
     data_dir: &DataDir,
+    seal: &Seal,
     disk: Arc<Disk>,
     options: RecentOptions,
     counts: Arc<RecentCounts>,
@@ -206,7 +208,7 @@ pub fn start(
     if options.keep.is_zero() {
         return Ok((off, None));
     }
-    let store = match open(data_dir.path()) {
+    let store = match open(data_dir.path(), seal) {
         Ok(store) => store,
         Err(error) => {
             tracing::warn!(%error, "the submissions of the last hours are lost; new ones are kept");
@@ -214,7 +216,7 @@ pub fn start(
             std::fs::remove_dir_all(data_dir.path().join(name)).or_else(ignore_missing)?;
             let mark = data_dir.path().join(format!("{name}.high-water"));
             std::fs::remove_file(mark).or_else(ignore_missing)?;
-            match open(data_dir.path()) {
+            match open(data_dir.path(), seal) {
                 Ok(store) => store,
                 Err(error) => {
                     tracing::error!(%error, "no submissions are kept");
@@ -234,9 +236,10 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-fn open(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
+fn open(folder: &Path, seal: &Seal) -> Result<Arc<dyn Store>, SealError> {
     let options = StoreOptions { durability: Durability::Wal, ..StoreOptions::default() };
-    Ok(Arc::new(RocksStore::open(folder, Database::Recent, options)?))
+    let store = RocksStore::open(folder, Database::Recent, options)?;
+    seal.open(Arc::new(store), Database::Recent, |_| Ok(()))
 }
 
 struct Writer {

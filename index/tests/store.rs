@@ -78,6 +78,31 @@ proptest! {
 }
 
 #[test]
+fn a_purge_leaves_what_is_there_and_nothing_of_what_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let put = |value: &[u8]| {
+        let mut batch = Batch::default();
+        (0..200u8).for_each(|key| batch.put(Keyspace::Hits, [key], value));
+        store.commit(batch, Durability::Wal).unwrap();
+    };
+    let lies = |word: &[u8]| {
+        let files = fs::read_dir(folder.path().join("case")).unwrap();
+        let mut files = files.map(|entry| fs::read(entry.unwrap().path()).unwrap());
+        files.any(|bytes| bytes.windows(word.len()).any(|window| window == word))
+    };
+    put(b"what was written first");
+    store.purge().unwrap();
+    put(b"what is there now");
+    assert!(lies(b"what was written first"));
+    store.purge().unwrap();
+    assert!(!lies(b"what was written first") && lies(b"what is there now"));
+    drop(store);
+    let store = open(folder.path()).unwrap();
+    assert_eq!(rows(&store, Range::ALL).len(), 200);
+}
+
+#[test]
 fn an_empty_range_removed_last_is_no_lost_write() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..3 {

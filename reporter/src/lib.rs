@@ -25,6 +25,7 @@ mod tx;
 
 pub use cases::{Answer, Cases, Command, Done, Gate, Turn, command};
 pub use census::{Census, census};
+pub use desk::ncmec::renew_media_keys;
 pub use error::{DeskError, RouterError};
 pub use read::{At, FieldError};
 pub use router::Gauges;

@@ -20,7 +20,7 @@ pub use hma::Hma;
 pub use http::{Http, Unanswered};
 pub use platform::{Asked, Platform};
 pub use s3::S3;
-pub use server::{Server, Setup, program, refusal};
+pub use server::{Server, Setup, Stopped, program, refusal};
 pub use skip::skipped;
 
 use index::Hash256;

@@ -23,5 +23,6 @@ mod reactor;
 mod review;
 mod rules;
 mod s3;
+mod sealed;
 mod startup;
 mod tables;

@@ -57,7 +57,7 @@ settings! {
     token_file: PathBuf = "HASHWARD_TOKEN_FILE",
     /// Addresses that may call HMA's routes (/h /m /c) without a token, with commas between (10.1.0.0/16,10.2.0.7)
     hma_allow: Ranges = "HASHWARD_HMA_ALLOW",
-    /// File with the key that seals stored secrets; made if it is not there [default: secrets.key in the data directory]
+    /// File with the key that seals all else; made at the first start [default: secrets.key in the data directory; keep it elsewhere]
     key_file: PathBuf = "HASHWARD_KEY_FILE",
     /// Where signed heads of the audit log go: best on another disk [default: audit-heads.ndjson in the data directory]
     audit_heads: PathBuf = "HASHWARD_AUDIT_HEADS",

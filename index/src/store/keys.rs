@@ -20,6 +20,8 @@
 //! A *JSON row* is one version byte, then JSON. Unknown fields are ignored and missing ones take their
 //! default, so the version changes only when the meaning of a field does. A row whose version is newer
 //! than the program's is an error, never a guess.
+//!
+//! These are the rows as their owners see them. `engine` seals most of them on their way to the disk, from format 3 on.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,7 +31,7 @@ use crate::hit::{Hit, Position};
 use crate::signal::{BankId, ContentId, Generation, Signal, SignalType};
 
 /// Newest on-disk format this program writes and reads; the data directory's `FORMAT` file holds it.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Key of the bank generation in `bank_meta`.
 pub const GENERATION_KEY: &[u8] = b"generation";
 /// Key of the last bank id given out.
@@ -152,6 +154,19 @@ pub fn decode_content<'a>(row: &'a [u8], signals: &mut Vec<Signal>) -> Result<Ab
     };
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| bad("its note or metadata is not UTF-8"));
     Ok(About { note: text(note)?, metadata: text(metadata)? })
+}
+
+/// Whether a row of contents holds nothing but hashes and digests: no note, no metadata, no text of anybody's.
+pub fn is_bare_content(row: &[u8]) -> bool {
+    let Some((&[ROW_VERSION, count], mut rest)) = row.split_first_chunk::<2>() else { return false };
+    for _ in 0..count {
+        let signal = rest.split_first().and_then(|(kind, after)| {
+            after.get(SignalType::from_number(*kind)?.bytes()?..) // of a text no length is known
+        });
+        let Some(after) = signal else { return false };
+        rest = after;
+    }
+    rest.is_empty()
 }
 
 /// A content that was removed: what must be subtracted from stored segments and counts older than that.
@@ -279,6 +294,21 @@ mod tests {
                 assert!(decode_content(&row[..cut], &mut back).is_err(), "cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_content_of_hashes_alone_is_told_from_one_with_words() {
+        let hash = Signal::Pdq(Hash256([7; 32]));
+        let digest = Signal::Exact(SignalType::VideoMd5, Digest::new(&[9; 16]).unwrap());
+        let text = Signal::parse(SignalType::RawText, "some words").unwrap();
+        let row = |signals: &[Signal], note, metadata| encode_content(signals, &About { note, metadata });
+        assert!(is_bare_content(&row(&[hash.clone(), digest.clone()], "", "")));
+        assert!(!is_bare_content(&row(&[hash.clone(), text], "", "")));
+        let both = [hash, digest];
+        assert!(!is_bare_content(&row(&both[..1], "n", "")));
+        assert!(!is_bare_content(&row(&both[..1], "", "{}")));
+        let whole = row(&both, "", "");
+        (0..whole.len()).for_each(|cut| assert!(!is_bare_content(&whole[..cut]), "cut at {cut}"));
     }
 
     #[test]

@@ -270,6 +270,9 @@ impl Batch {
 /// What a scan calls with each row's key and value; `Break` ends the scan.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
+/// What a visit of keys alone calls; `Break` ends it.
+pub type VisitKey<'a> = dyn FnMut(&[u8]) -> ControlFlow<()> + 'a;
+
 /// One database. Shared between threads; commits from several threads are ordered by the backend.
 pub trait Store: Send + Sync {
     /// The row at this key.
@@ -278,6 +281,17 @@ pub trait Store: Send + Sync {
     /// Visits the rows with `from <= key < to` (no end: to the last) in key order, or from the last to the
     /// first if `backwards`, over one consistent view, until `visit` breaks.
     fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError>;
+
+    /// Visits keys alone, as [`Store::scan`] does: for those who count rows, or want no more than where they lie.
+    fn keys(&self, space: Keyspace, range: Range<'_>, visit: &mut VisitKey<'_>) -> Result<(), StoreError> {
+        self.scan(space, range, &mut |key, _| visit(key))
+    }
+
+    /// Makes all that was committed durable, whatever its durability was, and writes every file anew: nothing that was
+    /// replaced or removed is left in any of them. Reads everything there is; for once in a while.
+    fn purge(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Makes the batch durable, whole. An error means 'unknown', never 'no': the batch may be there after
     /// a restart, so a caller answers 'unknown' and relies on request ids.

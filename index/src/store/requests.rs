@@ -60,7 +60,7 @@ impl RequestWindow {
     ) -> Result<Self, StoreError> {
         let floor_ms = store.get(meta, FLOOR_KEY)?.map_or(Ok(0), |row| decode_u64(meta, &row))?;
         let mut answers = 0;
-        store.scan(space, Range::ALL, &mut |_, _| {
+        store.keys(space, Range::ALL, &mut |_| {
             answers += 1;
             ControlFlow::Continue(())
         })?;
@@ -95,7 +95,7 @@ impl RequestWindow {
         let surplus = self.answers.saturating_sub(self.limits.answers_max);
         let mut removed = 0;
         let mut cut_ms = self.floor_at(now_ms);
-        store.scan(self.space, Range::ALL, &mut |key, _| {
+        store.keys(self.space, Range::ALL, &mut |key| {
             let born_ms = key
                 .first_chunk::<6>()
                 .map_or(0, |b| u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]]));

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    DEFAULT_COLUMN_FAMILY_NAME, Error, ErrorKind, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    CompactOptions, DB, DBCompressionType, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, Error, ErrorKind,
+    FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{Batch, Change, Database, Durability, Keyspace, Range, Store, StoreError, Visit, Watermark};
@@ -38,6 +39,7 @@ impl Default for StoreOptions {
 pub struct RocksStore {
     db: DB,
     path: PathBuf,
+    database: Database,
     durability: Durability,
     /// Also orders the commits: the mark must never cover a row that a later sync still has to reach.
     watermark: Mutex<Watermark>,
@@ -63,8 +65,14 @@ impl RocksStore {
             });
         }
         let db = DB::open_cf_descriptors(&database_options(), &path, families(database, options));
-        Self { db: db.map_err(fail)?, path, durability: options.durability, watermark: Mutex::new(watermark) }
-            .checked()
+        Self {
+            db: db.map_err(fail)?,
+            path,
+            database,
+            durability: options.durability,
+            watermark: Mutex::new(watermark),
+        }
+        .checked()
     }
 
     /// Opens a database that is there for reading alone: no file of it is written, nor the mark's. Commits fail.
@@ -81,7 +89,8 @@ impl RocksStore {
         opening.create_missing_column_families(false);
         let db = DB::open_cf_descriptors_read_only(&opening, &path, families(database, options), false);
         let db = db.map_err(|error| classify(&path, &error))?;
-        Self { db, path, durability: options.durability, watermark: Mutex::new(watermark) }.checked()
+        Self { db, path, database, durability: options.durability, watermark: Mutex::new(watermark) }
+            .checked()
     }
 
     /// This database, if it reaches what was acknowledged.
@@ -135,6 +144,19 @@ impl Store for RocksStore {
         }
         // An iterator that met a damaged block just ends; only its status says so.
         rows.status().map_err(|error| self.fail(&error))
+    }
+
+    fn purge(&self) -> Result<(), StoreError> {
+        let families: Vec<&ColumnFamily> =
+            self.database.keyspaces().map(|space| self.family(space)).collect();
+        // With every memtable on the disk the logs hold nothing that is needed, and go.
+        self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(|error| self.fail(&error))?;
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        for family in families {
+            self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        Ok(())
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {

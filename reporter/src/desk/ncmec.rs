@@ -5,11 +5,13 @@
 //! an item does not make it disappear: it goes to triage, and says so.
 
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 
 use index::SignalType;
 use index::store::keys::{decode_u64, encode_u64};
-use index::store::{Keyspace, StoreError};
+use index::store::{Batch, Durability, Keyspace, Range, Store, StoreError};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::item::{Found, Item, ItemKey, Media, MediaKind, Screening, item, items_of};
 use super::job::{Enqueue, Job, JobId, JobKind, Reason, enqueue, job_key, numbered, open_job, put_job};
@@ -24,6 +26,11 @@ const MATCHES_MAX: usize = 500;
 const REASONS_MAX: usize = 20;
 /// Items of a user that are looked through for media.
 const ITEMS_MAX: usize = 2000;
+/// Before a job's number and what a medium is known by: its digest, and until format 3 its words.
+const KNOWN: u8 = b'K';
+const KNOWN_IN_WORDS: u8 = b'k';
+/// Changes of a commit that moves such rows.
+const RENEWED_AT_ONCE: usize = 4096;
 
 /// A medium of an NCMEC job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,9 +193,10 @@ pub fn media_of(tx: &Tx<'_>, job: JobId, after: u64, max: usize) -> Result<Vec<J
     rows.iter().map(|(_, row)| read_row(Keyspace::Jobs, row)).collect()
 }
 
-/// What a medium is known by: its place in its item, and its URL, or its signals where it has none.
+/// What a medium is known by: its place in its item, and its URL, or its signals where it has none. As a digest, because
+/// keys are not sealed, and a URL is nobody's who finds the disk.
 fn known_key(job: JobId, of: &ItemKey, media: &Media) -> Vec<u8> {
-    let mut known = job_key(b'k', job);
+    let mut known = Vec::new();
     for part in [&of.type_id, &of.id, &media.field] {
         known.extend_from_slice(part.as_bytes());
         known.push(0);
@@ -200,5 +208,76 @@ fn known_key(job: JobId, of: &ItemKey, media: &Media) -> Vec<u8> {
         }
     }
     known.extend_from_slice(last.as_bytes());
-    known
+    [&job_key(KNOWN, job)[..], &Sha256::digest(&known)].concat()
+}
+
+/// Until format 3 a medium was known by the words themselves, under another letter. Moves what is of that kind.
+pub fn renew_media_keys(store: &dyn Store, durability: Durability) -> Result<(), StoreError> {
+    loop {
+        let mut batch = Batch::default();
+        store.scan(
+            Keyspace::Jobs,
+            Range::between(&[KNOWN_IN_WORDS], &[KNOWN_IN_WORDS + 1]),
+            &mut |key, row| {
+                let (job, words) = key.split_at_checked(9).unwrap_or((key, &[]));
+                let moved = [&[KNOWN], job.get(1..).unwrap_or_default(), &Sha256::digest(words)[..]].concat();
+                batch.put(Keyspace::Jobs, moved, row);
+                batch.delete(Keyspace::Jobs, key);
+                if batch.changes.len() < RENEWED_AT_ONCE {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        store.commit(batch, durability)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use index::store::MemoryStore;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_medium_known_in_words_is_known_by_their_digest_and_no_url_is_left() {
+        let store = MemoryStore::default();
+        let mut item = Item::bare(ItemKey::new("post", "1"), 9);
+        for url in ["https://media.example/a", "https://media.example/b"] {
+            item.media.push(Media {
+                field: "cover".to_string(),
+                kind: MediaKind::Image,
+                url: Some(url.to_string()),
+                signals: BTreeMap::new(),
+                screening: Screening::Waiting,
+            });
+        }
+        // As format 2 had them.
+        let mut batch = Batch::default();
+        for (number, media) in (1u64..).zip(&item.media) {
+            let words = format!("post\0{}\0cover\0{}", 1, media.url.as_deref().unwrap());
+            let key = [&job_key(KNOWN_IN_WORDS, JobId(7))[..], words.as_bytes()].concat();
+            batch.put(Keyspace::Jobs, key, encode_u64(number));
+        }
+        store.commit(batch, Durability::Sync).unwrap();
+        renew_media_keys(&store, Durability::Sync).unwrap();
+        renew_media_keys(&store, Durability::Sync).unwrap();
+        for (number, media) in (1u64..).zip(&item.media) {
+            let row = store.get(Keyspace::Jobs, &known_key(JobId(7), &item.key, media)).unwrap();
+            assert_eq!(row, Some(encode_u64(number).to_vec()));
+        }
+        let mut keys = 0;
+        store
+            .scan(Keyspace::Jobs, Range::ALL, &mut |key, _| {
+                keys += 1;
+                assert!(!key.windows(5).any(|window| window == b"media"), "{key:?}");
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(keys, 2);
+    }
 }

@@ -1,0 +1,86 @@
+//! The databases and the keys they are sealed with, in the order that never makes a key over what it could not open.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use index::store::{DataDir, Database, Keyspace, Range, RocksStore, Store, StoreError, StoreOptions};
+
+use crate::config::Config;
+use crate::sealed::{Seal, find_sealed};
+use crate::secrets::{DataKey, KeyFile, Wrap};
+use crate::vault;
+
+/// What is opened.
+pub struct Stores {
+    /// Banks, sealed where it needs to be.
+    pub bank: Arc<dyn Store>,
+    /// Cases, sealed.
+    pub case: Arc<dyn Store>,
+    /// Wraps what is small and secret.
+    pub wrap: Arc<dyn Wrap>,
+    /// Seals further databases.
+    pub seal: Seal,
+}
+
+/// Opens both databases with their keys; makes those where nothing was sealed yet.
+pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
+    let bank = open_plain(config, data_dir, Database::Bank)?;
+    let case = open_plain(config, data_dir, Database::Case)?;
+    let mut sealed = find_sealed(&*bank, Database::Bank)?.or(find_sealed(&*case, Database::Case)?);
+    if sealed.is_none() && vault::holds_any(data_dir.path())? {
+        sealed = Some("evidence".to_string());
+    }
+    let data_key = DataKey::path(data_dir.path());
+    let credential = first_credential(&*bank)?;
+    let needs_key_file = match &credential {
+        _ if data_key.exists() => Some(data_key.display().to_string()),
+        Some((api, _)) if sealed.is_none() => Some(format!("the stored credentials of '{api}'")),
+        _ => sealed.clone(),
+    };
+    let default = data_dir.path().join("secrets.key");
+    let path = config.key_file.as_deref().unwrap_or(&default);
+    let wrap: Arc<dyn Wrap> = Arc::new(KeyFile::open(path, needs_key_file.as_deref())?);
+    tell_where(path, data_dir.path());
+    if let Some((api, wrapped)) = credential
+        && !data_key.exists()
+    {
+        // From before there was a data key: they tell whether this key file is the one.
+        wrap.unwrap(&api, &wrapped).with_context(|| {
+            format!(
+                "the stored credentials of '{api}' do not open with key file {}: put the key file back that they were \
+                 sealed with",
+                path.display()
+            )
+        })?;
+    }
+    let seal = Seal::new(Arc::new(DataKey::open(data_dir.path(), wrap.clone(), sealed.as_deref())?))?;
+    let bank = seal.open(bank, Database::Bank, |_| Ok(()))?;
+    let case = seal.open(case, Database::Case, |case| reporter::renew_media_keys(case, config.durability))?;
+    Ok(Stores { bank, case, wrap, seal })
+}
+
+fn open_plain(config: &Config, data_dir: &DataDir, database: Database) -> Result<Arc<dyn Store>> {
+    let options = StoreOptions { durability: config.durability, ..StoreOptions::default() };
+    Ok(Arc::new(RocksStore::open(data_dir.path(), database, options)?))
+}
+
+/// A stored credential, if there is one.
+fn first_credential(bank: &dyn Store) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+    let mut first = None;
+    bank.scan(Keyspace::Credentials, Range::ALL, &mut |api, wrapped| {
+        first = Some((String::from_utf8_lossy(api).into_owned(), wrapped.to_vec()));
+        ControlFlow::Break(())
+    })?;
+    Ok(first)
+}
+
+fn tell_where(key_file: &Path, data_dir: &Path) {
+    let inside = |path: &Path| Some(path.canonicalize().ok()?.starts_with(data_dir.canonicalize().ok()?));
+    if inside(key_file) == Some(true) {
+        tracing::info!(
+            "the key file lies in the data directory: who copies one has the other; --key-file keeps them apart"
+        );
+    }
+}
