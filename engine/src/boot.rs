@@ -38,18 +38,22 @@ use crate::admin::{Admin, Loaded};
 use crate::audit::{AuditKey, AuditSigner, Signing};
 use crate::cli::Serve;
 use crate::config::Config;
+use crate::defence::Alarms;
 use crate::disk::Disk;
 use crate::embeddings::Embeddings;
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::outbound::{Caller, Signer};
 use crate::submit::Submitter;
-use crate::{clock, curator, desk, exchanges, merge, recent};
+use crate::{alarm, clock, curator, desk, exchanges, merge, recent};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
 const HELD_MIB: usize = 512;
 /// Crates whose code may log all it likes: none of it logs a URL, a secret, or what somebody wrote.
 const OURS: [&str; 5] = ["engine", "hashward", "index", "ingest", "reporter"];
+
+/// Alarms that may wait to be followed.
+const ALARMS_MAX: usize = 1024;
 
 /// Runs the server until SIGTERM or SIGINT.
 pub fn serve(args: Serve) -> Result<ExitCode> {
@@ -70,12 +74,13 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
 
     let disk = Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes));
     let cases = open_cases(&config, disk.clone(), case_store.clone(), rules)?;
+    let (alarms, heard) = Alarms::new(ALARMS_MAX);
     let held_mib = Arc::new(Semaphore::new(HELD_MIB));
     let admin = Arc::new(Admin {
         loaded: OnceLock::new(),
         progress: LoadProgress::default(),
         disk,
-        door: Door::new(config.token.clone(), cases.directory()),
+        door: Door::new(config.token.clone(), cases.directory(), alarms),
         logins: Logins::default(),
         metrics: Arc::new(Metrics::new(config.cores, kernel.name())),
         fetcher: Fetcher::new(config.fetch.clone(), held_mib.clone())?,
@@ -127,6 +132,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     });
     let shards = shards::start(&admin, &banks, &catalog, ledger, recent.clone())?;
     let intake = Arc::new(Notify::new());
+    control.runtime().spawn(alarm::hear(heard, desk.clone(), admin.metrics.alarms.clone()));
     let workers = Workers { store: case_store.clone(), desk: desk.clone(), curator: curator.clone() };
     workers.start(&admin, control.runtime(), caller, submitter.clone(), intake.clone())?;
     admin

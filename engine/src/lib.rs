@@ -8,6 +8,7 @@
 
 mod access;
 mod admin;
+mod alarm;
 mod audit;
 pub mod boot;
 pub mod cli;

@@ -14,6 +14,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::ledger::LedgerCounts;
@@ -55,6 +56,8 @@ pub struct Metrics {
     pub outbox: Arc<OutboxCounts>,
     /// Those of the submissions that are kept for a while.
     pub recent: Arc<RecentCounts>,
+    /// What alarms were raised.
+    pub alarms: Arc<AlarmCounts>,
     /// How far the audit log is signed.
     pub audit: Arc<AuditCounts>,
     kernel: &'static str,
@@ -71,6 +74,7 @@ impl Metrics {
             intake: Arc::default(),
             outbox: Arc::default(),
             recent: Arc::default(),
+            alarms: Arc::default(),
             audit: Arc::default(),
             kernel,
             reactor: OnceLock::new(),
@@ -114,6 +118,8 @@ pub struct CaseGauges {
     pub waiting: (u64, f64),
     /// Decisions that are still to be reported; none for who does not see them.
     pub filings: Option<u64>,
+    /// Alarms that nobody followed, because too many came at once.
+    pub alarms_lost: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -258,6 +264,15 @@ impl Scrape {
             Kind::Counter,
             one(read(&audit.failures)),
         );
+        let alarms = &metrics.alarms;
+        for (name, help, count) in [
+            ("hashward_keys_frozen", "Keys frozen since start", &alarms.frozen),
+            ("hashward_honeytokens_found", "Honeytokens found or exported since start", &alarms.honeytokens),
+            ("hashward_budgets_spent", "Keys that had spent their budget, once an hour", &alarms.budgets),
+            ("hashward_crowds", "Contents that very many queries were around", &alarms.crowds),
+        ] {
+            add(name, help, Kind::Counter, one(read(count)));
+        }
         let recent = &metrics.recent;
         add(
             "hashward_recent_kept",
@@ -298,6 +313,11 @@ impl Scrape {
                     cases.waiting.0 as f64,
                 ),
                 ("hashward_intake_oldest_seconds", "How long ago the oldest of them came", cases.waiting.1),
+                (
+                    "hashward_alarms_lost",
+                    "Alarms since start that are in the program's log alone, because too many came at once",
+                    cases.alarms_lost as f64,
+                ),
             ] {
                 add(name, help, Kind::Gauge, one(value));
             }

@@ -8,6 +8,7 @@ mod banks;
 mod cli;
 mod crash;
 mod curation;
+mod defence;
 mod disk;
 mod embeddings;
 mod hma;

@@ -5,6 +5,7 @@
 
 pub mod logins;
 pub mod password;
+mod wardens;
 
 use std::io;
 use std::net::IpAddr;
@@ -13,11 +14,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use index::{ContentId, Hash256};
 use reporter::access::{Digest, Directory, Right, Rights, Sight, digest};
 use subtle::ConstantTimeEq;
 
+use self::wardens::Wardens;
 use crate::clock::now_ms;
 use crate::config::Secret;
+use crate::defence::{Alarm, AlarmKind, Alarms, KeyNumber, Matched, Refused, Warden};
 use crate::secrets::random;
 
 /// What secrets of keys begin with, so that scanners of sources find them.
@@ -54,14 +58,14 @@ pub struct Caller {
     pub who: Who,
     /// What they may do.
     pub rights: Rights,
-    /// Why lookups are refused to them, if they are.
-    pub frozen: Option<String>,
+    /// Who watches what they ask, if they are a machine.
+    pub warden: Option<Arc<Warden>>,
 }
 
 impl Caller {
     /// Somebody with these rights.
     pub fn new(who: Who, rights: Rights) -> Self {
-        Self { who, rights, frozen: None }
+        Self { who, rights, warden: None }
     }
 
     /// As records name them.
@@ -74,6 +78,11 @@ impl Caller {
             Who::Key { number, name } => format!("key:{number} ({name})"),
             Who::Person(name) => format!("person:{name}"),
         }
+    }
+
+    /// Why lookups are refused to them, if they are.
+    pub fn frozen(&self) -> Option<Arc<str>> {
+        self.warden.as_ref().filter(|warden| warden.is_frozen())?.frozen()
     }
 
     /// Their login name, if they are a person.
@@ -106,12 +115,72 @@ pub enum Pass {
 pub struct Door {
     token: Option<Secret>,
     directory: Arc<ArcSwap<Directory>>,
+    wardens: Arc<Wardens>,
 }
 
 impl Door {
     /// A door that opens to the token, and to everybody of the directory.
-    pub fn new(token: Option<Secret>, directory: Arc<ArcSwap<Directory>>) -> Self {
-        Self { token, directory }
+    pub fn new(token: Option<Secret>, directory: Arc<ArcSwap<Directory>>, alarms: Alarms) -> Self {
+        Self { token, directory, wardens: Arc::new(Wardens::new(alarms)) }
+    }
+
+    /// Lets a frozen key ask again.
+    pub fn thaw(&self, number: u64) {
+        self.wardens.thaw(number);
+    }
+
+    /// Alarms that were lost.
+    pub fn alarms_lost(&self) -> u64 {
+        self.wardens.alarms().lost()
+    }
+
+    /// Whether what a frame found may be told to who asked. Called after its search, before anything of it goes out.
+    pub fn judge<M>(&self, caller: &Caller, queries: &[Hash256], matched: M) -> Result<(), Refused>
+    where
+        M: Iterator<Item = Matched> + Clone,
+    {
+        self.look_for_honeytokens(caller, matched.clone().map(|matched| matched.content));
+        let Some(warden) = &caller.warden else { return Ok(()) };
+        warden.admit(queries, matched, now_ms())
+    }
+
+    /// The same of signals of other types.
+    pub fn judge_others(
+        &self,
+        caller: &Caller,
+        lookups: usize,
+        found: impl Iterator<Item = ContentId>,
+    ) -> Result<(), Refused> {
+        self.look_for_honeytokens(caller, found);
+        caller.warden.as_ref().map_or(Ok(()), |warden| warden.admit_others(lookups, now_ms()))
+    }
+
+    fn look_for_honeytokens(&self, caller: &Caller, found: impl Iterator<Item = ContentId>) {
+        let mut found = found.peekable();
+        if found.peek().is_none() {
+            return; // most frames match nothing
+        }
+        let directory = self.directory.load();
+        if directory.honeytokens.is_empty() {
+            return;
+        }
+        if let Some(content) = found.find(|content| directory.honeytokens.contains_key(content)) {
+            let what = format!("found honeytoken content {}", content.0);
+            self.honeytoken(caller, &what);
+        }
+    }
+
+    /// Somebody takes a bank's list out: honeytokens in it are told of.
+    pub fn exports(&self, caller: &Caller, bank: &str) {
+        if self.directory.load().honeytokens.values().any(|of| of == bank) {
+            self.honeytoken(caller, &format!("exports bank '{bank}', in which honeytokens lie"));
+        }
+    }
+
+    fn honeytoken(&self, caller: &Caller, what: &str) {
+        let key = KeyNumber(if let Who::Key { number, .. } = caller.who { number } else { 0 });
+        let words = format!("{} {what}: the list may be known outside", caller.name());
+        self.wardens.alarms().raise(Alarm { key, kind: AlarmKind::Honeytoken, words, at_ms: now_ms() });
     }
 
     /// Everybody, as of now.
@@ -157,8 +226,7 @@ impl Door {
                 let directory = self.directory.load();
                 let key = directory.key(*number, digest, now_ms())?;
                 let who = Who::Key { number: key.number, name: key.name.clone() };
-                let frozen = key.frozen.as_ref().map(|frozen| frozen.why.clone());
-                Some(Caller { frozen, ..Caller::new(who, key.rights()) })
+                Some(Caller { warden: Some(self.wardens.of(key)), ..Caller::new(who, key.rights()) })
             }
         }
     }
@@ -201,7 +269,8 @@ mod tests {
     fn door(token: Option<&str>, key: Option<Key>) -> Door {
         let keys = key.into_iter().map(|key| (key.number, key)).collect();
         let directory = Directory { keys, ..Directory::default() };
-        Door::new(token.map(Secret::new), Arc::new(ArcSwap::from_pointee(directory)))
+        let directory = Arc::new(ArcSwap::from_pointee(directory));
+        Door::new(token.map(Secret::new), directory, Alarms::new(1).0)
     }
 
     #[test]
@@ -230,7 +299,7 @@ mod tests {
             assert!(door(Some(TOKEN), Some(key.clone())).bearer(wrong).is_none(), "{wrong}");
         }
         key.frozen = Some(Frozen { at_ms: 1, why: "a walk".to_string() });
-        assert_eq!(door(None, Some(key)).bearer(&secret).unwrap().frozen.as_deref(), Some("a walk"));
+        assert_eq!(door(None, Some(key)).bearer(&secret).unwrap().frozen().as_deref(), Some("a walk"));
     }
 
     #[test]

@@ -53,8 +53,8 @@ const TABLE: &[(&str, Methods)] = &[
     ("/api/v1/lookup", &[("POST", &[Match])]),
     ("/api/v1/match", &[("POST", &[Distance])]),
     ("/api/v1/hash", &[("GET", &[Match]), ("POST", &[Match])]),
-    ("/api/v1/nearest", &[("GET", &[Distance])]),
-    ("/api/v1/scan", &[("POST", &[Distance])]),
+    ("/api/v1/nearest", &[("GET", &[Curate])]),
+    ("/api/v1/scan", &[("POST", &[Curate])]),
     ("/api/v1/embeddings", &[("GET", &[Distance])]),
     ("/api/v1/embeddings/{name}", &[("GET", &[Distance]), ("PUT", &[Curate]), ("DELETE", &[Curate])]),
     ("/api/v1/embeddings/{name}/nearest", &[("POST", &[Distance])]),
@@ -63,24 +63,24 @@ const TABLE: &[(&str, Methods)] = &[
     ("/m/lookup", &[("GET", &[Distance]), ("POST", &[Distance])]),
     ("/m/compare", &[("POST", &[Match])]),
     ("/m/index/status", &[("GET", &[Match])]),
-    ("/ui/query", &[("POST", &[Distance])]),
-    ("/ui/query_url", &[("POST", &[Distance])]),
-    ("/ui/query_hash", &[("POST", &[Distance])]),
+    ("/ui/query", &[("POST", &[Curate])]),
+    ("/ui/query_url", &[("POST", &[Curate])]),
+    ("/ui/query_hash", &[("POST", &[Curate])]),
     // Banks.
     ("/api/v1/banks", &[("GET", &[Match]), ("POST", &[Curate])]),
     ("/api/v1/banks/{name}", &[("GET", &[Match]), ("PUT", &[Curate]), ("DELETE", &[Curate])]),
     ("/api/v1/banks/{name}/history", &[("GET", &[Curate])]),
-    ("/api/v1/banks/{name}/contents", &[("GET", &[Distance]), ("POST", &[Curate])]),
+    ("/api/v1/banks/{name}/contents", &[("GET", &[Curate]), ("POST", &[Curate])]),
     ("/api/v1/banks/{name}/contents/{content}", &[("DELETE", &[Curate])]),
     ("/api/v1/banks/{name}/import", &[("POST", &[Curate])]),
     ("/api/v1/banks/{name}/export", &[("GET", &[Curate])]),
-    ("/api/v1/contents/{id}", &[("GET", &[Distance])]),
+    ("/api/v1/contents/{id}", &[("GET", &[Curate])]),
     ("/api/v1/contents/{id}/history", &[("GET", &[Curate])]),
     ("/c/banks", &[("GET", &[Match]), ("POST", &[Curate])]),
     ("/c/bank/{name}", &[("GET", &[Match]), ("PUT", &[Curate]), ("DELETE", &[Curate])]),
     ("/c/bank/{name}/signal", &[("POST", &[Curate])]),
     ("/c/bank/{name}/content", &[("POST", &[Curate])]),
-    ("/c/bank/{name}/content/{id}", &[("GET", &[Distance]), ("PUT", &[Curate]), ("DELETE", &[Curate])]),
+    ("/c/bank/{name}/content/{id}", &[("GET", &[Curate]), ("PUT", &[Curate]), ("DELETE", &[Curate])]),
     ("/c/exchanges", &[("GET", &[Curate]), ("POST", &[Curate])]),
     ("/c/exchanges/apis", &[("GET", &[Curate])]),
     ("/c/exchanges/api/{name}", &[("GET", &[Curate]), ("POST", &[Curate])]),
@@ -91,7 +91,7 @@ const TABLE: &[(&str, Methods)] = &[
     ("/c/signal_type", &[("GET", &[Match])]),
     ("/c/signal_type/{name}", &[("PUT", &[Curate])]),
     ("/c/signal_type/index", &[("GET", &[Match])]),
-    ("/ui/bank/{name}/content/find", &[("POST", &[Distance])]),
+    ("/ui/bank/{name}/content/find", &[("POST", &[Curate])]),
     ("/ui/create_bank", &[("POST", &[Curate])]),
     ("/dev/factory_reset", &[("POST", &[Admin])]),
     ("/dev/run_fetch", &[("POST", &[Admin])]),
@@ -150,6 +150,7 @@ const TABLE: &[(&str, Methods)] = &[
     ("/api/v1/keys/{number}", &[("GET", &[Admin]), ("PUT", &[Admin]), ("DELETE", &[Admin])]),
     ("/api/v1/keys/{number}/rotate", &[("POST", &[Admin])]),
     ("/api/v1/keys/{number}/thaw", &[("POST", &[Admin])]),
+    ("/api/v1/honeytokens", &[("GET", &[Admin]), ("POST", &[Admin])]),
     ("/api/v1/audit", &[("GET", &[Audit])]),
     ("/api/v1/audit/head", &[("GET", &[Audit])]),
 ];
@@ -197,7 +198,7 @@ pub struct Asked(pub Method);
 
 fn refusal(caller: &Caller, rights: &[Right]) -> Option<Refusal> {
     if rights.iter().any(|right| matches!(right, Match | Distance))
-        && let Some(why) = &caller.frozen
+        && let Some(why) = caller.frozen()
     {
         return Some(Refusal::new(
             StatusCode::FORBIDDEN,
@@ -217,6 +218,8 @@ mod tests {
     use super::*;
     use reporter::access::Rights;
 
+    use crate::defence::{Alarms, Allowance, KeyNumber, Limits, Warden};
+
     #[test]
     fn every_right_opens_something_and_what_is_not_listed_is_shut() {
         for right in Right::ALL {
@@ -234,9 +237,12 @@ mod tests {
 
     #[test]
     fn a_frozen_key_asks_nothing_and_may_still_send() {
+        let (key, limits) = (KeyNumber(1), Limits::default());
+        let warden = Arc::new(Warden::new(key, Allowance::default(), limits, Alarms::new(1).0));
         let mut caller = Caller::new(Who::Token, Rights::of(&[Match, Items]));
+        caller.warden = Some(warden.clone());
         assert!(refusal(&caller, &[Match]).is_none() && refusal(&caller, &[Curate]).is_some());
-        caller.frozen = Some("a walk".to_string());
+        warden.freeze("a walk");
         assert!(refusal(&caller, &[Match]).is_some() && refusal(&caller, &[Items]).is_none());
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::access::Asked;
 use super::hma;
+use crate::defence::Refused;
 use crate::desk::AskError;
 
 /// A refusal with its status and message.
@@ -104,6 +105,19 @@ impl From<&StoreError> for Refusal {
             _ => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
         Self { retry_after_s, ..Self::new(status, error.to_string()) }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match &refused {
+            Refused::Frozen { .. } => Self::new(StatusCode::FORBIDDEN, refused.to_string()),
+            Refused::Budget { retry_after } => {
+                let seconds = u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).max(1);
+                let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, refused.to_string());
+                Self { retry_after_s: Some(seconds), ..refusal }
+            }
+        }
     }
 }
 

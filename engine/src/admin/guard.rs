@@ -191,10 +191,11 @@ mod tests {
     use reporter::access::Directory;
 
     use crate::config::Secret;
+    use crate::defence::Alarms;
 
     fn refusal(headers: &[(&str, &str)], path: &str, token: Option<&str>) -> Option<u16> {
         let nobody = Arc::new(ArcSwap::from_pointee(Directory::default()));
-        refusal_by(&Door::new(token.map(Secret::new), nobody), Method::GET, headers, path)
+        refusal_by(&Door::new(token.map(Secret::new), nobody, Alarms::new(1).0), Method::GET, headers, path)
     }
 
     fn refusal_by(door: &Door, method: Method, headers: &[(&str, &str)], path: &str) -> Option<u16> {
@@ -292,7 +293,7 @@ mod tests {
             csrf: "word".to_string(),
         };
         directory.sessions.insert(digest, session);
-        let door = Door::new(None, Arc::new(ArcSwap::from_pointee(directory)));
+        let door = Door::new(None, Arc::new(ArcSwap::from_pointee(directory)), Alarms::new(1).0);
         let with = |method: Method, more: &[(&str, &str)]| {
             let headers =
                 [&[("host", "localhost"), ("cookie", "a=b; hashward_session=token")][..], more].concat();

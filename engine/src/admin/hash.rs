@@ -2,14 +2,15 @@
 //!
 //! What cannot be hashed is answered as an error of its item, never as an item without matches: unknown is not clean.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::{Extension, Json};
 use index::bank::BankState;
 use index::{BankId, FindRule, FindScratch, Frame, Match, Signal, SignalType};
 use ingest::media::fetch::FetchError;
@@ -22,8 +23,9 @@ use super::body::declared;
 use super::cases::blocking;
 use super::hashing::{self, Hashed, Wanted};
 use super::lookup::threshold;
-use super::matches::MatchShown;
+use super::matches::{MatchShown, judge};
 use super::{Admin, Refusal};
+use crate::access::Caller;
 use crate::clock::now_s;
 
 /// Items of one request.
@@ -216,6 +218,7 @@ struct ItemMatch {
 /// `POST /api/v1/match {"items": [{"id"?, "signals" | "url", "types"?}…], "banks"?, "threshold"?, "limit"?}`
 pub async fn match_batch(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     body: Result<Json<MatchBody>, JsonRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let Json(body) = body?;
@@ -240,9 +243,11 @@ pub async fn match_batch(
     let state = admin.loaded()?.banks.state_owned();
     // Not more of them at once than there are CPUs.
     let turn = admin.turn().await?;
+    let door = admin.door.clone();
     blocking(move || {
         let _turn = turn;
-        let how = How { state: &state, rule, banks, limit, now_s: now_s() };
+        let asked = RefCell::default();
+        let how = How { state: &state, rule, banks, limit, now_s: now_s(), asked: &asked };
         let mut room = FindScratch::default();
         let items: Vec<ItemAnswer> = ids
             .into_iter()
@@ -252,6 +257,8 @@ pub async fn match_batch(
                 Err(error) => ItemAnswer { id, error: Some(error), found: None },
             })
             .collect();
+        let Asked { signals, found } = asked.into_inner();
+        judge(&door, &caller, &signals, &found)?;
         let incomplete = items.iter().filter(|item| !item.is_complete()).count();
         Ok(Json(json!({ "generation": state.generation, "incomplete": incomplete, "items": items })))
     })
@@ -313,6 +320,14 @@ struct How<'a> {
     banks: Option<Vec<BankId>>,
     limit: usize,
     now_s: u64,
+    asked: &'a RefCell<Asked>,
+}
+
+/// What a whole request asked, and what it found, to be judged before it is told.
+#[derive(Default)]
+struct Asked {
+    signals: Vec<Signal>,
+    found: Vec<(u32, Match)>,
 }
 
 impl How<'_> {
@@ -328,6 +343,10 @@ impl How<'_> {
         let (texts, times): (Vec<Signal>, Vec<Option<u32>>) = signals.into_iter().unzip();
         let mut found = Vec::new();
         self.state.find_all(&texts, &self.rule, room, &mut found);
+        let mut asked = self.asked.borrow_mut();
+        let first = asked.signals.len() as u32;
+        asked.found.extend(found.iter().map(|(place, hit)| (first + *place, *hit)));
+        asked.signals.extend_from_slice(&texts);
         let mut found: Vec<(SignalType, Option<u32>, Match)> = found
             .into_iter()
             .map(|(place, hit)| (texts[place as usize].kind(), times[place as usize], hit))

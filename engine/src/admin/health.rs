@@ -54,8 +54,14 @@ pub async fn metrics(
     let (mut banks, mut cases, sight) = (None, None, caller.sight());
     if let Ok(loaded) = admin.loaded() {
         banks = Some(loaded.banks.state_owned());
-        let store = loaded.cases.clone();
-        cases = Some(blocking(move || Ok::<_, Refusal>(case_gauges(&Tx::new(&*store), &sight)?)).await?);
+        let (store, alarms_lost) = (loaded.cases.clone(), admin.door.alarms_lost());
+        cases = Some(
+            blocking(move || {
+                let gauges = case_gauges(&Tx::new(&*store), &sight)?;
+                Ok::<_, Refusal>(CaseGauges { alarms_lost, ..gauges })
+            })
+            .await?,
+        );
     }
     let text = admin.metrics.render(admin.disk.is_full(), banks.as_deref(), cases.as_ref());
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
@@ -77,6 +83,7 @@ fn case_gauges(tx: &Tx<'_>, sight: &Sight) -> Result<CaseGauges, DeskError> {
             true => Some(outbox::filings(tx, WAITING_MAX)?.len() as u64),
             false => None,
         },
+        alarms_lost: 0,
     })
 }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_channel::{Sender, bounded};
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use index::bank::{BankChange, BankRequest, NewContent};
 use index::store::keys::{content_key, decode_content, read_content_key};
 use index::store::{Keyspace, Range, Store};
@@ -25,6 +25,7 @@ use super::banks::{no_bank, request_id};
 use super::body::{BodyReader, read_whole};
 use super::cases::blocking;
 use super::{Admin, Loaded, Refusal};
+use crate::access::Caller;
 
 /// Contents committed together: a sync each, small enough to keep the delta small.
 const BATCH: usize = 4096;
@@ -168,6 +169,7 @@ pub struct ExportQuery {
 /// bank's history says that it was given out.
 pub async fn export(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     query: Result<Query<ExportQuery>, QueryRejection>,
     headers: HeaderMap,
@@ -190,6 +192,7 @@ pub async fn export(
             ),
         ));
     }
+    admin.door.exports(&caller, &name);
     let change = BankChange::Exported { bank: name, restricted: source.is_some() };
     loaded.curator.change(BankRequest { id: request_id(&headers)?, ..change.into() }).await?;
     let store = loaded.banks.store();

@@ -125,7 +125,10 @@ pub async fn thaw(
     Extension(caller): Extension<Caller>,
     Path(given): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
-    changed(&admin, &caller, "key.thaw", number(&given)?, |key| key.frozen = None).await
+    let number = number(&given)?;
+    let thawed = changed(&admin, &caller, "key.thaw", number, |key| key.frozen = None).await?;
+    admin.door.thaw(number);
+    Ok(thawed)
 }
 
 async fn changed(

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::banks::no_bank;
 use super::cases::blocking;
-use super::matches::Matches;
+use super::matches::{Matches, judge};
 use super::{Admin, Refusal};
 use crate::access::Caller;
 use crate::clock::now_s;
@@ -92,15 +92,21 @@ pub async fn lookup(
         true => Some(admin.turn().await?),
         false => None,
     };
+    let door = admin.door.clone();
     blocking(move || {
         let _turn = turn;
         let mut results = Vec::with_capacity(signals.len());
         let (mut found, mut room, now_s) = (Vec::new(), FindScratch::default(), now_s());
+        let (mut asked, watched) =
+            (Vec::new(), caller.warden.is_some() || !door.directory().honeytokens.is_empty());
         // So few at a time that what a bank full of duplicates answers fits the memory.
         for signals in signals.chunks(AT_ONCE) {
             found.clear();
             state.find_all(signals, &rule, &mut room, &mut found);
             let first = results.len();
+            if watched {
+                asked.extend(found.iter().map(|(place, hit)| (first as u32 + *place, *hit)));
+            }
             results.extend(
                 signals
                     .iter()
@@ -112,6 +118,7 @@ pub async fn lookup(
                 }
             }
         }
+        judge(&door, &caller, &signals, &asked)?;
         if !sees {
             results.iter_mut().for_each(|result| result.matches.veil());
         }

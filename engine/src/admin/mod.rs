@@ -19,6 +19,7 @@ mod hash;
 pub mod hashing;
 mod health;
 mod hma;
+mod honeytokens;
 mod import;
 mod jobs;
 mod keys;
@@ -205,6 +206,7 @@ fn access_routes() -> Router<Arc<Admin>> {
         .route("/api/v1/session/password", put(people::change_password))
         .route("/api/v1/people", get(people::list).post(people::add))
         .route("/api/v1/people/{name}", get(people::show).put(people::change))
+        .route("/api/v1/honeytokens", get(honeytokens::list).post(honeytokens::add))
         .route("/api/v1/keys", get(keys::list).post(keys::add))
         .route("/api/v1/keys/{number}", get(keys::show).put(keys::change).delete(keys::remove))
         .route("/api/v1/keys/{number}/rotate", post(keys::rotate))

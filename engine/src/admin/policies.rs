@@ -352,6 +352,11 @@ pub async fn put_settings(
     let kept = admin.loaded()?.act(deed, move |turn, _| {
         let before = settings::settings(&turn.tx)?;
         let changed = before.changed(&At::new(&body, ""))?;
+        if let Some(name) = &changed.alarm_webhook
+            && settings::webhook(&turn.tx, name)?.is_none()
+        {
+            return Err(DeskError::field("/alarm_webhook", format!("there is no webhook '{name}'")));
+        }
         // What lies in a queue for child safety stays child safety data when another queue takes its place.
         for former in [&before.ncmec_queue, &before.triage_queue] {
             if !is_child_safety(&changed, former, None) {

@@ -1,49 +1,14 @@
 //! Hashes of no picture: banked, in no feed, and so found only by somebody who has a copy of the list.
 //!
-//! The set holds their contents' ids and is looked at for what matched only. Whoever banks the hashes publishes it.
+//! Their contents' ids are in the directory of who may call, which is looked at for what matched only.
 
-use std::collections::HashSet;
-
-use arc_swap::ArcSwap;
-use index::{ContentId, Hash256};
+use index::Hash256;
 use ring::rand::{SecureRandom, SystemRandom};
-
-/// The contents that are honeytokens, as they are at any moment.
-#[derive(Debug, Default)]
-pub struct Honeytokens(ArcSwap<HashSet<u64>>);
 
 /// The system gave no randomness.
 #[derive(Debug, thiserror::Error)]
 #[error("the system gives no randomness; no honeytoken was made")]
 pub struct NoRandomness;
-
-impl Honeytokens {
-    /// Replaces the set.
-    pub fn publish(&self, contents: impl IntoIterator<Item = ContentId>) {
-        self.0.store(std::sync::Arc::new(contents.into_iter().map(|content| content.0).collect()));
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.load().len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The first of these contents that is one.
-    pub fn first_in(&self, contents: impl Iterator<Item = ContentId>) -> Option<ContentId> {
-        let mut contents = contents.peekable();
-        contents.peek()?; // most frames match nothing
-        let set = self.0.load();
-        if set.is_empty() {
-            return None;
-        }
-        contents.find(|content| set.contains(&content.0))
-    }
-}
 
 /// A hash that no picture has, but that looks as if: half of its bits set, as PDQ's median does. About 128 bits from
 /// any other.
@@ -89,16 +54,5 @@ mod tests {
             (0..256).filter(|bit| hash.0[bit / 8] >> (bit % 8) & 1 == 1).for_each(|bit| set[bit] += 1);
         }
         assert!(set.iter().all(|count| (55..=145).contains(count)), "{set:?}");
-    }
-
-    #[test]
-    fn only_published_contents_are_honeytokens() {
-        let honeytokens = Honeytokens::default();
-        let found = || honeytokens.first_in([1, 7, 9].into_iter().map(ContentId));
-        assert_eq!(found(), None);
-        honeytokens.publish([9, 7].map(ContentId));
-        assert_eq!((found(), honeytokens.len()), (Some(ContentId(7)), 2));
-        honeytokens.publish([8].map(ContentId));
-        assert_eq!(found(), None);
     }
 }

@@ -21,6 +21,6 @@ mod tests;
 
 pub use alarm::{Alarm, AlarmKind, Alarms, KeyNumber};
 pub use budget::{Allowance, Budget};
-pub use honeytokens::{Honeytokens, random_hash};
+pub use honeytokens::{NoRandomness, random_hash};
 pub use region::{Limits, Trip};
 pub use warden::{Matched, Refused, Warden};

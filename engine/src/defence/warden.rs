@@ -14,7 +14,6 @@ use index::{ContentId, Distance, Found, Hash256, SignalType};
 
 use super::alarm::{Alarm, AlarmKind, Alarms, KeyNumber};
 use super::budget::{Allowance, Budget};
-use super::honeytokens::Honeytokens;
 use super::region::{Limits, Noted, Trip};
 use super::regions::{Hit, Regions};
 use super::traces::Traces;
@@ -111,13 +110,7 @@ impl Warden {
     where
         M: Iterator<Item = Matched> + Clone,
     {
-        if self.frozen.load(Ordering::Acquire) {
-            return Err(self.refusal());
-        }
-        if let Err(retry_after) = self.budget.spend(queries.len() as u64, now_ms) {
-            self.tell_budget(now_ms);
-            return Err(Refused::Budget { retry_after });
-        }
+        self.admit_by_budget(queries.len() as u64, now_ms)?;
         if matched.clone().next().is_some() {
             return self.look(queries, matched, 0, now_ms);
         }
@@ -128,17 +121,19 @@ impl Warden {
         }
     }
 
-    /// Raises an alarm if a frame found contents that are in no feed. It freezes nothing: whoever uploads the picture
-    /// behind such a hash has the list, but did not get it by asking.
-    pub fn check_honeytokens<M>(&self, honeytokens: &Honeytokens, matched: M, now_ms: u64)
-    where
-        M: Iterator<Item = Matched>,
-    {
-        if let Some(content) = honeytokens.first_in(matched.map(|matched| matched.content)) {
-            let words =
-                format!("key {} found honeytoken content {}: the list is known outside", self.key, content.0);
-            self.raise(AlarmKind::Honeytoken, words, now_ms);
+    /// The same of lookups that tell nothing by neighbourhood: digests, texts, videos.
+    pub fn admit_others(&self, lookups: usize, now_ms: u64) -> Result<(), Refused> {
+        self.admit_by_budget(lookups as u64, now_ms)
+    }
+
+    fn admit_by_budget(&self, lookups: u64, now_ms: u64) -> Result<(), Refused> {
+        if self.frozen.load(Ordering::Acquire) {
+            return Err(self.refusal());
         }
+        self.budget.spend(lookups, now_ms).map_err(|retry_after| {
+            self.tell_budget(now_ms);
+            Refused::Budget { retry_after }
+        })
     }
 
     /// Whether the key is frozen.

@@ -32,6 +32,8 @@ pub(super) struct Connection {
     in_flight: usize,
     /// Submits that wait for the ledger.
     pub(super) pending: u32,
+    /// Those of them whose sender was told already that they hear nothing.
+    pub(super) withheld: Vec<u64>,
     /// Lookups that wait for the next search.
     pub(super) gathered: u32,
     /// Who said Hello, and was let in.
@@ -57,6 +59,7 @@ impl Connection {
             output: Vec::new(),
             in_flight: 0,
             pending: 0,
+            withheld: Vec::new(),
             gathered: 0,
             guest: None,
             closing: false,

@@ -1,6 +1,9 @@
 //! Who is at the other end of a connection, what they may ask, and what they are told: a key that may not see how near a
 //! match is gets the banks alone.
 
+use std::ops::Range;
+
+use index::SignalType;
 use index::bank::BankState;
 use ingest::wire::{ErrorCode, HitRef, Match, QueryView, VERSION, Welcome, WireError};
 use reporter::access::Right;
@@ -8,8 +11,8 @@ use reporter::access::Right;
 use super::connection::Connection;
 use super::serve::{Core, fault, matches_of};
 use crate::access::{Caller, Pass};
+use crate::defence::{Matched, Refused};
 use crate::metrics::resident_bytes;
-use index::SignalType;
 
 /// Who was let in, and how they are known again.
 pub(super) struct Guest {
@@ -55,6 +58,26 @@ impl Core {
         self.replies.welcome(correlation, &welcome, &mut connection.output);
     }
 
+    /// Whether what a frame found may be told to who asked: `found` of the search, whose hash `base` was the frame's first.
+    pub(super) fn is_told(
+        &self,
+        connection: &Connection,
+        kind: SignalType,
+        hashes: Range<usize>,
+        found: Range<usize>,
+    ) -> Result<(), Refused> {
+        let Some(guest) = &connection.guest else { return Ok(()) };
+        let (door, base) = (&self.parts.door, hashes.start as u32);
+        let found = &self.found[found];
+        match kind {
+            SignalType::Pdq => {
+                let matched = found.iter().map(|found| Matched::new(found, base));
+                door.judge(&guest.caller, &self.pdq[hashes], matched)
+            }
+            _ => door.judge_others(&guest.caller, hashes.len(), found.iter().map(|found| found.content)),
+        }
+    }
+
     /// Looks at a connection's guest again, after somebody changed who may call. Whoever may no more is told so.
     pub(super) fn look_again(&mut self, connection: &mut Connection) {
         let Some(guest) = &mut connection.guest else { return };
@@ -85,9 +108,16 @@ pub(super) fn refusal(
         let message = format!("the key does not open this: it needs the right '{}'", right.name());
         return Some(fault(correlation, ErrorCode::forbidden, "body", message));
     }
-    if let Some(why) = &caller.frozen {
-        let message = format!("this key is frozen ({why}): ask an admin");
-        return Some(fault(correlation, ErrorCode::frozen, "body", message));
+    // What a frozen key submits is recorded all the same; it is told nothing.
+    if right == Right::Match
+        && let Some(why) = caller.frozen()
+    {
+        return Some(refused(correlation, &Refused::Frozen { why }));
+    }
+    let wide = |threshold| threshold > query.signal_type.threshold();
+    if caller.warden.is_some() && query.threshold.is_some_and(wide) {
+        let message = "a key asks at the signal type's own threshold at most".to_string();
+        return Some(fault(correlation, ErrorCode::forbidden, "threshold", message));
     }
     // Whoever chooses the threshold learns the distance by trying.
     if query.threshold.is_some() && !caller.rights.has(Right::Distance) {
@@ -96,6 +126,15 @@ pub(super) fn refusal(
         return Some(fault(correlation, ErrorCode::forbidden, "threshold", message));
     }
     None
+}
+
+/// What a client is told whose answer is withheld.
+pub(super) fn refused(correlation: u64, refused: &Refused) -> WireError {
+    let code = match refused {
+        Refused::Frozen { .. } => ErrorCode::frozen,
+        Refused::Budget { .. } => ErrorCode::over_budget,
+    };
+    fault(correlation, code, "body", refused.to_string())
 }
 
 /// Takes out of an answer how near what is: of each hit the banks stay, in their order.

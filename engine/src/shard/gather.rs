@@ -11,6 +11,7 @@ use index::{Distance, Hash256, SignalType};
 use ingest::wire::QueryView;
 
 use super::connection::{Connection, ConnectionId};
+use super::gate;
 use super::serve::{Core, Told};
 
 /// Hashes of a lookup that is small: one that keeps the memory busy by itself is searched where it came from.
@@ -73,8 +74,15 @@ impl Core {
             next += self.found[first..].iter().take_while(|hit| hit.query < lookup.hashes.end).count();
             // A connection that is gone needs no answer.
             let Some(connection) = connections.get_mut(&lookup.connection) else { continue };
-            self.judge(&state, first..next, lookup.hashes.start, SignalType::Pdq, |_| Told::default());
-            self.answer_lookup(&state, connection, lookup.correlation);
+            let (hashes, found) = (lookup.hashes.start as usize..lookup.hashes.end as usize, first..next);
+            match self.is_told(connection, SignalType::Pdq, hashes, found.clone()) {
+                Ok(()) => {
+                    let base = lookup.hashes.start;
+                    self.judge(&state, found, base, SignalType::Pdq, |_| Told::default());
+                    self.answer_lookup(&state, connection, lookup.correlation);
+                }
+                Err(why) => self.refuse(connection, gate::refused(lookup.correlation, &why)),
+            }
             connection.gathered -= 1;
             connection.bells.output();
         }

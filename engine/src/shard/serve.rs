@@ -177,7 +177,11 @@ impl Core {
             RequestView::Lookup(query) => {
                 let state = self.parts.banks.state();
                 self.search(&state, &query);
-                self.judge(&state, 0..self.found.len(), 0, query.signal_type, |_| Told::default());
+                let (kind, found) = (query.signal_type, 0..self.found.len());
+                if let Err(why) = self.is_told(connection, kind, 0..query.len(), found.clone()) {
+                    return self.refuse(connection, gate::refused(correlation, &why));
+                }
+                self.judge(&state, found, 0, kind, |_| Told::default());
                 self.answer_lookup(&state, connection, correlation);
             }
             RequestView::Submit(submit) => {
@@ -313,12 +317,18 @@ impl Core {
         let state = self.parts.banks.state();
         self.search(&state, &submit.query);
         let kind = submit.query.signal_type;
+        let told = self.is_told(connection, kind, 0..submit.query.len(), 0..self.found.len());
         self.judge(&state, 0..self.found.len(), 0, kind, |hash| Told {
             item_id: submit.item_id(hash),
             item_type: submit.item_type(hash),
             author: submit.creator(hash),
         });
-        if self.hits.is_empty() && !submit.retry {
+        if let Err(why) = &told {
+            self.refuse(connection, gate::refused(correlation, why));
+            if self.hits.is_empty() {
+                return;
+            }
+        } else if self.hits.is_empty() && !submit.retry {
             // Nothing to make durable: a miss costs no disk write.
             let receipt = WireReceipt { durability: None, first_position: Position(0), replayed: false };
             let rows = Rows { generation: state.generation, hits: &[], matches: &[], banks: &[] };
@@ -333,9 +343,15 @@ impl Core {
             verdicts: self.hits.iter().map(HitRef::verdict).collect(),
             ticket: Ticket { inbox: self.parts.inbox.clone(), connection: id.0, correlation },
         };
-        match self.parts.ledger.append(append) {
-            Ok(()) => connection.pending += 1, // answered when the ledger says so
-            Err(_) => self.busy(connection, correlation),
+        match (self.parts.ledger.append(append), told) {
+            (Ok(()), told) => {
+                connection.pending += 1; // answered when the ledger says so
+                if told.is_err() {
+                    connection.withheld.push(correlation); // no hit is lost because somebody may not hear of it
+                }
+            }
+            (Err(_), Ok(())) => self.busy(connection, correlation),
+            (Err(_), Err(_)) => {} // answered
         }
     }
 
@@ -370,6 +386,11 @@ impl Core {
     /// Answers a Submit as the ledger says.
     pub(super) fn settle(&mut self, connection: &mut Connection, settled: Settled) {
         connection.pending = connection.pending.saturating_sub(1);
+        let withheld = connection.withheld.iter().position(|withheld| *withheld == settled.correlation);
+        if let Some(at) = withheld {
+            connection.withheld.swap_remove(at);
+            return; // answered when it came
+        }
         let error = match settled.outcome {
             Ok(receipt) => return self.answer_submit(connection, settled.correlation, &receipt),
             Err(error) => error,
@@ -426,7 +447,7 @@ impl Core {
 
     pub(super) fn refuse(&mut self, connection: &mut Connection, error: WireError) {
         self.parts.counts.errors.fetch_add(1, Ordering::Relaxed);
-        let retryable = error.code == ErrorCode::shutting_down;
+        let retryable = [ErrorCode::shutting_down, ErrorCode::over_budget].contains(&error.code);
         self.replies.error(&error, retryable, &mut connection.output);
     }
 }

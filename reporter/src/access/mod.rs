@@ -11,6 +11,7 @@
 //! | `p` ‖ name ‖ NUL | [`Person`] |
 //! | `k` ‖ number u64 BE | [`Key`] |
 //! | `s` ‖ digest of the session's token | [`Session`] |
+//! | `h` ‖ content u64 BE | the bank of a honeytoken |
 
 mod key;
 mod person;
@@ -19,6 +20,8 @@ mod sight;
 
 use std::collections::{BTreeMap, HashMap};
 
+use index::ContentId;
+use index::store::keys::decode_u64;
 use index::store::{Keyspace, StoreError};
 
 pub use key::{Budget, Digest, Frozen, Key, KeyWanted, digest};
@@ -44,6 +47,8 @@ pub struct Directory {
     pub keys: BTreeMap<u64, Key>,
     /// By the digest of their tokens.
     pub sessions: HashMap<Digest, Session>,
+    /// Contents that are in no feed, and the banks they lie in: whoever finds one has a copy of the list.
+    pub honeytokens: BTreeMap<ContentId, String>,
 }
 
 impl Directory {
@@ -61,6 +66,11 @@ impl Directory {
         for (_, row) in tx.rows(Keyspace::People, b"s", EACH_MAX)? {
             let session: Session = read_row(Keyspace::People, &row)?;
             directory.sessions.insert(session.digest, session);
+        }
+        for (place, row) in tx.rows(Keyspace::People, b"h", EACH_MAX)? {
+            let content = place.get(1..).map(|number| decode_u64(Keyspace::People, number));
+            let bank: String = read_row(Keyspace::People, &row)?;
+            directory.honeytokens.insert(ContentId(content.unwrap_or(Ok(0))?), bank);
         }
         Ok(directory)
     }
@@ -176,6 +186,11 @@ pub fn put_key(tx: &mut Tx<'_>, key: &Key) {
 /// Forgets a key: nothing it opened opens any more.
 pub fn forget_key(tx: &mut Tx<'_>, number: u64) {
     tx.delete(Keyspace::People, key_key(number));
+}
+
+/// Writes that a content is a honeytoken.
+pub fn put_honeytoken(tx: &mut Tx<'_>, content: ContentId, bank: &String) {
+    tx.save(Keyspace::People, [b"h", &content.0.to_be_bytes()[..]].concat(), bank);
 }
 
 fn key_key(number: u64) -> Vec<u8> {

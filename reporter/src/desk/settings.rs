@@ -44,6 +44,8 @@ pub struct Settings {
     pub industry_classification: bool,
     /// Where the platform is asked for an item it sent without its maker.
     pub partial_items_url: Option<String>,
+    /// The webhook that is told of attacks on the hash lists.
+    pub alarm_webhook: Option<String>,
     /// Banks whose matches are decided without a person, where a rule says so. Nobody but an admin fills it.
     pub trusted_banks: Vec<String>,
     /// Who filled it last.
@@ -72,6 +74,7 @@ impl Default for Settings {
             media_required: MediaRequired::All,
             industry_classification: true,
             partial_items_url: None,
+            alarm_webhook: None,
             trusted_banks: Vec::new(),
             trusted_by: None,
             trusted_ms: None,
@@ -90,6 +93,7 @@ impl Settings {
             "media_required",
             "industry_classification",
             "partial_items_url",
+            "alarm_webhook",
         ])?;
         let mut settings = self.clone();
         for (name, place) in [
@@ -116,6 +120,10 @@ impl Settings {
         if at.object()?.contains_key("partial_items_url") {
             let url = at.field("partial_items_url")?;
             settings.partial_items_url = url.map(|url| web_url(&url)).transpose()?;
+        }
+        if at.object()?.contains_key("alarm_webhook") {
+            let name = at.field("alarm_webhook")?;
+            settings.alarm_webhook = name.map(|name| name.words(64).map(str::to_string)).transpose()?;
         }
         Ok(settings)
     }

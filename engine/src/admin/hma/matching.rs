@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -11,13 +12,16 @@ use index::bank::BankState;
 use index::{BankId, FindScratch, Match, Nearness, Signal};
 use serde_json::{Map, Value, json};
 
+use super::super::Refusal;
 use super::super::cases::blocking;
+use super::super::matches::judge;
 use super::Admin;
 use super::answer::{Answer, Fault, json};
 use super::coin::flip;
 use super::fields::{Fields, Pairs, first, json_body};
 use super::media::{self, Hashes, Upload};
 use super::signals::{installed, parse};
+use crate::access::Caller;
 
 thread_local! {
     /// Room a search needs, used again by the next one on this thread.
@@ -86,7 +90,11 @@ pub fn state(admin: &Admin) -> Result<Arc<BankState>, Fault> {
 
 /// `GET /m/raw_lookup?signal_type=…&signal=…[&banks=A,B][&include_distance=true]`: every content within the
 /// threshold, whether its bank matches at present or not.
-pub async fn raw_lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) -> Answer {
+pub async fn raw_lookup(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Pairs,
+) -> Answer {
     let mut fields = Fields::of_query(&query);
     let (text, kind) = (fields.text("signal"), fields.text("signal_type"));
     let with_distance = fields.truth("include_distance").unwrap_or(false);
@@ -95,6 +103,7 @@ pub async fn raw_lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) ->
     let state = state(&admin)?;
     let wanted = Wanted::of(&state, first(&query, "banks"));
     let found = search(&admin, &state, &signal).await?;
+    may_be_told(&admin, &caller, signal, &found)?;
     let shown = |hit: &Match| {
         if with_distance {
             json!({ "bank_content_id": hit.content, "distance": hit.nearness.text() })
@@ -142,7 +151,11 @@ fn by_bank(state: &BankState, gate: &Gate, found: Vec<Match>) -> Value {
 }
 
 /// `GET /m/lookup` of a signal or a URL.
-pub async fn lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) -> Answer {
+pub async fn lookup(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Pairs,
+) -> Answer {
     let mut fields = Fields::of_query(&query);
     fields.truth("bypass_coinflip"); // checked and, as in HMA, without effect here
     fields.done()?;
@@ -163,7 +176,15 @@ pub async fn lookup(State(admin): State<Arc<Admin>>, Query(query): Pairs) -> Ans
     let signal = signal(&admin, kind, text)?;
     let state = state(&admin)?;
     let gate = Gate::new(&state, first(&query, "banks"), flip(first(&query, "seed")));
-    Ok(json(&by_bank(&state, &gate, search(&admin, &state, &signal).await?)))
+    let found = search(&admin, &state, &signal).await?;
+    may_be_told(&admin, &caller, signal, &found)?;
+    Ok(json(&by_bank(&state, &gate, found)))
+}
+
+/// Refuses a key that reads the list out.
+fn may_be_told(admin: &Admin, caller: &Caller, signal: Signal, found: &[Match]) -> Result<(), Fault> {
+    let found: Vec<(u32, Match)> = found.iter().map(|hit| (0, *hit)).collect();
+    Ok(judge(&admin.door, caller, &[signal], &found).map_err(Refusal::from)?)
 }
 
 /// `POST /m/lookup` of a file.

@@ -6,7 +6,7 @@ use async_channel::Receiver;
 use rand::RngExt;
 
 use super::*;
-use crate::defence::{Alarm, AlarmKind, Honeytokens};
+use crate::defence::{Alarm, AlarmKind};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -108,21 +108,6 @@ fn a_crowd_is_told_and_not_frozen() {
     }
     assert_eq!(heard.try_recv().unwrap().kind, AlarmKind::Crowd);
     assert!(heard.is_empty(), "once a day");
-}
-
-#[test]
-fn a_honeytoken_that_is_found_is_told_with_key_and_content() {
-    let (warden, heard, alarms) = watched(Allowance::default());
-    let honeytokens = Honeytokens::default();
-    honeytokens.publish([ContentId(99)]);
-    warden.check_honeytokens(&honeytokens, [found(0, 5, 3)].into_iter(), START_MS);
-    assert!(heard.is_empty());
-    warden.check_honeytokens(&honeytokens, [found(0, 5, 3), found(1, 99, 0)].into_iter(), START_MS);
-    let alarm = heard.try_recv().unwrap();
-    assert_eq!((alarm.kind, alarm.key), (AlarmKind::Honeytoken, KeyNumber(7)));
-    assert!(alarm.words.contains("99"), "{}", alarm.words);
-    assert!(!warden.is_frozen());
-    assert_eq!(alarms.lost(), 0);
 }
 
 #[test]
