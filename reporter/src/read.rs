@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+const LOGIN_CHARS_MAX: usize = 64;
+
 /// What is wrong with a field, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{pointer}: {problem}")]
@@ -107,6 +109,21 @@ impl<'v> At<'v> {
         Ok(id)
     }
 
+    /// As what a person logs in by: `[a-z0-9][a-z0-9._@-]*`, at most 64 characters.
+    pub fn login(&self) -> Result<String, FieldError> {
+        let name = self.text()?;
+        let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let good = name.starts_with(first)
+            && name.chars().all(|c| first(c) || "._@-".contains(c))
+            && name.len() <= LOGIN_CHARS_MAX;
+        if good {
+            return Ok(name.to_string());
+        }
+        Err(self.wrong(format!(
+            "is no login name: use a-z, 0-9, and after the first character '.', '_', '@' and '-', at most {LOGIN_CHARS_MAX} characters"
+        )))
+    }
+
     /// As true or false.
     pub fn flag(&self) -> Result<bool, FieldError> {
         self.value.as_bool().ok_or_else(|| self.wrong(format!("is {}, use true or false", kind(self.value))))
@@ -175,5 +192,15 @@ mod tests {
         assert_eq!(list[0].number(2.0, 3.0).unwrap_err().to_string(), "/a/b~1c/0: is 1, use 2 to 3");
         assert_eq!(root.need("z").unwrap_err().to_string(), "/z: is missing");
         assert_eq!(root.only(&["b"]).unwrap_err().to_string(), "/a: is unknown: known are b");
+    }
+
+    #[test]
+    fn login_names_are_refused_that_could_blur_keys_or_logs() {
+        for name in ["", "-a", "Anna", "a b", "a\0", "a\n", "é", &"a".repeat(65)] {
+            assert!(At::new(&json!(name), "/name").login().is_err(), "{name:?}");
+        }
+        for name in ["a", "anna.b@example.org", "0-9", &"a".repeat(64)] {
+            assert!(At::new(&json!(name), "/name").login().is_ok(), "{name:?}");
+        }
     }
 }

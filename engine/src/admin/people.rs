@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use reporter::access::{self, Person, PersonWanted, Session, digest, read_login};
+use reporter::access::{self, Person, PersonWanted, Session, digest};
 use reporter::{At, DeskError};
 use serde_json::{Value, json};
 
@@ -81,7 +81,7 @@ pub async fn login(
 /// A name that somebody tried, as a record may hold it: who types a password there has it in no log.
 fn named(name: &str) -> &str {
     let given = json!(name);
-    if read_login(&At::new(&given, "")).is_ok() { name } else { "?" }
+    if At::new(&given, "").login().is_ok() { name } else { "?" }
 }
 
 fn with_cookie(cookie: String) -> [(header::HeaderName, String); 2] {
@@ -216,7 +216,7 @@ pub async fn add(
     let read = || -> Result<(String, PersonWanted), DeskError> {
         at.need("role")?;
         at.need("password")?;
-        Ok((read_login(&at.need("name")?)?, PersonWanted::read(&at)?))
+        Ok((at.need("name")?.login()?, PersonWanted::read(&at)?))
     };
     let (name, mut wanted) = read()?;
     wanted.password = read_password(&admin, &at, &name).await?;

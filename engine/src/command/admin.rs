@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use reporter::access::{self, Person, PersonWanted, Role, read_login};
+use reporter::access::{self, Person, PersonWanted, Role};
 use reporter::audit::{self, Entry};
 use reporter::{At, Tx};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -23,7 +23,7 @@ pub fn run(args: AdminArgs) -> Result<ExitCode> {
     let AdminVerb::Create { name, password_file, data_dir } = args.verb;
     let config = Config::resolve(Settings { data_dir: Some(data_dir), ..Settings::default() }, None)?;
     let given = json!(name);
-    let name = read_login(&At::new(&given, "NAME"))?;
+    let name = At::new(&given, "NAME").login()?;
     let given = read_password(password_file.as_deref())?;
     password::check(&given, &name)?;
     let (store, _owned) = boot::open_cases_alone(&config)?;

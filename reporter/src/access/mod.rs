@@ -25,10 +25,11 @@ use index::store::keys::decode_u64;
 use index::store::{Keyspace, StoreError};
 
 pub use key::{Budget, Digest, Frozen, Key, KeyWanted, digest};
-pub use person::{Person, PersonWanted, Session, read_login};
+pub use person::{Person, PersonWanted, Session};
 pub use role::{Right, Rights, Role, Scope};
-pub use sight::{Sight, is_child_safety, is_child_safety_job};
+pub use sight::Sight;
 
+pub use crate::desk::child_safety::{is_child_safety, is_child_safety_job};
 use crate::error::DeskError;
 use crate::tx::{Tx, key as row_key, read_row};
 

@@ -9,13 +9,13 @@ use std::ops::ControlFlow;
 use index::store::keys::{decode_u64, encode_u64, wrong};
 use index::store::{Batch, Change, Keyspace, Range, StoreError};
 
+use super::child_safety::is_child_safety;
 use super::job::{
     Comment, Job, JobId, JobKind, Lease, change_counts, forget_lease, holder_key, job, job_key, lease_key,
     list, move_to, put_job, unlist,
 };
 use super::queue::QueueName;
 use super::settings;
-use crate::access::is_child_safety;
 use crate::error::DeskError;
 use crate::tx::{Tx, after_prefix, key};
 

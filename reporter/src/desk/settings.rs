@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::ItemType;
 use super::queue::QueueName;
-use crate::access::read_login;
 use crate::read::{At, FieldError};
 use crate::tx::{Tx, key, read_row};
 
@@ -169,7 +168,7 @@ impl Queue {
             description: at.field("description")?.map_or(Ok(""), |text| text.text_to(1000))?.to_string(),
             lease_seconds: at.field("lease_seconds")?.map(|seconds| seconds.whole(5, 86_400)).transpose()?,
             child_safety: at.field("child_safety")?.map_or(Ok(false), |flag| flag.flag())?,
-            members: members.iter().map(read_login).collect::<Result<_, _>>()?,
+            members: members.iter().map(At::login).collect::<Result<_, _>>()?,
         })
     }
 }
