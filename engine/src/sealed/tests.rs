@@ -43,14 +43,15 @@ fn plain(inner: &MemoryStore, database: Database) -> Vec<(Keyspace, Vec<u8>)> {
 }
 
 #[test]
-fn every_row_of_the_cases_is_sealed_and_read_back_by_a_later_process() {
+fn every_row_of_the_cases_but_the_audit_log_is_sealed_and_read_back_by_a_later_process() {
     let folder = tempfile::tempdir().unwrap();
     let inner = Arc::new(MemoryStore::default());
     let store = opened(&seal_in(folder.path()), &inner, Database::Case).unwrap();
     for space in Database::Case.keyspaces() {
         put(&*store, &[(space, b"full", b"https://example.com"), (space, b"none", b"")]);
     }
-    assert!(plain(&inner, Database::Case).is_empty());
+    let plain = plain(&inner, Database::Case);
+    assert!(plain.iter().all(|(space, _)| *space == Keyspace::Audit) && plain.len() == 2, "{plain:?}");
     let later = opened(&seal_in(folder.path()), &inner, Database::Case).unwrap();
     for store in [&store, &later] {
         for space in Database::Case.keyspaces() {
