@@ -60,6 +60,10 @@ bench-http: release ## HMA's routes under wrk, and hashing beside the reference 
 bench-cases: release ## Items through 50 live rules; 'next job' with 1 000 000 open hits in 100 000 jobs
 	@bash .ci/bench-cases
 
+.PHONY: bench-keys
+bench-keys: release ## Lookups by a key with budget and warden beside lookups by the token, in turns
+	@bash .ci/bench-keys
+
 .PHONY: speed
 speed: release ## Lookups a second over loopback at 100 000 and 1 000 000 hashes, one shard
 	@bash .ci/speed
