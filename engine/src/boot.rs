@@ -40,6 +40,7 @@ use crate::cli::Serve;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::embeddings::Embeddings;
+use crate::evidence::Evidence;
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::outbound::{Caller, Signer};
@@ -69,6 +70,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let Stores { bank: bank_store, case: case_store, wrap, seal } = stores::open(&config, &data_dir)?;
 
     let disk = Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes));
+    let evidence = Arc::new(Evidence::open(data_dir.path(), wrap.clone(), disk.clone())?);
     let cases = open_cases(&config, disk.clone(), case_store.clone(), rules)?;
     let held_mib = Arc::new(Semaphore::new(HELD_MIB));
     let admin = Arc::new(Admin {
@@ -127,7 +129,12 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     });
     let shards = shards::start(&admin, &banks, &catalog, ledger, recent.clone())?;
     let intake = Arc::new(Notify::new());
-    let workers = Workers { store: case_store.clone(), desk: desk.clone(), curator: curator.clone() };
+    let workers = Workers {
+        store: case_store.clone(),
+        desk: desk.clone(),
+        curator: curator.clone(),
+        evidence: evidence.clone(),
+    };
     workers.start(&admin, control.runtime(), caller, submitter.clone(), intake.clone())?;
     admin
         .loaded
@@ -140,6 +147,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
             recent,
             submitter,
             desk,
+            evidence,
             intake,
         })
         .map_err(|_| anyhow!("loaded twice"))?;

@@ -17,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::audit::AuditCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::ledger::LedgerCounts;
+use crate::preserve::PreserveCounts;
 use crate::recent::RecentCounts;
 
 /// What one shard counts. Only its own thread writes.
@@ -53,6 +54,8 @@ pub struct Metrics {
     pub intake: Arc<IntakeCounts>,
     /// The outbox's workers'.
     pub outbox: Arc<OutboxCounts>,
+    /// The preserver's.
+    pub preserve: Arc<PreserveCounts>,
     /// Those of the submissions that are kept for a while.
     pub recent: Arc<RecentCounts>,
     /// How far the audit log is signed.
@@ -70,6 +73,7 @@ impl Metrics {
             desk: Arc::default(),
             intake: Arc::default(),
             outbox: Arc::default(),
+            preserve: Arc::default(),
             recent: Arc::default(),
             audit: Arc::default(),
             kernel,
@@ -213,7 +217,7 @@ impl Scrape {
             Kind::Gauge,
             one(read(&router.failed)),
         );
-        let (intake, outbox) = (&metrics.intake, &metrics.outbox);
+        let (intake, outbox, preserve) = (&metrics.intake, &metrics.outbox, &metrics.preserve);
         for (name, help, count) in [
             ("hashward_desk_commands", "Commands carried out on cases since start", &router.commands),
             (
@@ -242,6 +246,14 @@ impl Scrape {
             ),
             ("hashward_deliveries_given_up", "Webhook deliveries given up since start", &outbox.given_up),
             ("hashward_rule_additions", "Media added to banks by rules since start", &outbox.added),
+            ("hashward_media_kept", "Media of jobs preserved since start", &preserve.kept),
+            ("hashward_media_failed", "Tries to preserve a medium since start that failed", &preserve.failed),
+            ("hashward_media_given_up", "Media given up since start", &preserve.given_up),
+            (
+                "hashward_media_swept",
+                "Stored media destroyed since start that nothing named",
+                &preserve.swept,
+            ),
         ] {
             add(name, help, Kind::Counter, one(read(count)));
         }

@@ -10,6 +10,7 @@ mod crash;
 mod curation;
 mod disk;
 mod embeddings;
+mod evidence;
 mod hma;
 mod items;
 mod killed;

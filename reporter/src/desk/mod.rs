@@ -3,6 +3,7 @@
 //! Every function here works on a transaction ([`crate::tx::Tx`]) and leaves committing to who holds it.
 
 pub mod decision;
+pub mod evidence;
 pub mod incident;
 pub mod intake;
 pub mod item;
