@@ -41,6 +41,7 @@ use crate::config::Config;
 use crate::defence::Alarms;
 use crate::disk::Disk;
 use crate::embeddings::Embeddings;
+use crate::evidence::Evidence;
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::outbound::{Caller, Signer};
@@ -73,6 +74,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let Stores { bank: bank_store, case: case_store, wrap, seal } = stores::open(&config, &data_dir)?;
 
     let disk = Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes));
+    let evidence = Arc::new(Evidence::open(data_dir.path(), wrap.clone(), disk.clone())?);
     let cases = open_cases(&config, disk.clone(), case_store.clone(), rules)?;
     let (alarms, heard) = Alarms::new(ALARMS_MAX);
     let held_mib = Arc::new(Semaphore::new(HELD_MIB));
@@ -133,7 +135,12 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let shards = shards::start(&admin, &banks, &catalog, ledger, recent.clone())?;
     let intake = Arc::new(Notify::new());
     control.runtime().spawn(alarm::hear(heard, desk.clone(), admin.metrics.alarms.clone()));
-    let workers = Workers { store: case_store.clone(), desk: desk.clone(), curator: curator.clone() };
+    let workers = Workers {
+        store: case_store.clone(),
+        desk: desk.clone(),
+        curator: curator.clone(),
+        evidence: evidence.clone(),
+    };
     workers.start(&admin, control.runtime(), caller, submitter.clone(), intake.clone())?;
     admin
         .loaded
@@ -146,6 +153,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
             recent,
             submitter,
             desk,
+            evidence,
             intake,
         })
         .map_err(|_| anyhow!("loaded twice"))?;

@@ -31,6 +31,19 @@ pub fn failpoint(name: &str) {
     }
 }
 
+/// A number that a test sets in the environment.
+#[cfg(feature = "failpoints")]
+pub fn test_number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// None: builds for users are not steered so.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn test_number(_name: &str) -> Option<u64> {
+    None
+}
+
 /// Nothing.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]

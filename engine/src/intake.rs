@@ -4,14 +4,16 @@
 //! Nothing is remembered here: what waits is in the store, and whoever starts again finds it there.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use index::store::Store;
 use index::{Hit, Position, RequestId, Signal, SignalType, UploadContext};
-use ingest::media::fetch::{FetchError, Fetched};
+use ingest::media::fetch::Fetched;
 use reporter::Tx;
+use reporter::desk::evidence::Kept;
 use reporter::desk::intake::{self as waiting, Answered, Arrival, PATIENCE_MS};
 use reporter::desk::item::{Found, ItemKey, Media, MediaKind, Screening};
 use reporter::desk::screening::{Screened, World, find_out};
@@ -20,13 +22,14 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::admin::{Admin, hashing};
+use crate::admin::hashing;
 use crate::clock::now_ms;
 use crate::desk::{Desk, IntakeCounts};
+use crate::evidence::Evidence;
 use crate::failpoint::failpoint;
-use crate::hosts::Hosts;
 use crate::outbound::Caller;
 use crate::safety::Classifier;
+use crate::sources::{Sources, short};
 use crate::submit::{SubmitError, Submitter};
 
 /// Arrivals worked on at once, and looked up at once.
@@ -37,11 +40,15 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Before an item is tried again that the desk did not take.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 const ITEM_ANSWER_MAX: usize = 4 << 20;
+/// Bytes of an arrival's media that are held until it is known whether they must be preserved. Others are fetched again.
+const ASIDE_MAX: usize = 8 << 20;
 
 /// What the workers need.
 pub struct Intake {
-    /// Fetches and hashes.
-    pub admin: Arc<Admin>,
+    /// Where media are fetched.
+    pub sources: Arc<Sources>,
+    /// Where they are preserved.
+    pub evidence: Arc<Evidence>,
     /// The case database.
     pub store: Arc<dyn Store>,
     /// Where what was found out goes.
@@ -52,8 +59,6 @@ pub struct Intake {
     pub caller: Arc<Caller>,
     /// The classifier, where one is set up.
     pub classifier: Option<Classifier>,
-    /// Hosts that do not answer.
-    pub hosts: Hosts,
     /// Rung when something came.
     pub bell: Arc<Notify>,
     /// What is counted.
@@ -108,7 +113,9 @@ impl Intake {
     /// One try of one arrival.
     async fn work(&self, mut arrival: Arrival) {
         let catalog = self.submitter.catalog.load_full();
-        let mut outcome = find_out(&mut arrival, &catalog.types, self).await;
+        let look = Look::at(self, &arrival);
+        let mut outcome = find_out(&mut arrival, &catalog.types, &look).await;
+        look.preserve(&mut arrival).await;
         // What matched is for people now, whatever else is not known of it; and after three days so is the rest.
         let matched = arrival.upload || arrival.item.matches().next().is_some();
         if let Err(why) = &outcome {
@@ -127,6 +134,8 @@ impl Intake {
             outcome = self.log(&mut arrival).await;
         }
         let number = arrival.number;
+        let blobs: Vec<String> =
+            arrival.item.media.iter().filter_map(|media| Some(media.kept.as_ref()?.blob.clone())).collect();
         let told = match outcome {
             Ok(()) => {
                 failpoint("intake-found-out");
@@ -138,6 +147,7 @@ impl Intake {
                 self.desk.ask(move |turn| turn.postpone(arrival, &why)).await.map(|()| &self.counts.postponed)
             }
         };
+        self.evidence.let_go(blobs.iter().map(String::as_str));
         match told {
             Ok(count) => drop(count.fetch_add(1, Ordering::Relaxed)),
             Err(error) => {
@@ -202,33 +212,23 @@ impl Intake {
         Ok(())
     }
 
-    /// Fetches a file, unless its host has not answered lately.
-    async fn fetch(&self, url: &str) -> Result<Fetched, String> {
-        let silence =
-            |error: &FetchError| matches!(error, FetchError::Timeout { .. } | FetchError::Broken { .. });
-        self.hosts.ask(url, self.admin.fetcher.fetch(url), silence).await
-    }
-
-    /// Signals of a medium: those given, or those of its file, frames of a moving picture apart.
-    async fn signals(&self, media: &Media) -> Result<(Vec<Signal>, Option<String>), String> {
+    /// What a medium's signals are: those given, or those of its file, frames of a moving picture apart.
+    async fn signals(&self, media: &Media) -> Result<Looked, String> {
         if !media.signals.is_empty() {
             let parse = |(kind, text): (&SignalType, &String)| {
                 Signal::parse(*kind, text).map_err(|error| error.to_string())
             };
-            return Ok((media.signals.iter().map(parse).collect::<Result<_, _>>()?, None));
+            let signals = media.signals.iter().map(parse).collect::<Result<_, _>>()?;
+            return Ok(Looked { signals, trouble: None, file: None });
         }
         let url = media.url.as_deref().ok_or("it has neither a URL nor signals")?;
-        let fetched = self.fetch(url).await?;
-        if fetched.content_type.starts_with("text/") {
-            return Err(format!("{} gives a text, not a file", short(url)));
-        }
+        let fetched = self.sources.fetch_medium(url).await?;
         // What the platform calls a video is one, whatever its file looks like.
         let is_video = media.kind == MediaKind::Video;
         let content_type = if is_video { "video/any" } else { &fetched.content_type };
         let kinds = hashing::kinds_of(&fetched.bytes, content_type);
         let wanted = hashing::Wanted { kinds, frames: true, partial: true, ..hashing::Wanted::default() };
-        let hashed = hashing::hash(&self.admin, fetched.bytes.clone(), wanted).await;
-        drop(fetched);
+        let hashed = hashing::hash(&self.sources.admin, fetched.bytes.clone(), wanted).await;
         let hashed = hashed.map_err(|error| error.to_string())?;
         let own = hashed.signals.values().flatten().cloned();
         let frames = hashed.frames.iter().flatten();
@@ -242,19 +242,65 @@ impl Intake {
         let trouble = trouble.or(hashed.damage).or_else(|| {
             unlike.then(|| format!("what {} gives is neither a picture nor a video", short(url)))
         });
-        Ok((signals, trouble))
+        Ok(Looked { signals, trouble, file: Some(fetched) })
+    }
+
+    /// Stores a file, so that nothing is lost when its URL dies. What cannot be stored now is fetched again for its job.
+    async fn keep(&self, bytes: Bytes, content_type: String) -> Option<Kept> {
+        let kept = self.evidence.keep(bytes, content_type).await;
+        failpoint("intake-preserved");
+        kept.inspect_err(|error| tracing::warn!(%error, "a medium is not preserved while it is at hand")).ok()
     }
 }
 
-/// A URL without what may be secret in it.
-fn short(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or(url)
+/// A medium's signals, what is wrong with it, and its file, where that was fetched.
+struct Looked {
+    signals: Vec<Signal>,
+    trouble: Option<String>,
+    file: Option<Fetched>,
 }
 
-impl World for Intake {
+/// A look at one arrival: knows whether its media must be preserved, and holds some of them until it is known.
+struct Look<'a> {
+    intake: &'a Intake,
+    must: AtomicBool,
+    /// By field: bytes, and what their host says they are.
+    aside: Mutex<BTreeMap<String, (Bytes, String)>>,
+}
+
+impl<'a> Look<'a> {
+    fn at(intake: &'a Intake, arrival: &Arrival) -> Self {
+        let must = arrival.report.is_some() || arrival.item.matches().next().is_some();
+        Self { intake, must: AtomicBool::new(must), aside: Mutex::default() }
+    }
+
+    /// Holds what was not seen to be needed yet, while there is room.
+    fn put_aside(&self, field: &str, file: &Fetched) {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let held: usize = aside.values().map(|(bytes, _)| bytes.len()).sum();
+        if held + file.bytes.len() <= ASIDE_MAX {
+            aside.insert(field.to_string(), (file.bytes.clone(), file.content_type.clone()));
+        }
+    }
+
+    /// Preserves what was put aside, if the item turned out to be for people.
+    async fn preserve(self, arrival: &mut Arrival) {
+        if !self.must.into_inner() {
+            return;
+        }
+        let mut aside = self.aside.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for media in arrival.item.media.iter_mut().filter(|media| media.kept.is_none()) {
+            if let Some((bytes, content_type)) = aside.remove(&media.field) {
+                media.kept = self.intake.keep(bytes, content_type).await;
+            }
+        }
+    }
+}
+
+impl World for Look<'_> {
     async fn screen(&self, media: &Media) -> Result<Screened, String> {
-        let (signals, trouble) = self.signals(media).await?;
-        let submitter = self.submitter.clone();
+        let Looked { signals, trouble, file } = self.intake.signals(media).await?;
+        let submitter = self.intake.submitter.clone();
         let matching = tokio::task::spawn_blocking(move || {
             let (_, matched) = submitter.matching(&signals);
             (signals, matched)
@@ -275,21 +321,36 @@ impl World for Intake {
             }));
         }
         screened.matches.sort_by_key(|found| found.hit.distance);
+        if !screened.matches.is_empty() {
+            self.must.store(true, Ordering::Relaxed);
+        }
         match trouble {
             // What matched, matched, whatever else cannot be read of it.
-            Some(why) if screened.matches.is_empty() => Err(why),
-            _ => Ok(screened),
+            Some(why) if screened.matches.is_empty() => return Err(why),
+            _ => {}
         }
+        if let Some(file) = file {
+            if self.must.load(Ordering::Relaxed) {
+                screened.kept = self.intake.keep(file.bytes.clone(), file.content_type.clone()).await;
+            } else {
+                self.put_aside(&media.field, &file);
+            }
+        }
+        Ok(screened)
     }
 
     async fn item(&self, key: &ItemKey) -> Result<Option<Value>, String> {
-        let catalog = self.submitter.catalog.load_full();
+        let catalog = self.intake.submitter.catalog.load_full();
         let url = catalog.settings.partial_items_url.as_deref();
         let url = url.ok_or("no partial items endpoint is set")?;
         let body = json!({ "items": [{ "id": key.id, "typeId": key.type_id }] }).to_string().into_bytes();
         let id = RequestId::fresh().to_string();
-        let answer =
-            self.caller.post(url, &id, body, ITEM_ANSWER_MAX).await.map_err(|error| error.to_string())?;
+        let answer = self
+            .intake
+            .caller
+            .post(url, &id, body, ITEM_ANSWER_MAX)
+            .await
+            .map_err(|error| error.to_string())?;
         let answer: Value =
             serde_json::from_slice(&answer).map_err(|error| format!("its answer is not JSON: {error}"))?;
         let items = answer["items"].as_array().ok_or("its answer has no list of items")?;
@@ -298,10 +359,10 @@ impl World for Intake {
     }
 
     async fn priority(&self, urls: Vec<String>) -> Result<Answered, String> {
-        let Some(classifier) = &self.classifier else { return Ok(Answered::Inapplicable) };
+        let Some(classifier) = &self.intake.classifier else { return Ok(Answered::Inapplicable) };
         let mut highest = None;
         for url in urls {
-            let fetched = self.fetch(&url).await?;
+            let fetched = self.intake.sources.fetch(&url).await?;
             if !ingest::media::is_picture(&fetched.bytes) {
                 continue;
             }

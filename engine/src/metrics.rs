@@ -18,6 +18,7 @@ use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::ledger::LedgerCounts;
+use crate::preserve::PreserveCounts;
 use crate::recent::RecentCounts;
 
 /// What one shard counts. Only its own thread writes.
@@ -54,6 +55,8 @@ pub struct Metrics {
     pub intake: Arc<IntakeCounts>,
     /// The outbox's workers'.
     pub outbox: Arc<OutboxCounts>,
+    /// The preserver's.
+    pub preserve: Arc<PreserveCounts>,
     /// Those of the submissions that are kept for a while.
     pub recent: Arc<RecentCounts>,
     /// What alarms were raised.
@@ -73,6 +76,7 @@ impl Metrics {
             desk: Arc::default(),
             intake: Arc::default(),
             outbox: Arc::default(),
+            preserve: Arc::default(),
             recent: Arc::default(),
             alarms: Arc::default(),
             audit: Arc::default(),
@@ -219,7 +223,7 @@ impl Scrape {
             Kind::Gauge,
             one(read(&router.failed)),
         );
-        let (intake, outbox) = (&metrics.intake, &metrics.outbox);
+        let (intake, outbox, preserve) = (&metrics.intake, &metrics.outbox, &metrics.preserve);
         for (name, help, count) in [
             ("hashward_desk_commands", "Commands carried out on cases since start", &router.commands),
             (
@@ -248,6 +252,14 @@ impl Scrape {
             ),
             ("hashward_deliveries_given_up", "Webhook deliveries given up since start", &outbox.given_up),
             ("hashward_rule_additions", "Media added to banks by rules since start", &outbox.added),
+            ("hashward_media_kept", "Media of jobs preserved since start", &preserve.kept),
+            ("hashward_media_failed", "Tries to preserve a medium since start that failed", &preserve.failed),
+            ("hashward_media_given_up", "Media given up since start", &preserve.given_up),
+            (
+                "hashward_media_swept",
+                "Stored media destroyed since start that nothing named",
+                &preserve.swept,
+            ),
         ] {
             add(name, help, Kind::Counter, one(read(count)));
         }

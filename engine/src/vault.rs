@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use index::store::StoreError;
 use md5::Md5;
@@ -107,6 +108,9 @@ pub enum VaultError {
         /// The most that was allowed.
         max: u64,
     },
+    /// Not an id that was ever given.
+    #[error("'{0}' is no evidence id")]
+    NoId(String),
     /// There is no such piece, or no more.
     #[error("there is no evidence {0}: it was destroyed, or never stored")]
     Gone(BlobId),
@@ -271,6 +275,24 @@ impl Vault {
         ids.sort();
         ids.dedup();
         Ok(ids)
+    }
+
+    /// The ids of all that nothing was written of for so long.
+    pub fn list_older(&self, age: Duration) -> Result<Vec<BlobId>, VaultError> {
+        let now = SystemTime::now();
+        let mut older = Vec::new();
+        for id in self.list()? {
+            let mut newest = None;
+            for ending in [BLOB, KEYS] {
+                let written = self.folder.modified(&format!("{id}{ending}"));
+                newest = newest.max(written.map_err(|error| self.disk(error))?);
+            }
+            // A clock that was set back makes nothing old.
+            if newest.is_some_and(|newest| now.duration_since(newest).is_ok_and(|since| since >= age)) {
+                older.push(id);
+            }
+        }
+        Ok(older)
     }
 
     /// Removes what was never whole: contents without their name, and their keys.

@@ -9,6 +9,7 @@ use index::store::{Keyspace, Range, Store, StoreError};
 use serde::Serialize;
 
 use crate::desk::decision::{Decision, DecisionKind};
+use crate::desk::evidence::{MEDIUM, Piece, State};
 use crate::desk::intake::Arrival;
 use crate::desk::item::ItemKey;
 use crate::desk::job::{Job, JobId, JobKind, QueueCounts};
@@ -42,6 +43,12 @@ pub struct Census {
     pub decisions: u64,
     /// Decisions that must be reported and are not yet.
     pub filings: u64,
+    /// Media that are preserved.
+    pub media_kept: u64,
+    /// Media that wait to be.
+    pub media_waiting: u64,
+    /// Media that could not be.
+    pub media_given_up: u64,
     /// How many faults there are.
     pub faults: u64,
     /// The first of them, in words.
@@ -85,6 +92,7 @@ pub fn census(store: &dyn Store) -> Result<Census, StoreError> {
     jobs(&mut census, &read);
     decisions(store, &mut census, &read)?;
     hits(store, &mut census, &read)?;
+    media(store, &mut census, &read)?;
     Ok(census)
 }
 
@@ -270,6 +278,56 @@ fn hits(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), Store
         if found != job.hits {
             census.fault(format!("job {id} counts {} hits and has {found}", job.hits));
         }
+    }
+    Ok(())
+}
+
+/// Every medium belongs to jobs, and is preserved, waits, or was given up.
+fn media(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), StoreError> {
+    let (mut pieces, mut due, mut blobs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut of_jobs, mut owners) = (BTreeSet::new(), BTreeSet::new());
+    each(store, Keyspace::Evidence, |key, row| {
+        let rest = key.get(1..).unwrap_or_default();
+        match key.first() {
+            Some(b'e') => drop(pieces.insert(rest.to_vec(), read_row::<Piece>(Keyspace::Evidence, row)?)),
+            Some(b'w') => drop(due.insert(rest.get(8..).unwrap_or_default().to_vec(), number(key, 1))),
+            Some(b'b') if row.first() == Some(&MEDIUM) => {
+                drop(blobs.insert(rest.to_vec(), row[1..].to_vec()))
+            }
+            Some(b'j') => drop(of_jobs.insert((row.to_vec(), number(key, 1), number(key, 9)))),
+            Some(b'o') => drop(owners.insert((
+                rest.get(..32).unwrap_or_default().to_vec(),
+                number(key, 33),
+                number(key, 41),
+            ))),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    if of_jobs != owners {
+        census.fault("media of jobs and jobs of media differ".to_string());
+    }
+    for (medium, job, number) in &of_jobs {
+        if !read.jobs.contains_key(&JobId(*job)) || !pieces.contains_key(medium) {
+            census.fault(format!("medium {number} of job {job} is named, and one of the two is not there"));
+        }
+    }
+    let owned: BTreeSet<&Vec<u8>> = owners.iter().map(|(medium, ..)| medium).collect();
+    for (medium, piece) in &pieces {
+        let (count, right) = match &piece.state {
+            State::Waiting { due_ms, .. } => (&mut census.media_waiting, due.remove(medium) == Some(*due_ms)),
+            State::Kept(kept) => {
+                (&mut census.media_kept, blobs.remove(kept.blob.as_bytes()).as_ref() == Some(medium))
+            }
+            State::GivenUp { .. } => (&mut census.media_given_up, true),
+        };
+        *count += 1;
+        if !right || !owned.contains(medium) {
+            census.fault("a medium is not found by when it is due, by its blob, or by a job".to_string());
+        }
+    }
+    if !due.is_empty() || !blobs.is_empty() {
+        census.fault(format!("{} media are due and {} blobs named in vain", due.len(), blobs.len()));
     }
     Ok(())
 }

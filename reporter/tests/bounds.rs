@@ -17,6 +17,7 @@ fn item(number: u64, media: u64) -> Item {
         url: Some(format!("https://a.example/{number}/{at}")),
         signals: [].into(),
         screening: Screening::Done { matches: Vec::new() },
+        kept: None,
     };
     Item {
         creator: Some(ItemKey::new("user", "u")),
@@ -62,7 +63,7 @@ fn a_user_with_very_much_media_makes_a_job_with_the_newest_and_what_it_is_about(
 
     // What comes later has no room, unless the job is about it.
     let later = item(9_000, 1);
-    join(&mut tx, &settings, &later).unwrap();
+    join(&mut tx, &settings, &later, 2).unwrap();
     let job = escalate(&mut tx, &settings, escalation(&later, "second")).unwrap();
     assert_eq!((job.media, job.reasons_total), (MEDIA_MAX + 1, 2));
     let media = media_of(&tx, job.id, MEDIA_MAX, 9).unwrap();

@@ -148,6 +148,7 @@ fn item(id: u64, waits: bool) -> Item {
             url: Some(format!("https://a.example/{id}")),
             signals: [].into(),
             screening,
+            kept: None,
         }],
         ..Item::bare(ItemKey::new("post", format!("p{id}")), 1)
     }
@@ -254,7 +255,7 @@ fn decide(cases: &mut Cases, store: &FailingStore, id: JobId, now_ms: u64) {
         json!({ "decision": "ignore", "lease": lease.token, "revision": held.revision, "request": format!("r{id}") })
     };
     let wanted = Wanted::read(&At::new(&wanted, "")).unwrap();
-    let _ = ask(cases, now_ms, move |turn| decision::decide(&mut turn.tx, id, wanted, now_ms));
+    let _ = ask(cases, now_ms, move |turn| decision::decide(&mut turn.tx, id, wanted, None, now_ms));
 }
 
 proptest! {

@@ -37,7 +37,7 @@ impl World for Told {
         };
         let found = Found { signal_type: SignalType::Pdq, signal: None, hit };
         let signals = [(SignalType::Pdq, "00".repeat(32))].into();
-        Ok(Screened { signals, matches: vec![found] })
+        Ok(Screened { signals, matches: vec![found], kept: None })
     }
 
     async fn item(&self, key: &ItemKey) -> Result<Option<Value>, String> {

@@ -1,5 +1,6 @@
 //! Plain HTTP to the admin port: status and JSON, whatever the status.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
@@ -80,6 +81,19 @@ impl Http {
             request = request.header(*name, *value);
         }
         answer(request.call())
+    }
+
+    /// GET of bytes, with headers: status, headers by their names in lower case, and body.
+    pub fn bytes(&self, path: &str, headers: &[(&str, &str)]) -> (u16, BTreeMap<String, String>, Vec<u8>) {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = request.call().expect("the admin port answers");
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let told = response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        let body = response.body_mut().with_config().limit(1 << 30).read_to_vec().expect("the answer ends");
+        (response.status().as_u16(), told, body)
     }
 
     /// Any method, with a JSON body or none: status and the body as it came.

@@ -78,6 +78,11 @@ impl Platform {
         self.url(&format!("media/{name}"))
     }
 
+    /// Serves no files any more.
+    pub fn lose_all(&self) {
+        self.lock().files.clear();
+    }
+
     /// Tells of an item when it is asked for it.
     pub fn tell(&self, item: Value) {
         self.lock().items.push(item);

@@ -11,6 +11,7 @@ mod curation;
 mod defence;
 mod disk;
 mod embeddings;
+mod evidence;
 mod hma;
 mod items;
 mod killed;

@@ -122,6 +122,8 @@ const TABLE: &[(&str, Methods)] = &[
     ("/api/v1/queues/{name}/next", &[("POST", &[Review])]),
     ("/api/v1/jobs/{id}", &[("GET", &[Review])]),
     ("/api/v1/jobs/{id}/media", &[("GET", &[Review])]),
+    ("/api/v1/jobs/{id}/media/{number}/content", &[("GET", &[Review])]),
+    ("/api/v1/jobs/{id}/media/{number}/unblur", &[("POST", &[Review])]),
     ("/api/v1/jobs/{id}/hits", &[("GET", &[Review])]),
     ("/api/v1/jobs/{id}/comments", &[("GET", &[Review]), ("POST", &[Review])]),
     ("/api/v1/jobs/{id}/extend", &[("POST", &[Review])]),

@@ -13,7 +13,6 @@ use reporter::desk::decision::{self, Decision, Wanted, read_key};
 use reporter::desk::item::{Item, item};
 use reporter::desk::job::{Comment, Job, JobId, hits_of, job_key, numbered};
 use reporter::desk::lease;
-use reporter::desk::ncmec::{JobMedia, media_of};
 use reporter::desk::queue::QueueName;
 use reporter::router::effect::escalate_job;
 use reporter::{At, DeskError, Tx};
@@ -75,7 +74,8 @@ pub fn reviewer(caller: &Caller, given: Option<&str>) -> Result<String, Refusal>
     })
 }
 
-fn job_id(text: &str) -> Result<JobId, Refusal> {
+/// A job's number, as paths have it.
+pub fn job_id(text: &str) -> Result<JobId, Refusal> {
     text.parse().map(JobId).map_err(|_| Refusal::bad(format!("'{text}' is not a job's number")))
 }
 
@@ -108,6 +108,7 @@ pub async fn show(
     .await
 }
 
+/// A page of a list. `next` continues it; absent at the end.
 #[derive(Serialize)]
 pub struct Page<T> {
     entries: Vec<T>,
@@ -116,29 +117,12 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    fn new(mut entries: Vec<T>, limit: usize, number: impl Fn(&T) -> u64) -> Self {
+    /// The first `limit` of what was read, which is one more if there are more.
+    pub fn new(mut entries: Vec<T>, limit: usize, number: impl Fn(&T) -> u64) -> Self {
         let more = entries.len() > limit;
         entries.truncate(limit);
         Self { next: if more { entries.last().map(number) } else { None }, entries }
     }
-}
-
-/// `GET /api/v1/jobs/{id}/media[?after=N][&limit=N]`
-pub async fn media(
-    State(admin): State<Arc<Admin>>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    query: Result<Query<PageQuery>, QueryRejection>,
-) -> Result<Json<Page<JobMedia>>, Refusal> {
-    let (id, Query(query), sight) = (job_id(&id)?, query?, caller.sight());
-    let store = admin.loaded()?.cases.clone();
-    blocking(move || {
-        let tx = Tx::new(&*store);
-        sight.job(&tx, id)?;
-        let media = media_of(&tx, id, query.after, query.limit() + 1)?;
-        Ok(Json(Page::new(media, query.limit(), |media| media.number)))
-    })
-    .await
 }
 
 /// `GET /api/v1/jobs/{id}/hits[?after=P][&limit=N]`
@@ -371,9 +355,10 @@ pub async fn decide(
     let wanted = Wanted::read(&At::new(&body, "")).map_err(DeskError::from)?;
     failpoint("decision-read");
     let sight = caller.sight();
+    let person = caller.person().map(str::to_string);
     let decided = admin.loaded()?.act(Deed::to_job(&caller, "job.decide", id), move |turn, deed| {
         sight.own_job(&turn.tx, id, turn.terms.now_ms)?;
-        let decided = decision::decide(&mut turn.tx, id, wanted, turn.terms.now_ms)?;
+        let decided = decision::decide(&mut turn.tx, id, wanted, person.as_deref(), turn.terms.now_ms)?;
         deed.tell(json!({ "decision": decided.kind, "by": decided.by, "revision": decided.revision }));
         Ok(decided)
     });

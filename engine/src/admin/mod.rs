@@ -13,6 +13,7 @@ mod contents;
 mod coop;
 mod deed;
 mod embeddings;
+mod evidence;
 mod front;
 mod guard;
 mod hash;
@@ -58,6 +59,7 @@ use crate::curator::Curator;
 use crate::desk::Desk;
 use crate::disk::Disk;
 use crate::embeddings::Embeddings;
+use crate::evidence::Evidence;
 use crate::exchanges::Exchanges;
 use crate::metrics::Metrics;
 use crate::recent::Recent;
@@ -84,6 +86,8 @@ pub struct Loaded {
     pub submitter: Arc<Submitter>,
     /// The one writer of cases.
     pub desk: Desk,
+    /// Preserved media.
+    pub evidence: Arc<Evidence>,
     /// Rung when something came that waits.
     pub intake: Arc<Notify>,
 }
@@ -254,7 +258,9 @@ fn case_routes() -> Router<Arc<Admin>> {
         )
         .route("/api/v1/queues/{name}/next", post(queues::next))
         .route("/api/v1/jobs/{id}", get(jobs::show))
-        .route("/api/v1/jobs/{id}/media", get(jobs::media))
+        .route("/api/v1/jobs/{id}/media", get(evidence::media))
+        .route("/api/v1/jobs/{id}/media/{number}/content", get(evidence::content))
+        .route("/api/v1/jobs/{id}/media/{number}/unblur", post(evidence::unblur))
         .route("/api/v1/jobs/{id}/hits", get(jobs::hits))
         .route("/api/v1/jobs/{id}/comments", get(jobs::comments).post(jobs::comment))
         .route("/api/v1/jobs/{id}/extend", post(jobs::extend))

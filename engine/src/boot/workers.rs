@@ -1,4 +1,4 @@
-//! Starting the workers of the control plane: what waits in the intake, and what must still be told.
+//! Starting the workers of the control plane: what waits in the intake, what must be preserved, what must still be told.
 
 use std::sync::Arc;
 
@@ -11,10 +11,13 @@ use crate::admin::Admin;
 use crate::curator::Curator;
 use crate::deliver::Outbox;
 use crate::desk::Desk;
+use crate::evidence::Evidence;
 use crate::hosts::Hosts;
 use crate::intake::Intake;
 use crate::outbound::Caller;
+use crate::preserve::Preserver;
 use crate::safety::Classifier;
+use crate::sources::Sources;
 use crate::submit::Submitter;
 
 /// What workers work on.
@@ -25,6 +28,8 @@ pub struct Workers {
     pub desk: Desk,
     /// The one writer of banks.
     pub curator: Curator,
+    /// Preserved media.
+    pub evidence: Arc<Evidence>,
 }
 
 impl Workers {
@@ -37,24 +42,33 @@ impl Workers {
         submitter: Arc<Submitter>,
         bell: Arc<Notify>,
     ) -> Result<()> {
-        let Workers { store, desk, curator } = self;
+        let Workers { store, desk, curator, evidence } = self;
+        let sources = Arc::new(Sources { admin: admin.clone(), hosts: Hosts::default() });
         let classifier = admin
             .config
             .content_safety
             .clone()
             .map(|(url, key)| Classifier::start(runtime, caller.clone(), url, key));
         let intake = Intake {
-            admin: admin.clone(),
+            sources: sources.clone(),
+            evidence: evidence.clone(),
             store: store.clone(),
             desk: desk.clone(),
             submitter,
             caller: caller.clone(),
             classifier,
-            hosts: Hosts::default(),
             bell,
             counts: admin.metrics.intake.clone(),
         };
         runtime.spawn(Arc::new(intake).run());
+        let preserver = Preserver {
+            store: store.clone(),
+            desk: desk.clone(),
+            sources,
+            evidence,
+            counts: admin.metrics.preserve.clone(),
+        };
+        runtime.spawn(Arc::new(preserver).run());
         let hosts = Hosts::default();
         let outbox = Outbox { store, desk, caller, hosts, curator, counts: admin.metrics.outbox.clone() };
         runtime.spawn(Arc::new(outbox).run());

@@ -11,6 +11,7 @@ use index::store::{Keyspace, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::evidence;
 use super::incident::{ANNOTATIONS, Annotation, CLASSES, Classification, IncidentType, incident_type};
 use super::item::ItemKey;
 use super::job::{Job, JobId, JobKind, close, job_key};
@@ -279,8 +280,15 @@ pub fn decision(tx: &Tx<'_>, job: JobId) -> Result<Option<Decision>, StoreError>
     tx.read(Keyspace::Decisions, &job_key(b'd', job))
 }
 
-/// Decides a job. The same request again gives the same decision again.
-pub fn decide(tx: &mut Tx<'_>, id: JobId, wanted: Wanted, now_ms: u64) -> Result<Decision, DeskError> {
+/// Decides a job. The same request again gives the same decision again. A `person` has opened here what they say they
+/// viewed; a machine speaks for people who looked elsewhere.
+pub fn decide(
+    tx: &mut Tx<'_>,
+    id: JobId,
+    wanted: Wanted,
+    person: Option<&str>,
+    now_ms: u64,
+) -> Result<Decision, DeskError> {
     if let Some(before) = decision(tx, id)? {
         return match (&before.request, &wanted.request) {
             (Some(before_id), Some(id)) if before_id == id => Ok(before),
@@ -310,6 +318,7 @@ pub fn decide(tx: &mut Tx<'_>, id: JobId, wanted: Wanted, now_ms: u64) -> Result
     }
     if let Some(words) = &wanted.report {
         check(tx, &job, words)?;
+        check_viewed(tx, &job, words, person)?;
     }
     for (at, name) in wanted.webhooks.iter().enumerate() {
         if webhook(tx, name)?.is_none() {
@@ -417,6 +426,21 @@ fn check(tx: &Tx<'_>, job: &Job, words: &ReportWords) -> Result<(), DeskError> {
             "/media",
             "nothing is reported: classify a medium, or name contents or threads",
         ));
+    }
+    Ok(())
+}
+
+/// That a person opened what they say they viewed.
+fn check_viewed(tx: &Tx<'_>, job: &Job, words: &ReportWords, person: Option<&str>) -> Result<(), DeskError> {
+    let Some(person) = person else { return Ok(()) };
+    for (at, medium) in words.media.iter().enumerate() {
+        if medium.viewed && !evidence::has_viewed(tx, (job.id, medium.media), person)? {
+            let problem = format!(
+                "you have not opened medium {} of this job here: open it first, or do not say that you viewed it",
+                medium.media
+            );
+            return Err(DeskError::field(format!("/media/{at}/viewed"), problem));
+        }
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use index::store::keys::{decode_u64, encode_u64};
 use index::store::{Keyspace, Range, StoreError};
 use serde::{Deserialize, Serialize};
 
+use super::evidence;
 use super::item::{Found, Item, Report, Screening};
 use super::job::counter;
 use super::outbox::pause_ms;
@@ -173,6 +174,7 @@ pub fn number(tx: &mut Tx<'_>, arrival: &mut Arrival) -> Result<(), StoreError> 
 pub fn put(tx: &mut Tx<'_>, arrival: &Arrival) {
     tx.save(Keyspace::Intake, due_key(arrival.due_ms, arrival.number), arrival);
     tx.put(Keyspace::Intake, number_key(b'd', arrival.number), encode_u64(arrival.due_ms));
+    evidence::claim(tx, arrival.number, &arrival.item);
 }
 
 /// The arrival of this number, if it still waits.

@@ -17,6 +17,7 @@ use index::{HitMatch, SignalType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::evidence::Kept;
 use super::kind::{Container, ItemKind, ItemType, Role, Scalar, related, time_ms};
 use crate::read::At;
 use crate::tx::{Tx, after_prefix, key};
@@ -102,6 +103,9 @@ pub struct Media {
     /// What was found out about it.
     #[serde(default)]
     pub screening: Screening,
+    /// What was preserved of it while it was compared; taken by its job when the item is settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
 }
 
 /// Whether a medium was compared with the banks.
@@ -259,7 +263,8 @@ fn media_of(of: &ItemType, data: &Map<String, Value>) -> Vec<Media> {
                 Some((SignalType::from_name(name).ok()?, signal.as_str()?.to_string()))
             });
             let signals = signals.collect();
-            found.push(Media { field: place, kind, url, signals, screening: Screening::Waiting });
+            let screening = Screening::Waiting;
+            found.push(Media { field: place, kind, url, signals, screening, kept: None });
         };
         match (field.container, value) {
             (Some(Container::Array), Value::Array(values)) => {

@@ -14,8 +14,8 @@
 //! | `n` ‖ queue | JSON row, version 1: [`QueueCounts`] |
 //! | `h` ‖ job u64 ‖ position u64 | nothing: a hit that belongs to it |
 //! | `p` ‖ position u64 | u64: the job a hit belongs to, one for each routed hit |
-//! | `m` ‖ job u64 ‖ number u64 | JSON row, version 1: a medium of an NCMEC job |
-//! | `k` ‖ job u64 ‖ what the medium is known by | u64: its number |
+//! | `m` ‖ job u64 ‖ number u64 | JSON row, version 1: a medium of the job |
+//! | `K` ‖ job u64 ‖ digest of what the medium is known by | u64: its number |
 //! | `c` ‖ job u64 ‖ number u64 | JSON row, version 1: [`Comment`] |
 //!
 //! Counts change in the batch that changes what they count.
@@ -71,7 +71,7 @@ pub struct Job {
     pub revision: u64,
     /// Hits that belong to it.
     pub hits: u64,
-    /// Media of an NCMEC job.
+    /// Its media: of an NCMEC job all of the user's, of a review job those of the item that have a URL.
     pub media: u64,
     /// Whether the user has more media than a job lists.
     #[serde(default)]

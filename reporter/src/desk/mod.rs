@@ -4,6 +4,7 @@
 
 pub mod child_safety;
 pub mod decision;
+pub mod evidence;
 pub mod incident;
 pub mod intake;
 pub mod item;

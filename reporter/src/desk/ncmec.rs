@@ -4,7 +4,6 @@
 //! What joins is never taken away: a medium that a newer version of its item lacks stays. Whoever cannot be found behind
 //! an item does not make it disappear: it goes to triage, and says so.
 
-use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use index::SignalType;
@@ -13,6 +12,7 @@ use index::store::{Batch, Durability, Keyspace, Range, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::evidence::{self, MediumKey};
 use super::item::{Found, Item, ItemKey, Media, MediaKind, Screening, item, items_of};
 use super::job::{Enqueue, Job, JobId, JobKind, Reason, enqueue, job_key, numbered, open_job, put_job};
 use super::queue::QueueName;
@@ -32,7 +32,7 @@ const KNOWN_IN_WORDS: u8 = b'k';
 /// Changes of a commit that moves such rows.
 const RENEWED_AT_ONCE: usize = 4096;
 
-/// A medium of an NCMEC job.
+/// A medium of a job: of an NCMEC job each, of a review job those that have a URL.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobMedia {
     /// Its number in the job: 1, 2, 3 …
@@ -105,7 +105,7 @@ pub fn escalate(tx: &mut Tx<'_>, settings: &Settings, what: Escalation<'_>) -> R
     let is_new = open_job(tx, JobKind::Ncmec, queue, &user)?.is_none();
     let mut job =
         enqueue(tx, Enqueue { kind: JobKind::Ncmec, subject: &user, queue, priority, reason, now_ms })?;
-    add_media(tx, &mut job, of, Some(&words))?;
+    add_media(tx, &mut job, of, &of.media, Some(&words), now_ms)?;
     job.add_content(&of.key);
     if let Some(thread) = &of.thread {
         job.add_thread(thread);
@@ -115,18 +115,18 @@ pub fn escalate(tx: &mut Tx<'_>, settings: &Settings, what: Escalation<'_>) -> R
         job.media_truncated |= more;
         known.extend(item(tx, &user)?);
         for other in known.iter().filter(|other| other.key != of.key) {
-            add_media(tx, &mut job, other, None)?;
+            add_media(tx, &mut job, other, &other.media, None, now_ms)?;
         }
     }
     Ok(job)
 }
 
 /// Adds an item's media to its user's open job, if there is one: reviewers decide on all there is.
-pub fn join(tx: &mut Tx<'_>, settings: &Settings, of: &Item) -> Result<(), StoreError> {
+pub fn join(tx: &mut Tx<'_>, settings: &Settings, of: &Item, now_ms: u64) -> Result<(), StoreError> {
     let Some(user) = of.user() else { return Ok(()) };
     let Some(mut job) = open_job(tx, JobKind::Ncmec, &settings.ncmec_queue, user)? else { return Ok(()) };
     let before = (job.media, job.media_truncated);
-    add_media(tx, &mut job, of, None)?;
+    add_media(tx, &mut job, of, &of.media, None, now_ms)?;
     if (job.media, job.media_truncated) != before {
         job.revision += 1;
     }
@@ -134,9 +134,16 @@ pub fn join(tx: &mut Tx<'_>, settings: &Settings, of: &Item) -> Result<(), Store
     Ok(())
 }
 
-/// Adds an item's media; with a reason they are marked as what the job is about.
-fn add_media(tx: &mut Tx<'_>, job: &mut Job, of: &Item, reason: Option<&str>) -> Result<(), StoreError> {
-    for media in &of.media {
+/// Adds media of an item, and has them preserved; with a reason they are marked as what the job is about.
+pub fn add_media<'a>(
+    tx: &mut Tx<'_>,
+    job: &mut Job,
+    of: &Item,
+    media: impl IntoIterator<Item = &'a Media>,
+    reason: Option<&str>,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    for media in media {
         let known = known_key(job.id, &of.key, media);
         let number = match tx.get(Keyspace::Jobs, &known)? {
             Some(row) => decode_u64(Keyspace::Jobs, &row)?,
@@ -183,6 +190,7 @@ fn add_media(tx: &mut Tx<'_>, job: &mut Job, of: &Item, reason: Option<&str>) ->
             }
         }
         tx.save(Keyspace::Jobs, place, &listed);
+        evidence::want(tx, (job.id, number), (&of.key, media), now_ms)?;
     }
     Ok(())
 }
@@ -193,22 +201,9 @@ pub fn media_of(tx: &Tx<'_>, job: JobId, after: u64, max: usize) -> Result<Vec<J
     rows.iter().map(|(_, row)| read_row(Keyspace::Jobs, row)).collect()
 }
 
-/// What a medium is known by: its place in its item, and its URL, or its signals where it has none. As a digest, because
-/// keys are not sealed, and a URL is nobody's who finds the disk.
+/// Where a job lists the number of a medium by what that is known by.
 fn known_key(job: JobId, of: &ItemKey, media: &Media) -> Vec<u8> {
-    let mut known = Vec::new();
-    for part in [&of.type_id, &of.id, &media.field] {
-        known.extend_from_slice(part.as_bytes());
-        known.push(0);
-    }
-    let mut last = media.url.clone().unwrap_or_default();
-    if media.url.is_none() {
-        for (kind, signal) in &media.signals {
-            let _ = write!(last, "{kind}:{signal} "); // a String takes everything
-        }
-    }
-    known.extend_from_slice(last.as_bytes());
-    [&job_key(KNOWN, job)[..], &Sha256::digest(&known)].concat()
+    [&job_key(KNOWN, job)[..], MediumKey::of(of, media).bytes()].concat()
 }
 
 /// Until format 3 a medium was known by the words themselves, under another letter. Moves what is of that kind.
@@ -254,6 +249,7 @@ mod tests {
                 url: Some(url.to_string()),
                 signals: BTreeMap::new(),
                 screening: Screening::Waiting,
+                kept: None,
             });
         }
         // As format 2 had them.

@@ -9,6 +9,7 @@ use std::future::Future;
 use index::SignalType;
 use serde_json::Value;
 
+use super::evidence::Kept;
 use super::intake::{Answered, Arrival, Needs};
 use super::item::{Found, Item, ItemKey, Media, Screening};
 use super::kind::ItemType;
@@ -31,6 +32,8 @@ pub struct Screened {
     pub signals: BTreeMap<SignalType, String>,
     /// What they matched, nearest first.
     pub matches: Vec<Found>,
+    /// What was preserved of it.
+    pub kept: Option<Kept>,
 }
 
 /// Finds out what an arrival waits for. After an error it keeps what was found out so far.
@@ -45,9 +48,10 @@ pub async fn find_out<W: World>(
             continue;
         }
         match world.screen(media).await {
-            Ok(Screened { signals, matches }) => {
+            Ok(Screened { signals, matches, kept }) => {
                 media.signals.extend(signals);
                 media.screening = Screening::Done { matches };
+                media.kept = kept.or(media.kept.take());
             }
             Err(why) => {
                 trouble.get_or_insert(format!("{}: {why}", media.field));

@@ -155,6 +155,14 @@ impl Case {
         })
     }
 
+    /// The media that a job of it shows: of an upload what was uploaded, of an item all of them.
+    pub fn shown(&self) -> impl Iterator<Item = &Media> {
+        let uploaded = self.uploaded.as_ref();
+        let is_it =
+            |media: &Media, (kind, signal): &(SignalType, String)| media.signals.get(kind) == Some(signal);
+        self.item.media.iter().filter(move |media| uploaded.is_none_or(|uploaded| is_it(media, uploaded)))
+    }
+
     /// What rules may ask about.
     pub fn facts(&self) -> Facts<'_, impl IntoIterator<Item = MatchFact<'_>> + Clone> {
         let subject = match &self.anonymous {
@@ -228,6 +236,7 @@ fn add_upload(item: &mut Item, hit: &Hit, matches: &[Found]) {
             url: hit.context.url.clone(),
             signals: [(hit.signal_type, hit.signal.clone())].into(),
             screening: Screening::Done { matches: matches.to_vec() },
+            kept: None,
         });
     }
 }

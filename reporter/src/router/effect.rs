@@ -14,7 +14,7 @@ use crate::desk::decision::{self, Decider, Decision, DecisionKind, MediaDecision
 use crate::desk::incident::{Classification, IncidentType};
 use crate::desk::item::{Found, Item, Screening, item};
 use crate::desk::job::{Enqueue, Job, JobKind, PRIORITY, PRIORITY_CSAM, Reason, add_hit, enqueue, put_job};
-use crate::desk::ncmec::{Escalation, JobMedia, escalate, media_of};
+use crate::desk::ncmec::{Escalation, JobMedia, add_media, escalate, media_of};
 use crate::desk::outbox;
 use crate::desk::queue::Verdict;
 use crate::error::DeskError;
@@ -46,7 +46,7 @@ pub fn carry_out(
         let mut job = escalate(tx, &catalog.settings, what)?;
         let is_new = job.reasons_total == 1;
         routed.push(Routed::new(way.rule, &job.queue, hits.len()));
-        finish(tx, &mut job, case, &mut hits)?;
+        finish(tx, &mut job, case, &mut hits, now_ms)?;
         // Only what no person has begun to look at.
         if let Some((rule, incident)) = placing.decide
             && is_new
@@ -69,7 +69,7 @@ pub fn carry_out(
         };
         let mut job = enqueue(tx, what)?;
         routed.push(Routed::new(way.rule, &queue, hits.len()));
-        finish(tx, &mut job, case, &mut hits)?;
+        finish(tx, &mut job, case, &mut hits, now_ms)?;
     }
     Ok((routed, escalated))
 }
@@ -108,7 +108,12 @@ fn finish(
     job: &mut Job,
     case: &Case,
     hits: &mut Vec<index::Position>,
+    now_ms: u64,
 ) -> Result<(), StoreError> {
+    if job.kind == JobKind::Review {
+        let fetchable = case.shown().filter(|media| media.url.is_some());
+        add_media(tx, job, &case.item, fetchable, Some(&case.in_words()), now_ms)?;
+    }
     for position in hits.drain(..) {
         add_hit(tx, job, position)?;
     }

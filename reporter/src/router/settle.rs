@@ -9,6 +9,7 @@ use super::evaluation::{self, Evaluation};
 use super::policy::Catalog;
 use super::rule::{Action, Rule, RuleKind, RuleState};
 use super::table::{Classified, Outcome};
+use crate::desk::evidence;
 use crate::desk::incident::IncidentType;
 use crate::desk::intake::{Arrival, Needs};
 use crate::desk::item::{Screening, put_item};
@@ -114,8 +115,9 @@ pub fn settle(tx: &mut Tx<'_>, terms: Terms<'_>, mut case: Case) -> Result<Settl
     let mut kept = case.item;
     kept.evaluated = Some(evaluated);
     if !escalated {
-        join(tx, &catalog.settings, &kept)?;
+        join(tx, &catalog.settings, &kept, now_ms)?;
     }
+    evidence::take(tx, &mut kept)?;
     put_item(tx, kept)?;
     Ok(Settled::Done(routed))
 }
@@ -129,7 +131,8 @@ pub fn place_reported(
     let case = Case::of_arrival(arrival);
     let placing = Placing { ncmec: Some((None, Way::default())), ..Placing::default() };
     let (routed, _) = carry_out(tx, terms.catalog, &case, placing, terms.now_ms)?;
-    put_item(tx, case.item)?;
+    evidence::take(tx, &mut arrival.item)?;
+    put_item(tx, arrival.item.clone())?;
     arrival.placed = true;
     Ok(routed)
 }
