@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -26,6 +27,19 @@ pub struct Evidence {
     in_hand: Mutex<BTreeSet<BlobId>>,
     /// Read while something is stored and not in hand yet; written while blobs are listed.
     storing: RwLock<()>,
+}
+
+/// What is counted of preserving.
+#[derive(Debug, Default)]
+pub struct PreserveCounts {
+    /// Media that were preserved, by the intake or here.
+    pub kept: AtomicU64,
+    /// Tries that failed.
+    pub failed: AtomicU64,
+    /// Media that were given up after a week.
+    pub given_up: AtomicU64,
+    /// Blobs that nothing named.
+    pub swept: AtomicU64,
 }
 
 /// Why a blob is not destroyed.

@@ -17,8 +17,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
+use crate::evidence::PreserveCounts;
 use crate::ledger::LedgerCounts;
-use crate::preserve::PreserveCounts;
 use crate::recent::RecentCounts;
 
 /// What one shard counts. Only its own thread writes.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use index::store::Store;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::now_ms;
 use crate::desk::Desk;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, PreserveCounts};
 use crate::failpoint::{failpoint, test_number};
 use crate::sources::Sources;
 
@@ -26,19 +26,6 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// How often is looked for blobs that nothing names, and how old they are at least.
 const SWEEP: Duration = Duration::from_secs(60);
 const ORPHAN_AGE: Duration = Duration::from_secs(3600);
-
-/// What the worker counts.
-#[derive(Debug, Default)]
-pub struct PreserveCounts {
-    /// Media that were preserved, by the intake or here.
-    pub kept: AtomicU64,
-    /// Tries that failed.
-    pub failed: AtomicU64,
-    /// Media that were given up after a week.
-    pub given_up: AtomicU64,
-    /// Blobs that nothing named.
-    pub swept: AtomicU64,
-}
 
 /// What the worker needs.
 pub struct Preserver {
