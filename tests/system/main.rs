@@ -21,6 +21,7 @@ mod openapi;
 mod outbound;
 mod powercut;
 mod reactor;
+mod retention;
 mod review;
 mod rules;
 mod s3;
