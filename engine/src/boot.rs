@@ -133,13 +133,14 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         matches_max: admin.config.limits.matches_max,
     });
     let shards = shards::start(&admin, &banks, &catalog, ledger, recent.clone())?;
-    let intake = Arc::new(Notify::new());
+    let (intake, retention) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     control.runtime().spawn(alarm::hear(heard, desk.clone(), admin.metrics.alarms.clone()));
     let workers = Workers {
         store: case_store.clone(),
         desk: desk.clone(),
         curator: curator.clone(),
         evidence: evidence.clone(),
+        retention: retention.clone(),
     };
     workers.start(&admin, control.runtime(), caller, submitter.clone(), intake.clone())?;
     admin
@@ -154,6 +155,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
             submitter,
             desk,
             evidence,
+            retention,
             intake,
         })
         .map_err(|_| anyhow!("loaded twice"))?;

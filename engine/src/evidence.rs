@@ -97,6 +97,11 @@ impl Evidence {
         self.vault.open_blob(id_of(blob)?)
     }
 
+    /// Destroys a blob, if anything of it is there.
+    pub fn destroy(&self, blob: &str) -> Result<bool, VaultError> {
+        self.vault.destroy(id_of(blob)?)
+    }
+
     /// Destroys blobs older than this that nothing names; says how many.
     pub fn sweep(&self, store: &dyn Store, age: Duration) -> Result<u64, SweepError> {
         let listed = {

@@ -31,6 +31,8 @@ pub struct Census {
     pub hits_waiting: u64,
     /// Of those, not reached by the router yet.
     pub hits_ahead: u64,
+    /// Of those, of jobs that were deleted: their places are left.
+    pub hits_deleted: u64,
     /// Items that wait.
     pub waiting: u64,
     /// Items that are settled.
@@ -72,7 +74,12 @@ struct Read {
     hits: BTreeMap<u64, (Vec<JobId>, Option<JobId>)>,
     waiting: BTreeSet<JobId>,
     leased: BTreeSet<JobId>,
+    deleted: BTreeSet<JobId>,
+    /// Jobs that are being deleted.
+    going: BTreeSet<JobId>,
     open: BTreeMap<JobId, u64>,
+    /// Jobs of which something says how long they are kept.
+    ending: BTreeSet<JobId>,
     media: BTreeMap<JobId, u64>,
     counts: BTreeMap<String, QueueCounts>,
     /// By position: the arrivals that it waits with.
@@ -131,6 +138,12 @@ impl Read {
             Some(b'p') => self.hits.entry(number(key, 1)).or_default().1 = Some(value(row)),
             Some(b'q') => drop(self.waiting.insert(JobId(number(key, key.len().saturating_sub(8))))),
             Some(b'l') => drop(self.leased.insert(JobId(number(key, 9)))),
+            Some(b'T') => drop(self.deleted.insert(JobId(number(key, 1)))),
+            Some(b'D') => {
+                self.going.insert(JobId(number(key, 1)));
+                self.ending.insert(JobId(number(key, 1)));
+            }
+            Some(b'E' | b'I') => drop(self.ending.insert(JobId(number(key, 1)))),
             Some(b'o') => *self.open.entry(value(row)).or_default() += 1,
             Some(b'm') => *self.media.entry(JobId(number(key, 1))).or_default() += 1,
             Some(b'n') => {
@@ -208,7 +221,7 @@ fn jobs(census: &mut Census, read: &Read) {
         counts.leased += u64::from(job.lease.is_some());
         counts.hits += job.hits;
     }
-    let lost = read.waiting.iter().chain(&read.leased).chain(read.open.keys());
+    let lost = read.waiting.iter().chain(&read.leased).chain(read.open.keys()).chain(&read.ending);
     for id in lost.filter(|id| !read.jobs.contains_key(id)) {
         census.fault(format!("job {id} is listed and not there"));
     }
@@ -265,6 +278,8 @@ fn hits(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), Store
                 census.hits_in_jobs += 1;
                 *in_jobs.entry(*one).or_default() += 1;
             }
+            // Those that its deletion has not reached are in the job still.
+            ([], Some(said), 0) if read.deleted.contains(&said) || read.going.contains(&said) => census.hits_deleted += 1,
             ([], None, 1) => census.hits_waiting += 1,
             ([], None, 0) if position > cursor.0 => census.hits_ahead += 1,
             _ => census.fault(format!(

@@ -102,6 +102,11 @@ impl Setup {
 
     /// Starts it and waits until it takes traffic.
     pub fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|words| panic!("hashward did not get ready: {words}"))
+    }
+
+    /// The same of one that may be killed before it takes traffic: then its last words.
+    pub fn try_start(self) -> Result<Server, String> {
         let own = self.data.is_none().then(|| tempfile::tempdir().expect("a temporary folder"));
         let data =
             self.data.clone().or(own.as_ref().map(|own| own.path().join("data"))).expect("one of the two");
@@ -115,10 +120,10 @@ impl Setup {
         let Ok(ready) = serde_json::from_str::<Value>(&line) else {
             let status = child.wait().expect("the child is ours");
             thread::sleep(Duration::from_millis(50)); // its last words are still being collected
-            panic!("hashward did not get ready ({status}): {}", stderr.lock().expect("no panic there"));
+            return Err(format!("{status}: {}", stderr.lock().expect("no panic there")));
         };
         let address = |name: &str| ready[name].as_str().expect("an address").to_string();
-        Server {
+        Ok(Server {
             child,
             data,
             _own: own,
@@ -126,7 +131,7 @@ impl Setup {
             http: Http::new(&address("admin")),
             admin: address("admin"),
             stderr,
-        }
+        })
     }
 }
 

@@ -164,7 +164,7 @@ fn changed_heads_and_another_key_are_found() {
     let genuine = fs::read_to_string(&heads).unwrap();
     let digit = genuine.rfind('"').unwrap() - 1;
     let mut flipped = genuine.clone().into_bytes();
-    flipped[digit] ^= 1;
+    flipped[digit] = if flipped[digit] == b'0' { b'1' } else { b'0' };
     fs::write(&heads, &flipped).unwrap();
     bad(data, &[], "is not signed with this key");
     fs::write(&heads, &genuine[..genuine.len() - 9]).unwrap();

@@ -178,7 +178,7 @@ fn wherever_the_program_is_killed_each_medium_is_kept_once_and_no_blob_is_left()
     ];
     for (round, point) in points.into_iter().enumerate() {
         let kill = format!("{point}:{}", 1 + round % 2);
-        let mut server = setup().data(&data).env("HASHWARD_KILL_AT", kill.clone()).start();
+        let started = setup().data(&data).env("HASHWARD_KILL_AT", kill.clone()).try_start();
         // What matches goes by the intake; what is hashed already by the worker.
         let urls: Vec<String> = (0..2u32)
             .map(|at| {
@@ -192,13 +192,19 @@ fn wherever_the_program_is_killed_each_medium_is_kept_once_and_no_blob_is_left()
             reviewed(&format!("r{round}"), json!({ "gallery": [hashed(0), hashed(1)] })),
         ] });
         let deadline = Instant::now() + Duration::from_secs(60);
-        // Sent until the program is gone: sending again is harmless.
-        while server.runs() {
-            assert!(Instant::now() < deadline, "it is never killed at {kill}: {}", server.log());
-            let _ = server.http.try_post("/api/v1/items/async", &items);
-            thread::sleep(Duration::from_millis(300));
+        match started {
+            // Sent until the program is gone: sending again is harmless.
+            Ok(mut server) => {
+                while server.runs() {
+                    assert!(Instant::now() < deadline, "it is never killed at {kill}: {}", server.log());
+                    let _ = server.http.try_post("/api/v1/items/async", &items);
+                    thread::sleep(Duration::from_millis(300));
+                }
+                server.wait();
+            }
+            // Before it said that it was ready.
+            Err(words) => assert!(words.contains(&format!("failpoint {point} hit")), "{kill}: {words}"),
         }
-        server.wait();
         let server = setup().data(&data).start();
         assert_eq!(server.http.post("/api/v1/items/async", &items).0, 202);
         settled(&server);

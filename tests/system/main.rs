@@ -22,6 +22,7 @@ mod openapi;
 mod outbound;
 mod powercut;
 mod reactor;
+mod retention;
 mod review;
 mod rules;
 mod s3;

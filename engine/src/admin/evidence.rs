@@ -196,7 +196,9 @@ fn kept_of(tx: &Tx<'_>, sight: &Sight, id: JobId, number: u64) -> Result<Kept, R
         Some(Stage::Waiting { trouble: None, .. }) => {
             Err(Refusal::not_found(format!("{medium} is not preserved yet: it is being fetched")))
         }
-        None => Err(Refusal::not_found(format!("{medium} is not preserved: it came without a URL"))),
+        None => Err(Refusal::not_found(format!(
+            "{medium} is not preserved: it came without a URL, or its job is being deleted"
+        ))),
     }
 }
 

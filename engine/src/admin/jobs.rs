@@ -14,6 +14,8 @@ use reporter::desk::item::{Item, item};
 use reporter::desk::job::{Comment, Job, JobId, hits_of, job_key, numbered};
 use reporter::desk::lease;
 use reporter::desk::queue::QueueName;
+use reporter::desk::retention::{self, Hold};
+use reporter::desk::settings::settings;
 use reporter::router::effect::escalate_job;
 use reporter::{At, DeskError, Tx};
 use serde::{Deserialize, Serialize};
@@ -89,6 +91,11 @@ pub struct JobShown {
     item: Option<Item>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decision: Option<Decision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold: Option<Hold>,
+    /// Until when it is kept at least; not there while it is open, or its report is not finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_until_ms: Option<u64>,
 }
 
 /// `GET /api/v1/jobs/{id}`
@@ -103,7 +110,14 @@ pub async fn show(
         let tx = Tx::new(&*store);
         let mut job = sight.job(&tx, id)?;
         hide_lease(&mut job);
-        Ok(Json(JobShown { item: item(&tx, &job.subject)?, decision: decision::decision(&tx, id)?, job }))
+        let settings = settings(&tx)?;
+        Ok(Json(JobShown {
+            item: item(&tx, &job.subject)?,
+            decision: decision::decision(&tx, id)?,
+            hold: retention::hold_on(&tx, id)?,
+            kept_until_ms: retention::term(&tx, id)?.map(|term| term.end_ms(&settings)),
+            job,
+        }))
     })
     .await
 }

@@ -31,6 +31,7 @@ mod people;
 mod policies;
 mod queues;
 mod recent;
+mod retention;
 mod s3;
 mod scan;
 mod statistics;
@@ -88,6 +89,8 @@ pub struct Loaded {
     pub desk: Desk,
     /// Preserved media.
     pub evidence: Arc<Evidence>,
+    /// Rung when a deletion was begun.
+    pub retention: Arc<Notify>,
     /// Rung when something came that waits.
     pub intake: Arc<Notify>,
 }
@@ -257,7 +260,8 @@ fn case_routes() -> Router<Arc<Admin>> {
             get(queues::queue).put(queues::put_queue).delete(queues::remove_queue),
         )
         .route("/api/v1/queues/{name}/next", post(queues::next))
-        .route("/api/v1/jobs/{id}", get(jobs::show))
+        .route("/api/v1/jobs/{id}", get(jobs::show).delete(retention::delete))
+        .route("/api/v1/jobs/{id}/hold", put(retention::hold).delete(retention::let_go))
         .route("/api/v1/jobs/{id}/media", get(evidence::media))
         .route("/api/v1/jobs/{id}/media/{number}/content", get(evidence::content))
         .route("/api/v1/jobs/{id}/media/{number}/unblur", post(evidence::unblur))

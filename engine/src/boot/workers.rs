@@ -16,6 +16,7 @@ use crate::hosts::Hosts;
 use crate::intake::Intake;
 use crate::outbound::Caller;
 use crate::preserve::Preserver;
+use crate::retention::Retention;
 use crate::safety::Classifier;
 use crate::sources::Sources;
 use crate::submit::Submitter;
@@ -30,6 +31,8 @@ pub struct Workers {
     pub curator: Curator,
     /// Preserved media.
     pub evidence: Arc<Evidence>,
+    /// Rung when a deletion was begun.
+    pub retention: Arc<Notify>,
 }
 
 impl Workers {
@@ -42,7 +45,7 @@ impl Workers {
         submitter: Arc<Submitter>,
         bell: Arc<Notify>,
     ) -> Result<()> {
-        let Workers { store, desk, curator, evidence } = self;
+        let Workers { store, desk, curator, evidence, retention } = self;
         let sources = Arc::new(Sources { admin: admin.clone(), hosts: Hosts::default() });
         let classifier = admin
             .config
@@ -61,6 +64,13 @@ impl Workers {
             counts: admin.metrics.intake.clone(),
         };
         runtime.spawn(Arc::new(intake).run());
+        let retention = Retention {
+            store: store.clone(),
+            desk: desk.clone(),
+            evidence: evidence.clone(),
+            bell: retention,
+        };
+        runtime.spawn(retention.run());
         let preserver = Preserver {
             store: store.clone(),
             desk: desk.clone(),

@@ -18,6 +18,7 @@ use super::job::{Job, JobId, JobKind, close, job_key};
 use super::lease::{held, open};
 use super::ncmec::{JobMedia, media_of};
 use super::outbox::{self, Filing};
+use super::retention;
 use super::settings::{MediaRequired, settings, webhook};
 use crate::error::DeskError;
 use crate::read::{At, FieldError};
@@ -359,6 +360,7 @@ pub fn record(tx: &mut Tx<'_>, job: &mut Job, decided: &Decision, now_ms: u64) -
     }
     let word = serde_json::to_value(decided.kind).ok().and_then(|kind| kind.as_str().map(str::to_string));
     close(tx, job, &word.unwrap_or_default(), None, now_ms)?;
+    retention::closed(tx, job.id, decided.kind, now_ms)?;
     Ok(())
 }
 

@@ -233,6 +233,30 @@ pub fn take(tx: &mut Tx<'_>, item: &mut Item) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Takes a job's media out of the rows; gives the blobs that no other job needs. From then on nothing names them.
+pub fn release(tx: &mut Tx<'_>, job: JobId) -> Result<Vec<String>, StoreError> {
+    let mut blobs = Vec::new();
+    let prefix = job_key(b'j', job);
+    for (place, row) in tx.rows(SPACE, &prefix, usize::MAX)? {
+        let medium = MediumKey::read(&row)?;
+        tx.delete(SPACE, owner_key(medium, job, decode_u64(SPACE, &place[prefix.len()..])?));
+        tx.delete(SPACE, place);
+        if !tx.rows(SPACE, &[b"o", medium.bytes()].concat(), 1)?.is_empty() {
+            continue;
+        }
+        match piece(tx, medium)?.map(|piece| piece.state) {
+            Some(State::Waiting { due_ms, .. }) => tx.delete(SPACE, due_key(due_ms, medium)),
+            Some(State::Kept(kept)) => {
+                tx.delete(SPACE, blob_key(&kept.blob));
+                blobs.push(kept.blob);
+            }
+            Some(State::GivenUp { .. }) | None => {}
+        }
+        tx.delete(SPACE, piece_key(medium));
+    }
+    Ok(blobs)
+}
+
 /// Whether anything names a blob.
 pub fn is_named(tx: &Tx<'_>, blob: &str) -> Result<bool, StoreError> {
     let Some(row) = tx.get(SPACE, &blob_key(blob))? else { return Ok(false) };

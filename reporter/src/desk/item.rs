@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `i` ‖ type ‖ NUL ‖ id ‖ NUL | JSON row, version 1: [`Item`], the newest that was settled |
 //! | `u` ‖ user's type ‖ NUL ‖ user's id ‖ NUL ‖ u64 BE: all ones minus the item's time ‖ type ‖ NUL ‖ id ‖ NUL | nothing: the user's items, newest first |
+//! | `t` ‖ received ms u64 BE ‖ type ‖ NUL ‖ id ‖ NUL | nothing: items that may go when they are old and in no job |
 //! | `r` ‖ report id, 16 bytes | JSON row, version 1: [`Report`] |
 
 use std::collections::BTreeMap;
@@ -298,9 +299,7 @@ pub fn put_item(tx: &mut Tx<'_>, mut new: Item) -> Result<(), StoreError> {
         if old.arrival > new.arrival {
             return Ok(());
         }
-        if let Some(listed) = listed_under(&old) {
-            tx.delete(Keyspace::Items, listed);
-        }
+        unlist(tx, &old);
         // What was uploaded under its id is not in what the platform tells of it.
         let uploads = old.media.into_iter().filter(|media| media.field == UPLOAD_FIELD);
         let further: Vec<Media> =
@@ -310,8 +309,41 @@ pub fn put_item(tx: &mut Tx<'_>, mut new: Item) -> Result<(), StoreError> {
     if let Some(listed) = listed_under(&new) {
         tx.put(Keyspace::Items, listed, []);
     }
+    tx.put(Keyspace::Items, old_key(&new), []);
     tx.save(Keyspace::Items, place, &new);
     Ok(())
+}
+
+/// Forgets an item.
+pub fn forget_item(tx: &mut Tx<'_>, of: &ItemKey) -> Result<(), StoreError> {
+    if let Some(old) = item(tx, of)? {
+        unlist(tx, &old);
+        tx.delete(Keyspace::Items, key(b'i', &[&of.type_id, &of.id]));
+    }
+    Ok(())
+}
+
+fn unlist(tx: &mut Tx<'_>, item: &Item) {
+    if let Some(listed) = listed_under(item) {
+        tx.delete(Keyspace::Items, listed);
+    }
+    tx.delete(Keyspace::Items, old_key(item));
+}
+
+/// Items that were received before this, with the rows that say so, oldest first, at most so many.
+pub fn older(tx: &Tx<'_>, before_ms: u64, max: usize) -> Result<Vec<(Vec<u8>, ItemKey)>, StoreError> {
+    let to = [b"t", &before_ms.to_be_bytes()[..]].concat();
+    let mut found = Vec::new();
+    tx.scan(Keyspace::Items, Range { from: b"t", to: Some(&to), backwards: false }, &mut |place, _| {
+        found.extend(place.get(9..).and_then(read_key).map(|of| (place.to_vec(), of)));
+        if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(found)
+}
+
+fn old_key(item: &Item) -> Vec<u8> {
+    let of = key(b'i', &[&item.key.type_id, &item.key.id]);
+    [b"t", &item.received_ms.to_be_bytes()[..], &of[1..]].concat()
 }
 
 /// Fills what the platform left out of a partial item with what is known of it.
@@ -364,7 +396,12 @@ fn listed_under(item: &Item) -> Option<Vec<u8>> {
 }
 
 fn read_listed(rest: &[u8]) -> Option<ItemKey> {
-    let mut parts = rest.get(8..)?.split(|byte| *byte == 0);
+    read_key(rest.get(8..)?)
+}
+
+/// Reads type and id, each ended by NUL.
+pub fn read_key(rest: &[u8]) -> Option<ItemKey> {
+    let mut parts = rest.split(|byte| *byte == 0);
     let mut next = || std::str::from_utf8(parts.next()?).ok();
     let type_id = next()?;
     Some(ItemKey::new(type_id, next()?))
@@ -373,6 +410,11 @@ fn read_listed(rest: &[u8]) -> Option<ItemKey> {
 /// The report of this id.
 pub fn report(tx: &Tx<'_>, id: &str) -> Result<Option<Report>, StoreError> {
     tx.read(Keyspace::Items, &key(b'r', &[id]))
+}
+
+/// Forgets a report.
+pub fn forget_report(tx: &mut Tx<'_>, id: &str) {
+    tx.delete(Keyspace::Items, key(b'r', &[id]));
 }
 
 /// Keeps a report.

@@ -17,6 +17,7 @@
 //! | `m` ‖ job u64 ‖ number u64 | JSON row, version 1: a medium of the job |
 //! | `K` ‖ job u64 ‖ digest of what the medium is known by | u64: its number |
 //! | `c` ‖ job u64 ‖ number u64 | JSON row, version 1: [`Comment`] |
+//! | `E X H D T I i` | what is kept for how long; owned by `retention` |
 //!
 //! Counts change in the batch that changes what they count.
 

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod ncmec;
 pub mod outbox;
 pub mod queue;
+pub mod retention;
 pub mod screening;
 pub mod settings;
 pub mod submission;

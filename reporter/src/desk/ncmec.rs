@@ -16,6 +16,7 @@ use super::evidence::{self, MediumKey};
 use super::item::{Found, Item, ItemKey, Media, MediaKind, Screening, item, items_of};
 use super::job::{Enqueue, Job, JobId, JobKind, Reason, enqueue, job_key, numbered, open_job, put_job};
 use super::queue::QueueName;
+use super::retention;
 use super::settings::Settings;
 use crate::tx::{Tx, read_row};
 
@@ -143,6 +144,7 @@ pub fn add_media<'a>(
     reason: Option<&str>,
     now_ms: u64,
 ) -> Result<(), StoreError> {
+    retention::name(tx, job.id, &of.key);
     for media in media {
         let known = known_key(job.id, &of.key, media);
         let number = match tx.get(Keyspace::Jobs, &known)? {

@@ -140,6 +140,11 @@ pub fn due_additions(tx: &Tx<'_>, now_ms: u64, max: usize) -> Result<Vec<Additio
     due(tx, b'b', now_ms, max)
 }
 
+/// Whether a decision of this time waits to be reported.
+pub fn is_filed_later(tx: &Tx<'_>, job: JobId, decided_ms: u64) -> Result<bool, StoreError> {
+    Ok(tx.get(Keyspace::Outbox, &due_key(b'f', decided_ms, job.0))?.is_some())
+}
+
 /// Decisions that wait to be reported, oldest first.
 pub fn filings(tx: &Tx<'_>, max: usize) -> Result<Vec<Filing>, StoreError> {
     due(tx, b'f', u64::MAX, max)

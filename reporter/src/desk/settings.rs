@@ -23,6 +23,9 @@ use crate::tx::{Tx, key, read_row};
 
 /// Things of one sort at most.
 const EACH_MAX: usize = 10_000;
+/// What is reported is preserved for a year (18 U.S.C. 2258A(h)).
+const YEAR_DAYS: u64 = 365;
+const DAYS_MAX: u64 = 3650;
 const LEASE_SECONDS: u64 = 600; // Coop's lock (specs/coop.md 2.3)
 
 /// Settings of the desk.
@@ -41,6 +44,12 @@ pub struct Settings {
     pub media_required: MediaRequired,
     /// Whether industry classifications are given: only who takes part in the hash sharing may (specs/cybertipline.md 1.7).
     pub industry_classification: bool,
+    /// Days for which a job's contents are kept after its report is finished: a year at least, as the law asks.
+    pub retention_reported_days: u64,
+    /// The same after a decision that reports nothing.
+    pub retention_dismissed_days: u64,
+    /// The same of settled items that made no job, after they came.
+    pub retention_unmatched_days: u64,
     /// Where the platform is asked for an item it sent without its maker.
     pub partial_items_url: Option<String>,
     /// The webhook that is told of attacks on the hash lists.
@@ -72,6 +81,9 @@ impl Default for Settings {
             user_type: "user".to_string(),
             media_required: MediaRequired::All,
             industry_classification: true,
+            retention_reported_days: YEAR_DAYS,
+            retention_dismissed_days: 30,
+            retention_unmatched_days: 30,
             partial_items_url: None,
             alarm_webhook: None,
             trusted_banks: Vec::new(),
@@ -91,6 +103,9 @@ impl Settings {
             "user_type",
             "media_required",
             "industry_classification",
+            "retention_reported_days",
+            "retention_dismissed_days",
+            "retention_unmatched_days",
             "partial_items_url",
             "alarm_webhook",
         ])?;
@@ -115,6 +130,15 @@ impl Settings {
         }
         if let Some(given) = at.field("industry_classification")? {
             settings.industry_classification = given.flag()?;
+        }
+        for (name, least, place) in [
+            ("retention_reported_days", YEAR_DAYS, &mut settings.retention_reported_days),
+            ("retention_dismissed_days", 1, &mut settings.retention_dismissed_days),
+            ("retention_unmatched_days", 1, &mut settings.retention_unmatched_days),
+        ] {
+            if let Some(days) = at.field(name)? {
+                *place = days.whole(least, DAYS_MAX)?;
+            }
         }
         if at.object()?.contains_key("partial_items_url") {
             let url = at.field("partial_items_url")?;

@@ -1,0 +1,383 @@
+//! How long the contents of jobs and items are kept, what holds them beyond that, and their deletion, which goes on
+//! wherever it was cut short.
+//!
+//! A job's contents may go when its time is over: after a decision that reports nothing, or after its report is finished.
+//! The time is that of the settings when it is over, and never less than was promised when it began. Deletion begins with
+//! a commit that takes the evidence out of the rows and remembers its blobs; when these are destroyed another takes
+//! everything else, and leaves a tombstone. What somebody holds is not deleted.
+//!
+//! Rows of keyspace `jobs` (numbers big-endian, names ended by NUL):
+//!
+//! | key | value |
+//! |---|---|
+//! | `E` ‖ job u64 | JSON row, version 1: [`Term`] |
+//! | `X` ‖ until ms u64 ‖ job u64 | nothing: terms that run out, first ones first; without those that are held |
+//! | `H` ‖ job u64 | JSON row, version 1: [`Hold`] |
+//! | `D` ‖ job u64 | JSON row, version 1: [`Deletion`], under way |
+//! | `T` ‖ job u64 | JSON row, version 1: [`Tombstone`] |
+//! | `I` ‖ job u64 ‖ item's type, id | nothing: items that the job names |
+//! | `i` ‖ item's type, id ‖ job u64 | nothing: jobs that name the item |
+
+use std::ops::ControlFlow;
+
+use index::store::keys::{decode_hit, decode_u64, encode_hit, hit_key, wrong};
+use index::store::{Keyspace, Range, StoreError};
+use index::{Position, UploadContext};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::child_safety::is_child_safety_job;
+use super::decision::{DecisionKind, decision};
+use super::evidence;
+use super::item::{self, ItemKey};
+use super::job::{Job, JobId, JobKind, job, job_key, numbered, put_job};
+use super::outbox;
+use super::settings::{Settings, settings};
+use crate::audit::{self, Entry};
+use crate::error::DeskError;
+use crate::tx::{Tx, key, read_row};
+
+const SPACE: Keyspace = Keyspace::Jobs;
+const DAY_MS: u64 = 24 * 3_600_000;
+/// Who deletes what nobody asked to have deleted.
+const NOBODY: &str = "retention";
+/// Jobs whose deletion a sweep begins, and items that it removes.
+const JOBS_AT_ONCE: usize = 20;
+const ITEMS_AT_ONCE: usize = 1000;
+/// Hits that one commit takes out of a job.
+const HITS_AT_ONCE: usize = 5000;
+
+/// Why a job's contents are kept for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// Nothing was reported.
+    Dismissed,
+    /// Its report is finished.
+    Reported,
+}
+
+/// For how long a job's contents are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Term {
+    /// Why.
+    pub ended: Ended,
+    /// Since when, in milliseconds since 1970 (UTC).
+    pub ended_ms: u64,
+    /// Until when at least.
+    pub until_ms: u64,
+}
+
+impl Term {
+    fn new(ended: Ended, now_ms: u64, settings: &Settings) -> Self {
+        let begun = Self { ended, ended_ms: now_ms, until_ms: now_ms };
+        Self { until_ms: begun.end_ms(settings), ..begun }
+    }
+
+    /// Until when by these settings, and not before what was promised.
+    pub fn end_ms(&self, settings: &Settings) -> u64 {
+        let days = match self.ended {
+            Ended::Dismissed => settings.retention_dismissed_days,
+            Ended::Reported => settings.retention_reported_days,
+        };
+        self.until_ms.max(self.ended_ms.saturating_add(days * DAY_MS))
+    }
+}
+
+/// Somebody's word that a job is not to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when, in milliseconds since 1970 (UTC).
+    pub at_ms: u64,
+}
+
+/// A deletion under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// The job.
+    pub job: JobId,
+    /// Who began it.
+    pub by: String,
+    /// When, in milliseconds since 1970 (UTC).
+    pub begun_ms: u64,
+    /// What must be destroyed before the rest goes.
+    pub blobs: Vec<String>,
+    /// Whether only who may see child safety data reads of it.
+    pub child_safety: bool,
+}
+
+/// What is left of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// The job.
+    pub job: JobId,
+    /// When it went, in milliseconds since 1970 (UTC).
+    pub deleted_ms: u64,
+    /// What it was about.
+    pub kind: JobKind,
+}
+
+/// A job was decided. What is reported stays until the report is finished.
+pub fn closed(tx: &mut Tx<'_>, id: JobId, how: DecisionKind, now_ms: u64) -> Result<(), StoreError> {
+    if how != DecisionKind::Report {
+        put_term(tx, id, &Term::new(Ended::Dismissed, now_ms, &settings(tx)?))?;
+    }
+    Ok(())
+}
+
+/// A job's report is finished: from now on the law's time runs. Its filing is out of the outbox.
+pub fn finished(tx: &mut Tx<'_>, id: JobId, now_ms: u64) -> Result<(), DeskError> {
+    let refuse = |problem: String| Err(DeskError::Conflict { problem });
+    match decision(tx, id)? {
+        Some(decided) if decided.kind == DecisionKind::Report => {
+            if outbox::is_filed_later(tx, id, decided.at_ms)? {
+                return refuse(format!("job {id} waits to be reported"));
+            }
+        }
+        _ => return refuse(format!("job {id} is not decided as a report")),
+    }
+    if term(tx, id)?.is_none() {
+        put_term(tx, id, &Term::new(Ended::Reported, now_ms, &settings(tx)?))?;
+    }
+    Ok(())
+}
+
+/// For how long a job's contents are kept; none while it is open, or its report is not finished.
+pub fn term(tx: &Tx<'_>, id: JobId) -> Result<Option<Term>, StoreError> {
+    tx.read(SPACE, &job_key(b'E', id))
+}
+
+fn put_term(tx: &mut Tx<'_>, id: JobId, term: &Term) -> Result<(), StoreError> {
+    tx.save(SPACE, job_key(b'E', id), term);
+    if hold_on(tx, id)?.is_none() {
+        tx.put(SPACE, end_key(term.until_ms, id), []);
+    }
+    Ok(())
+}
+
+/// Who holds a job.
+pub fn hold_on(tx: &Tx<'_>, id: JobId) -> Result<Option<Hold>, StoreError> {
+    tx.read(SPACE, &job_key(b'H', id))
+}
+
+/// Holds a job, or gives another reason to.
+pub fn hold(tx: &mut Tx<'_>, id: JobId, hold: &Hold) -> Result<(), DeskError> {
+    if deletion(tx, id)?.is_some() {
+        return Err(DeskError::Conflict {
+            problem: format!("job {id} is being deleted: its evidence is gone"),
+        });
+    }
+    if let Some(term) = term(tx, id)? {
+        tx.delete(SPACE, end_key(term.until_ms, id));
+    }
+    tx.save(SPACE, job_key(b'H', id), hold);
+    Ok(())
+}
+
+/// Holds it no longer.
+pub fn let_go(tx: &mut Tx<'_>, id: JobId) -> Result<Hold, DeskError> {
+    let held = hold_on(tx, id)?;
+    let held = held.ok_or(DeskError::NotFound { what: "hold on job", name: id.to_string() })?;
+    tx.delete(SPACE, job_key(b'H', id));
+    if let Some(term) = term(tx, id)? {
+        tx.put(SPACE, end_key(term.until_ms, id), []);
+    }
+    Ok(held)
+}
+
+/// Notes that a job names an item.
+pub fn name(tx: &mut Tx<'_>, id: JobId, of: &ItemKey) {
+    tx.put(SPACE, [&job_key(b'I', id)[..], &item_part(of)].concat(), []);
+    tx.put(SPACE, [&named_key(of)[..], &id.0.to_be_bytes()].concat(), []);
+}
+
+fn is_named(tx: &Tx<'_>, of: &ItemKey) -> Result<bool, StoreError> {
+    Ok(!tx.rows(SPACE, &named_key(of), 1)?.is_empty())
+}
+
+/// Begins to delete a job, if its time is over and nobody holds it; the record is in the same commit. A deletion that is
+/// under way is given again.
+pub fn begin(tx: &mut Tx<'_>, id: JobId, by: &str, now_ms: u64) -> Result<Deletion, DeskError> {
+    if let Some(under_way) = deletion(tx, id)? {
+        return Ok(under_way);
+    }
+    let doomed = job(tx, id)?.ok_or(DeskError::NoJob { job: id })?;
+    let refuse = |problem: String| Err(DeskError::Conflict { problem });
+    if let Some(hold) = hold_on(tx, id)? {
+        return refuse(format!("job {id} is held by {}: {}", hold.by, hold.reason));
+    }
+    let Some(term) = term(tx, id)? else {
+        let why = if doomed.is_open() { "is open: decide it first" } else { "waits to be reported" };
+        return refuse(format!("job {id} {why}"));
+    };
+    let until_ms = term.end_ms(&settings(tx)?);
+    if until_ms > now_ms {
+        let days = (until_ms - now_ms).div_ceil(DAY_MS);
+        return refuse(format!(
+            "job {id} is kept until {until_ms} ms since 1970 (UTC), for {days} more days"
+        ));
+    }
+    let begun = Deletion {
+        job: id,
+        by: by.to_string(),
+        begun_ms: now_ms,
+        blobs: evidence::release(tx, id)?,
+        child_safety: is_child_safety_job(tx, &doomed)?,
+    };
+    tx.delete(SPACE, end_key(term.until_ms, id));
+    tx.save(SPACE, job_key(b'D', id), &begun);
+    record(tx, &begun, "job.deletion_begun", json!({ "until_ms": until_ms, "blobs": begun.blobs }), now_ms)?;
+    Ok(begun)
+}
+
+fn record(
+    tx: &mut Tx<'_>,
+    of: &Deletion,
+    action: &str,
+    details: serde_json::Value,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let (who, about, child_safety) = (of.by.clone(), format!("job {}", of.job.0), of.child_safety);
+    audit::append(tx, Entry { who, action: action.to_string(), about, details, child_safety }, now_ms)?;
+    Ok(())
+}
+
+/// The deletion of a job, if it is under way.
+pub fn deletion(tx: &Tx<'_>, id: JobId) -> Result<Option<Deletion>, StoreError> {
+    tx.read(SPACE, &job_key(b'D', id))
+}
+
+/// Deletions under way, at most so many.
+pub fn under_way(tx: &Tx<'_>, max: usize) -> Result<Vec<Deletion>, StoreError> {
+    tx.rows(SPACE, b"D", max)?.iter().map(|(_, row)| read_row(SPACE, row)).collect()
+}
+
+/// Goes on with a deletion whose blobs are destroyed; true when it is done. False asks for another commit: there are more
+/// hits than one takes.
+pub fn go_on(tx: &mut Tx<'_>, id: JobId, now_ms: u64) -> Result<bool, StoreError> {
+    let Some(under_way) = deletion(tx, id)? else { return Ok(true) };
+    let mut doomed = job(tx, id)?.ok_or_else(|| wrong(SPACE, "a job is being deleted and not there"))?;
+    if !forget_hits(tx, &mut doomed)? {
+        put_job(tx, &doomed);
+        return Ok(false);
+    }
+    forget_items(tx, &doomed)?;
+    for kind in [b'm', b'K', b'c'] {
+        forget_rows(tx, SPACE, &job_key(kind, id))?;
+    }
+    forget_rows(tx, Keyspace::Evidence, &job_key(b'v', id))?;
+    tx.delete(Keyspace::Decisions, job_key(b'd', id));
+    for kind in [b'j', b'E', b'D'] {
+        tx.delete(SPACE, job_key(kind, id));
+    }
+    tx.save(SPACE, job_key(b'T', id), &Tombstone { job: id, deleted_ms: now_ms, kind: doomed.kind });
+    record(tx, &under_way, "job.deleted", serde_json::Value::Null, now_ms)?;
+    Ok(true)
+}
+
+/// What a hit held goes; its place in the log stays, because places are counted from the last one.
+fn forget_hits(tx: &mut Tx<'_>, doomed: &mut Job) -> Result<bool, StoreError> {
+    let prefix = job_key(b'h', doomed.id);
+    let rows = numbered(tx, &prefix, 0, HITS_AT_ONCE)?;
+    for (position, _) in &rows {
+        let place = hit_key(Position(*position));
+        if let Some(row) = tx.get(Keyspace::Hits, &place)? {
+            let mut hit = decode_hit(&row)?;
+            (hit.signal, hit.matches, hit.matches_total) = (String::new(), Vec::new(), 0);
+            (hit.upload_id, hit.context) = (0, UploadContext::default());
+            tx.put(Keyspace::Hits, place, encode_hit(&hit));
+        }
+        tx.delete(SPACE, [&prefix[..], &position.to_be_bytes()].concat());
+    }
+    doomed.hits = doomed.hits.saturating_sub(rows.len() as u64);
+    Ok(rows.len() < HITS_AT_ONCE)
+}
+
+/// Items and reports of the job that no other job names.
+fn forget_items(tx: &mut Tx<'_>, doomed: &Job) -> Result<(), StoreError> {
+    let prefix = job_key(b'I', doomed.id);
+    for (place, _) in tx.rows(SPACE, &prefix, usize::MAX)? {
+        let of = read_item(&place[prefix.len()..])?;
+        tx.delete(SPACE, [&named_key(&of)[..], &doomed.id.0.to_be_bytes()].concat());
+        tx.delete(SPACE, place);
+        if !is_named(tx, &of)? {
+            item::forget_item(tx, &of)?;
+        }
+    }
+    for id in &doomed.reports {
+        if let Some(report) = item::report(tx, id)?
+            && !is_named(tx, &report.item)?
+        {
+            item::forget_report(tx, id);
+        }
+    }
+    Ok(())
+}
+
+fn forget_rows(tx: &mut Tx<'_>, space: Keyspace, prefix: &[u8]) -> Result<(), StoreError> {
+    for (place, _) in tx.rows(space, prefix, usize::MAX)? {
+        tx.delete(space, place);
+    }
+    Ok(())
+}
+
+/// Begins to delete jobs whose time is over, and removes items that made none; says how many of each.
+pub fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<(u64, u64), DeskError> {
+    let settings = settings(tx)?;
+    let to = end_key(now_ms.saturating_add(1), JobId(0));
+    let mut due = Vec::new();
+    tx.scan(SPACE, Range { from: b"X", to: Some(&to), backwards: false }, &mut |key, _| {
+        due.push(decode_u64(SPACE, key.get(9..).unwrap_or_default()).map(JobId));
+        if due.len() < JOBS_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    let mut jobs = 0;
+    for id in due {
+        let id = id?;
+        let over = term(tx, id)?.ok_or_else(|| wrong(SPACE, "a term runs out and is not there"))?;
+        let until_ms = over.end_ms(&settings);
+        if until_ms > now_ms {
+            // The settings keep it for longer than was promised then.
+            tx.delete(SPACE, end_key(over.until_ms, id));
+            put_term(tx, id, &Term { until_ms, ..over })?;
+        } else {
+            begin(tx, id, NOBODY, now_ms)?;
+            jobs += 1;
+        }
+    }
+    let before_ms = now_ms.saturating_sub(settings.retention_unmatched_days * DAY_MS);
+    let mut items = 0;
+    for (place, of) in item::older(tx, before_ms, ITEMS_AT_ONCE)? {
+        tx.delete(Keyspace::Items, place);
+        // What a job names goes with the job.
+        if !is_named(tx, &of)? {
+            item::forget_item(tx, &of)?;
+            items += 1;
+        }
+    }
+    if items > 0 {
+        let details = json!({ "items": items, "before_ms": before_ms });
+        let (who, action, about) = (NOBODY.to_string(), "items.deleted".to_string(), "items".to_string());
+        audit::append(tx, Entry { who, action, about, details, child_safety: false }, now_ms)?;
+    }
+    Ok((jobs, items))
+}
+
+fn end_key(until_ms: u64, id: JobId) -> Vec<u8> {
+    [b"X", &until_ms.to_be_bytes()[..], &id.0.to_be_bytes()].concat()
+}
+
+fn item_part(of: &ItemKey) -> Vec<u8> {
+    key(0, &[&of.type_id, &of.id])[1..].to_vec()
+}
+
+fn named_key(of: &ItemKey) -> Vec<u8> {
+    key(b'i', &[&of.type_id, &of.id])
+}
+
+fn read_item(part: &[u8]) -> Result<ItemKey, StoreError> {
+    item::read_key(part).ok_or_else(|| wrong(SPACE, "a job names no item"))
+}

@@ -1,0 +1,184 @@
+//! What is kept for how long, and that a deletion takes all of a job and nothing of another.
+
+#![allow(clippy::unwrap_used)] // clippy takes this file's helpers for code outside tests
+
+use index::store::{Durability, MemoryStore, Store};
+use reporter::desk::decision::{self, Decider, Decision, DecisionKind};
+use reporter::desk::evidence::{self, Kept, MediumKey};
+use reporter::desk::item::{Item, ItemKey, Media, MediaKind, Screening, item, put_item};
+use reporter::desk::job::{Job, JobId, Reason, job, put_job};
+use reporter::desk::ncmec::{Escalation, escalate};
+use reporter::desk::outbox;
+use reporter::desk::queue::Verdict;
+use reporter::desk::retention::{self, Hold};
+use reporter::desk::settings::{Settings, put_settings};
+use reporter::{Tx, audit, census};
+
+const DAY: u64 = 24 * 3_600_000;
+
+fn post(id: &str, user: &str) -> Item {
+    let medium = Media {
+        field: "cover".to_string(),
+        kind: MediaKind::Image,
+        url: Some(format!("https://a.example/{id}")),
+        signals: [].into(),
+        screening: Screening::Done { matches: Vec::new() },
+        kept: None,
+    };
+    Item {
+        creator: Some(ItemKey::new("user", user)),
+        media: vec![medium],
+        ..Item::bare(ItemKey::new("post", id), 1)
+    }
+}
+
+/// An NCMEC job of an item, whose medium is kept.
+fn escalated(tx: &mut Tx<'_>, of: &Item, blob: &str) -> Job {
+    let words = "a rule".to_string();
+    let (rule, rule_version, verdict) = (None, None, Verdict::Review);
+    let reason = Reason { at_ms: 1, item: of.key.clone(), words, rule, rule_version, verdict };
+    let what = Escalation { item: of, user: None, queue: None, reason, priority: 5, now_ms: 1 };
+    put_item(tx, of.clone()).unwrap();
+    let job = escalate(tx, &Settings::default(), what).unwrap();
+    put_job(tx, &job);
+    let kept = Kept {
+        blob: blob.to_string(),
+        bytes: 1,
+        sha256: String::new(),
+        md5: String::new(),
+        content_type: String::new(),
+        at_ms: 1,
+    };
+    evidence::keep(tx, MediumKey::of(&of.key, &of.media[0]), &kept).unwrap();
+    job
+}
+
+fn decide(tx: &mut Tx<'_>, job: &mut Job, kind: DecisionKind, now_ms: u64) {
+    let by = Decider::Reviewer { name: "anna".to_string() };
+    let decided = Decision {
+        job: job.id,
+        kind,
+        by,
+        at_ms: now_ms,
+        revision: job.revision,
+        request: None,
+        reason: None,
+        webhooks: Vec::new(),
+        report: None,
+    };
+    decision::record(tx, job, &decided, now_ms).unwrap();
+}
+
+fn commit(store: &MemoryStore, tx: Tx<'_>) {
+    store.commit(tx.into_batch(), Durability::Sync).unwrap();
+    let census = census(store).unwrap();
+    assert_eq!(census.faults, 0, "{census:?}");
+}
+
+/// A report is filed and finished, as who files it will do.
+fn file(tx: &mut Tx<'_>, id: JobId, now_ms: u64) {
+    assert!(retention::finished(tx, id, now_ms).is_err(), "it waits to be reported");
+    let filing = outbox::filings(tx, 9).unwrap().into_iter().find(|filing| filing.job == id).unwrap();
+    let place = [b"f", &filing.decided_ms.to_be_bytes()[..], &id.0.to_be_bytes()].concat();
+    tx.delete(index::store::Keyspace::Outbox, place);
+    retention::finished(tx, id, now_ms).unwrap();
+}
+
+#[test]
+fn a_report_is_kept_for_a_year_after_it_is_finished_and_not_a_day_less() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    let mut job = escalated(&mut tx, &post("1", "u"), "blob");
+    assert!(retention::begin(&mut tx, job.id, "root", 9_999 * DAY).is_err(), "it is open");
+    decide(&mut tx, &mut job, DecisionKind::Report, 10 * DAY);
+    assert_eq!(retention::sweep(&mut tx, 9_999 * DAY).unwrap(), (0, 0), "nobody has filed it");
+    assert!(retention::begin(&mut tx, job.id, "root", 9_999 * DAY).is_err());
+    file(&mut tx, job.id, 20 * DAY);
+    let early = (20 + 364) * DAY;
+    assert_eq!(retention::sweep(&mut tx, early).unwrap().0, 0);
+    let refused = retention::begin(&mut tx, job.id, "root", early).unwrap_err().to_string();
+    assert!(refused.contains("for 1 more days"), "{refused}");
+    assert_eq!(retention::sweep(&mut tx, early + 2 * DAY).unwrap().0, 1);
+    commit(&store, tx);
+    assert_eq!(retention::under_way(&Tx::new(&store), 9).unwrap()[0].blobs, ["blob"]);
+}
+
+#[test]
+fn a_longer_time_lengthens_what_is_there_and_a_shorter_one_breaks_no_promise() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    let mut job = escalated(&mut tx, &post("1", "u"), "blob");
+    decide(&mut tx, &mut job, DecisionKind::Ignore, DAY);
+    put_settings(&mut tx, &Settings { retention_dismissed_days: 5, ..Settings::default() });
+    assert_eq!(retention::sweep(&mut tx, 7 * DAY).unwrap().0, 0, "30 days were promised");
+    put_settings(&mut tx, &Settings { retention_dismissed_days: 60, ..Settings::default() });
+    assert_eq!(retention::sweep(&mut tx, 40 * DAY).unwrap().0, 0, "it is longer now");
+    assert_eq!(retention::sweep(&mut tx, 60 * DAY).unwrap().0, 0);
+    assert_eq!(retention::sweep(&mut tx, 61 * DAY).unwrap().0, 1);
+    commit(&store, tx);
+}
+
+#[test]
+fn what_is_held_stays_until_it_is_let_go() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    let mut job = escalated(&mut tx, &post("1", "u"), "blob");
+    let hold = Hold { by: "person:anna".to_string(), reason: "a letter".to_string(), at_ms: 1 };
+    retention::hold(&mut tx, job.id, &hold).unwrap();
+    decide(&mut tx, &mut job, DecisionKind::Ignore, DAY);
+    assert_eq!(retention::sweep(&mut tx, 99 * DAY).unwrap().0, 0);
+    let refused = retention::begin(&mut tx, job.id, "root", 99 * DAY).unwrap_err().to_string();
+    assert!(refused.contains("held by person:anna: a letter"), "{refused}");
+    assert_eq!(retention::let_go(&mut tx, job.id).unwrap(), hold);
+    assert_eq!(retention::sweep(&mut tx, 99 * DAY).unwrap().0, 1);
+    assert!(retention::hold(&mut tx, job.id, &hold).is_err(), "its evidence is gone");
+    commit(&store, tx);
+}
+
+#[test]
+fn a_deletion_takes_all_of_a_job_and_nothing_that_another_needs() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    // The second job of the user has the first one's item, too.
+    let (one, two) = (post("1", "u"), post("2", "u"));
+    let mut first = escalated(&mut tx, &one, "blob-1");
+    decide(&mut tx, &mut first, DecisionKind::Ignore, DAY);
+    let mut second = escalated(&mut tx, &two, "blob-2");
+    assert_eq!((second.media, first.media), (2, 1));
+    let begun = retention::begin(&mut tx, first.id, "root", 99 * DAY).unwrap();
+    assert!(begun.blobs.is_empty(), "the other job needs it");
+    assert_eq!(retention::begin(&mut tx, first.id, "ben", 100 * DAY).unwrap(), begun, "once begun");
+    commit(&store, tx);
+    let mut tx = Tx::new(&store);
+    assert!(retention::go_on(&mut tx, first.id, 99 * DAY).unwrap());
+    assert!(retention::go_on(&mut tx, first.id, 99 * DAY).unwrap(), "again is nothing");
+    assert!(job(&tx, first.id).unwrap().is_none() && item(&tx, &one.key).unwrap().is_some());
+    commit(&store, tx);
+
+    let mut tx = Tx::new(&store);
+    decide(&mut tx, &mut second, DecisionKind::Ignore, 100 * DAY);
+    assert_eq!(retention::sweep(&mut tx, 200 * DAY).unwrap(), (1, 0));
+    let mut blobs = retention::under_way(&tx, 9).unwrap().remove(0).blobs;
+    blobs.sort();
+    assert_eq!(blobs, ["blob-1", "blob-2"]);
+    assert!(retention::go_on(&mut tx, second.id, 200 * DAY).unwrap());
+    assert!(item(&tx, &one.key).unwrap().is_none() && item(&tx, &two.key).unwrap().is_none());
+    assert_eq!(audit::tip(&tx).unwrap().number, 4, "begun and done, of each");
+    commit(&store, tx);
+    let left = census(&store).unwrap();
+    assert_eq!((left.jobs, left.items, left.decisions, left.media_kept), (0, 0, 0, 0));
+}
+
+#[test]
+fn items_that_made_no_job_go_when_they_are_old_and_those_of_jobs_stay() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    escalated(&mut tx, &post("1", "u"), "blob");
+    put_item(&mut tx, post("2", "v")).unwrap();
+    put_item(&mut tx, Item { received_ms: 9 * DAY, ..post("3", "v") }).unwrap();
+    assert_eq!(retention::sweep(&mut tx, 29 * DAY).unwrap(), (0, 0));
+    assert_eq!(retention::sweep(&mut tx, 31 * DAY).unwrap(), (0, 1));
+    let is_there = |tx: &Tx<'_>, id: &str| item(tx, &ItemKey::new("post", id)).unwrap().is_some();
+    assert!(is_there(&tx, "1") && !is_there(&tx, "2") && is_there(&tx, "3"));
+    commit(&store, tx);
+}
