@@ -49,7 +49,8 @@ pub async fn hold(
         return Err(DeskError::field("/reason", format!("use 1 to {REASON_CHARS_MAX} characters")).into());
     }
     let sight = caller.sight();
-    let deed = Deed::to_job(&caller, "job.hold", id).with(json!({ "reason": reason }));
+    // Why is with the hold, sealed: the log is not.
+    let deed = Deed::to_job(&caller, "job.hold", id);
     let held = admin.loaded()?.act(deed, move |turn, _| {
         sight.job(&turn.tx, id)?;
         let hold = Hold { by, reason, at_ms: turn.terms.now_ms };
@@ -69,7 +70,7 @@ pub async fn let_go(
     let let_go = admin.loaded()?.act(Deed::to_job(&caller, "job.let_go", id), move |turn, deed| {
         sight.job(&turn.tx, id)?;
         let hold = retention::let_go(&mut turn.tx, id)?;
-        deed.tell(json!({ "held_by": hold.by, "reason": hold.reason }));
+        deed.tell(json!({ "held_by": hold.by }));
         Ok(())
     });
     let_go.await?;
