@@ -16,11 +16,13 @@ pub mod access;
 pub mod audit;
 mod cases;
 mod census;
+pub mod cyber_tipline;
 pub mod desk;
 mod error;
 mod ids;
 mod read;
 pub mod router;
+pub mod tip;
 mod tx;
 
 pub use cases::{Answer, Cases, Command, Done, Gate, Turn, command};

@@ -81,6 +81,7 @@ pub fn seals(space: Keyspace, value: &[u8]) -> bool {
         | Keyspace::Outbox
         | Keyspace::People
         | Keyspace::Evidence
+        | Keyspace::Tips
         | Keyspace::Recent => true,
     }
 }

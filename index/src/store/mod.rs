@@ -108,13 +108,15 @@ pub enum Keyspace {
     Audit,
     /// What is kept of media, for whom and until when; rows are `reporter`'s.
     Evidence,
+    /// Reports to NCMEC on their way and filed, what was sent and received for them, alarms; rows are `reporter`'s.
+    Tips,
     /// `recent` database: submitted frames by time; rows are the program's.
     Recent,
 }
 
 impl Keyspace {
     /// Every keyspace.
-    pub const ALL: [Keyspace; 26] = [
+    pub const ALL: [Keyspace; 27] = [
         Keyspace::BankMeta,
         Keyspace::Banks,
         Keyspace::Contents,
@@ -140,6 +142,7 @@ impl Keyspace {
         Keyspace::People,
         Keyspace::Audit,
         Keyspace::Evidence,
+        Keyspace::Tips,
         Keyspace::Recent,
     ];
 
@@ -171,6 +174,7 @@ impl Keyspace {
             Keyspace::People => "people",
             Keyspace::Audit => "audit",
             Keyspace::Evidence => "evidence",
+            Keyspace::Tips => "tips",
             Keyspace::Recent => "recent",
         }
     }
@@ -202,7 +206,8 @@ impl Keyspace {
             | Keyspace::Outbox
             | Keyspace::People
             | Keyspace::Audit
-            | Keyspace::Evidence => Database::Case,
+            | Keyspace::Evidence
+            | Keyspace::Tips => Database::Case,
             Keyspace::Recent => Database::Recent,
         }
     }

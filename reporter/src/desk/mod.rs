@@ -2,6 +2,7 @@
 //!
 //! Every function here works on a transaction ([`crate::tx::Tx`]) and leaves committing to who holds it.
 
+pub mod alarm;
 pub mod child_safety;
 pub mod decision;
 pub mod evidence;

@@ -1,0 +1,1 @@
+//! Writing reports and file details as XML: escaped, illegal characters replaced visibly.

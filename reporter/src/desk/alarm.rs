@@ -1,0 +1,1 @@
+//! Alarms that stay until a person acknowledges them.
