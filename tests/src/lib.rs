@@ -18,7 +18,7 @@ pub use clips::Clips;
 pub use files::Files;
 pub use hma::Hma;
 pub use http::{Http, Unanswered};
-pub use platform::{Asked, Platform};
+pub use platform::{Asked, Platform, film};
 pub use s3::S3;
 pub use server::{Server, Setup, Stopped, program, refusal};
 pub use skip::skipped;
