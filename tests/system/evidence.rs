@@ -400,7 +400,7 @@ fn a_long_film_is_preserved_in_little_memory() {
     };
     let grown = server.peak() - before;
     println!("{bytes} bytes in {:?}, {grown} bytes more memory than {before}", begun.elapsed());
-    assert!(grown < 48 << 20, "it took {grown} bytes more than {before}");
+    assert!(grown < 16 << 20, "it took {grown} bytes more than {before}");
     assert_eq!((&kept["bytes"], &kept["sha256"]), (&json!(bytes), &json!(hex_digest(bytes))));
     assert_eq!(platform.asked("/media").len(), 1);
     sound(&server);
