@@ -2,6 +2,7 @@
 //! far each filing is (`filing`), and what was sent and received for it (`record`).
 
 pub mod build;
+mod fields;
 pub mod filing;
 pub mod info;
 pub mod organisation;
