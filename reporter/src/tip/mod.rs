@@ -8,3 +8,4 @@ pub mod info;
 pub mod organisation;
 pub mod record;
 pub mod thread;
+mod time;

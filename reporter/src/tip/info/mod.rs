@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::time::date_time;
+use crate::cyber_tipline::model::{Email, EmailKind, EventName, IpCaptureEvent};
 use crate::desk::decision::read_key;
 use crate::desk::item::ItemKey;
 use crate::desk::kind::time_ms;
@@ -54,91 +56,23 @@ pub struct UserInfo {
     /// The name by which others know them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub screen_name: Option<String>,
-    /// What people call them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub display_name: Option<String>,
     /// Their e-mail addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub emails: Vec<Email>,
     /// Where they came from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ip_events: Vec<IpEvent>,
+    pub ip_events: Vec<IpCaptureEvent>,
     /// The platform's own record of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
 }
 
-/// An e-mail address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Email {
-    /// The address.
-    pub email: String,
-    /// What it is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub of: Option<EmailType>,
-    /// Whether it was verified.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verified: Option<bool>,
-    /// When, in milliseconds since 1970 (UTC).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verified_ms: Option<u64>,
-}
-
-/// What an e-mail address is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EmailType {
-    /// At home.
-    Home,
-    /// At work.
-    Work,
-    /// Of a business.
-    Business,
-    /// To get an account back.
-    Recovery,
-}
-
-const EMAIL_TYPES: [(&str, EmailType); 4] = [
-    ("Home", EmailType::Home),
-    ("Work", EmailType::Work),
-    ("Business", EmailType::Business),
-    ("Recovery", EmailType::Recovery),
+const EMAIL_KINDS: [(&str, EmailKind); 4] = [
+    ("Home", EmailKind::Home),
+    ("Work", EmailKind::Work),
+    ("Business", EmailKind::Business),
+    ("Recovery", EmailKind::Recovery),
 ];
-
-/// That something came from an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IpEvent {
-    /// The address, as the platform writes it.
-    pub address: String,
-    /// What happened.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub event: Option<EventName>,
-    /// When, in milliseconds since 1970 (UTC).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_ms: Option<u64>,
-    /// Whether it may be a proxy's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub possible_proxy: Option<bool>,
-    /// The port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-}
-
-/// What happened when an address was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EventName {
-    /// Somebody logged in.
-    Login,
-    /// Somebody made an account.
-    Registration,
-    /// Somebody bought something.
-    Purchase,
-    /// Somebody uploaded something.
-    Upload,
-    /// Something else.
-    Other,
-    /// Nobody knows.
-    Unknown,
-}
 
 const EVENTS: [(&str, EventName); 6] = [
     ("Login", EventName::Login),
@@ -148,13 +82,6 @@ const EVENTS: [(&str, EventName); 6] = [
     ("Other", EventName::Other),
     ("Unknown", EventName::Unknown),
 ];
-
-impl EventName {
-    /// In NCMEC's words.
-    pub fn name(self) -> &'static str {
-        EVENTS.iter().find(|(_, event)| *event == self).map_or("Unknown", |(name, _)| name)
-    }
-}
 
 /// What the platform knows of a medium, or of all media of one item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -175,7 +102,7 @@ pub struct MediaInfo {
     pub additional_info: Vec<String>,
     /// Where it came from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ip_events: Vec<IpEvent>,
+    pub ip_events: Vec<IpCaptureEvent>,
     /// A hash of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<FileHash>,
@@ -353,11 +280,12 @@ fn flag(at: &At<'_>, name: &str) -> Result<Option<bool>, FieldError> {
     at.field(name)?.map(|flag| flag.flag()).transpose()
 }
 
-fn time(at: &At<'_>, name: &str) -> Result<Option<u64>, FieldError> {
+/// A time, as NCMEC has it.
+fn time(at: &At<'_>, name: &str) -> Result<Option<String>, FieldError> {
     let Some(time) = at.field(name)? else { return Ok(None) };
     time.text()?;
-    let ms = time_ms(time.value());
-    ms.map(Some).ok_or_else(|| time.wrong("is not a time: use 2026-01-31T12:00:00Z"))
+    let written = time_ms(time.value()).and_then(date_time);
+    written.map(Some).ok_or_else(|| time.wrong("is not a time: use 2026-01-31T12:00:00Z"))
 }
 
 fn line(at: &At<'_>) -> Result<String, FieldError> {
@@ -377,7 +305,6 @@ fn read_user(at: &At<'_>, key: ItemKey) -> Result<UserInfo, FieldError> {
     Ok(UserInfo {
         key,
         screen_name: words(at, "screenName", TEXT_CHARS_MAX)?,
-        display_name: words(at, "displayName", TEXT_CHARS_MAX)?,
         emails: list(at, "email", EMAILS_MAX, read_email)?,
         ip_events: list(at, "ipCaptureEvent", EVENTS_MAX, read_event)?,
         data: at.field("data")?.map(|data| data.value().clone()),
@@ -386,24 +313,21 @@ fn read_user(at: &At<'_>, key: ItemKey) -> Result<UserInfo, FieldError> {
 
 fn read_email(at: &At<'_>) -> Result<Email, FieldError> {
     Ok(Email {
-        email: at.need("email")?.words(TEXT_CHARS_MAX)?.to_string(),
-        of: at.field("type")?.map(|of| of.one_of(&EMAIL_TYPES)).transpose()?,
+        text: at.need("email")?.words(TEXT_CHARS_MAX)?.to_string(),
+        kind: at.field("type")?.map(|kind| kind.one_of(&EMAIL_KINDS)).transpose()?,
         verified: flag(at, "verified")?,
-        verified_ms: time(at, "verificationDate")?,
+        verification_date: time(at, "verificationDate")?,
     })
 }
 
-fn read_event(at: &At<'_>) -> Result<IpEvent, FieldError> {
-    Ok(IpEvent {
-        address: address(&at.need("ipAddress")?)?,
-        event: at.field("eventName")?.map(|event| event.one_of(&EVENTS)).transpose()?,
-        at_ms: time(at, "dateTime")?,
+fn read_event(at: &At<'_>) -> Result<IpCaptureEvent, FieldError> {
+    let port = at.field("port")?.map(|port| port.whole(1, 65_535)).transpose()?;
+    Ok(IpCaptureEvent {
+        ip_address: address(&at.need("ipAddress")?)?,
+        event_name: at.field("eventName")?.map(|event| event.one_of(&EVENTS)).transpose()?,
+        date_time: time(at, "dateTime")?,
         possible_proxy: flag(at, "possibleProxy")?,
-        port: at
-            .field("port")?
-            .map(|port| port.whole(1, 65_535))
-            .transpose()?
-            .and_then(|port| port.try_into().ok()),
+        port: port.and_then(|port| port.try_into().ok()),
     })
 }
 

@@ -45,12 +45,13 @@ fn the_request_is_that_of_coop() {
 fn everything_the_platform_says_is_read() {
     let info = reads(&full()).unwrap();
     let user = info.user(&ItemKey::new("user", "u")).unwrap();
-    assert_eq!((user.screen_name.as_deref(), user.emails[0].of), (Some("sunny"), Some(EmailType::Home)));
-    assert_eq!(user.emails[0].verified_ms, Some(1_735_689_600_000));
-    let event = IpEvent {
-        address: "192.0.2.1".to_string(),
-        event: Some(EventName::Login),
-        at_ms: Some(1_735_689_600_000),
+    let email = &user.emails[0];
+    assert_eq!((user.screen_name.as_deref(), email.kind), (Some("sunny"), Some(EmailKind::Home)));
+    assert_eq!(email.verification_date.as_deref(), Some("2025-01-01T00:00:00Z"));
+    let event = IpCaptureEvent {
+        ip_address: "192.0.2.1".to_string(),
+        event_name: Some(EventName::Login),
+        date_time: Some("2025-01-01T00:00:00Z".to_string()),
         possible_proxy: Some(false),
         port: Some(443),
     };
@@ -81,7 +82,7 @@ fn check_30_an_address_alone_is_an_event() {
     let value = json!({ "users": [{ "id": "u", "typeId": "user", "ipCaptureEvent": [{ "ipAddress": "192.0.2.1" }] }] });
     let info = read(value.to_string().as_bytes(), &keys("user", &["u"]), &[]).unwrap();
     let event = &info.users[0].ip_events[0];
-    assert_eq!((event.event, event.at_ms, event.port, event.possible_proxy), (None, None, None, None));
+    assert_eq!(event, &IpCaptureEvent { ip_address: "192.0.2.1".to_string(), ..IpCaptureEvent::default() });
 }
 
 #[test]
