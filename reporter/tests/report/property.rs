@@ -25,7 +25,7 @@ fn event() -> impl Strategy<Value = Value> {
     let names = vec!["Login", "Registration", "Purchase", "Upload", "Other", "Unknown"];
     (any::<[u8; 4]>(), maybe(proptest::sample::select(names)), maybe(0..4_000_000_000i64), maybe(any::<bool>()), maybe(1..=65_535u32))
         .prop_map(|(ip, name, at, proxy, port)| {
-            let at = at.map(|at| chrono_text(at));
+            let at = at.map(chrono_text);
             json!({ "ipAddress": ip.map(|part| part.to_string()).join("."), "eventName": name, "dateTime": at, "possibleProxy": proxy, "port": port })
         })
 }
