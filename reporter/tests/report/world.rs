@@ -289,7 +289,7 @@ pub fn check(draft: &Draft) {
 }
 
 fn valid(xml: &[u8]) {
-    if let Err(problems) = std::str::from_utf8(xml) {
+    if let Err(problems) = reporter::cyber_tipline::schema::validate_at(xml, NOW) {
         panic!("{problems:?}\n{}", String::from_utf8_lossy(xml));
     }
 }
