@@ -91,6 +91,23 @@ fn what_is_wrong_is_refused_with_its_code() {
 }
 
 #[test]
+fn xml_that_is_malformed_or_breaks_the_schema_or_a_documented_rule_is_refused() {
+    let ncmec = Ncmec::start();
+    let client = Client::of(&ncmec);
+    let sound = report("u");
+    let submit = |xml: &str| client.post("submit", XML, xml.as_bytes());
+    assert_eq!(submit(&sound.replace("Sex Tourism", "Tourism")).code(), 4100);
+    assert_eq!(submit(&sound.replace("2020-01-02", "9020-01-02")).code(), 4100, "not in the past");
+    assert_eq!(submit(&sound.replace("</report>", "")).code(), 4110);
+    assert_eq!(submit(&sound.replace(">u<", ">\u{1}<")).code(), 4110);
+    assert_eq!(submit("").code(), 4110);
+    assert_eq!(submit(&details(1, "f")).code(), 4100, "the wrong root");
+    let twice = "<reportAnnotations><spam>false</spam></reportAnnotations><incidentDateTime>";
+    assert_eq!(submit(&sound.replace("<incidentDateTime>", twice)).code(), 4100, "xs:all, fixed");
+    assert!(ncmec.reports(Test).is_empty());
+}
+
+#[test]
 fn credentials_of_one_environment_are_refused_by_the_other_and_that_is_seen() {
     let ncmec = Ncmec::start();
     let confused = Client::new(ncmec.url(), &Ncmec::user(Production));
