@@ -4,10 +4,7 @@
 //! port. A step that does not do what it says ends the demo with an error.
 
 mod child;
-mod filing;
-mod pictures;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -18,8 +15,7 @@ use ingest::media::{Limits, hash_picture};
 use ingest::wire::{Client, ClientOptions, Query};
 use serde_json::{Value, json};
 
-use self::child::Server;
-use self::filing::StandIn;
+use self::child::Child;
 use super::http::Api;
 use crate::cli::Demo;
 
@@ -38,9 +34,6 @@ const UPLOADED: [(&str, &[u8], bool); 4] = [
     ("dusk.jpg", include_bytes!("../../pictures/dusk.jpg"), false),
 ];
 
-/// The user whose posts they are.
-const USER: &str = "user-17";
-
 /// Shows everything; stays up until Ctrl-C unless told to exit.
 pub fn run(args: Demo) -> Result<ExitCode> {
     let folder = tempfile::tempdir().context("no temporary folder can be made")?;
@@ -55,10 +48,8 @@ pub fn run(args: Demo) -> Result<ExitCode> {
         Err(_) => say("built before (make demo measures it)"),
     }
 
-    step(2, "start the server on an empty data directory, and a stand-in for NCMEC");
-    let ncmec = StandIn::start()?;
-    say(&format!("NCMEC's stand-in at {}: nothing is reported to anybody", ncmec.url));
-    let server = Server::start(&data, &rules, &ncmec.url)?;
+    step(2, "start the server on an empty data directory");
+    let server = Child::start(&data, &rules)?;
     say(&format!(
         "ready in {:.2} s; binary port {}, admin http://{}",
         server.seconds, server.listen, server.admin
@@ -103,27 +94,25 @@ pub fn run(args: Demo) -> Result<ExitCode> {
     show_queues(&api)?;
 
     step(9, "a platform tells of a user's posts; a reviewer decides");
-    filing::organisation(&api)?;
     review(&api)?;
-
-    step(10, "the decision becomes a CyberTip");
-    filing::file(&ncmec, USER)?;
     let before = settled(&api)?;
 
-    step(11, "kill -9, restart, recover");
+    step(10, "kill -9, restart, recover");
     let address = server.kill()?;
-    let server = Server::start(&data, &rules, &ncmec.url)?;
+    let server = Child::start(&data, &rules)?;
     let api = Api::new(&format!("http://{}", server.admin));
     let after = settled(&api)?;
     say(&format!("killed {address}; ready again in {:.2} s", server.seconds));
     ensure!(before == after, "before the kill {before:?}, after it {after:?}");
-    say(&format!("{} contents, {} hits, each in one job: all there, none twice", after.contents, after.hits));
-    say(&format!("NCMEC has report {}, and no other", ncmec.has_one(USER)?));
+    say(&format!(
+        "{} contents, {} hits, each in one job, {} decision to be reported: all there, none twice",
+        after.contents, after.hits, after.filings
+    ));
     let again = upload(server.client(), request)?;
     ensure!(position == again, "a replayed upload was logged at {again}, first at {position}");
     say("the same upload sent again gave its first answer, and logged nothing");
 
-    println!("\nAll steps succeeded.");
+    println!("\nAll steps succeeded. Filing the CyberTip joins the demo with the reporter.");
     println!("Admin: http://{}  (try /api/v1/queues, /api/v1/hits?before=999999999, /metrics)", server.admin);
     if !args.exit {
         println!("Ctrl-C ends it.");
@@ -148,7 +137,7 @@ fn sibling(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     ensure!(
         path.is_file(),
-        "{} is not there: build it with `cargo build --release -p loadtest -p tests --bins`",
+        "{} is not there: build it with `cargo build --release -p loadtest`",
         path.display()
     );
     Ok(path)
@@ -172,7 +161,7 @@ fn tool(program: &Path, args: &[&str]) -> Result<String> {
     Ok(text.trim_end().to_string())
 }
 
-fn load(loadtest: &Path, server: &Server, hashes: u64, more: &[&str]) -> Result<Value> {
+fn load(loadtest: &Path, server: &Child, hashes: u64, more: &[&str]) -> Result<Value> {
     let (address, hashes) = (server.listen.to_string(), hashes.to_string());
     let mut args = vec!["run", "--addr", &address, "--batch", "64", "--connections", "1", "--depth", "1"];
     // On a busy machine the rate is the generator's; every answer is checked all the same.
@@ -210,7 +199,7 @@ fn upload(mut client: Client, request: RequestId) -> Result<u64> {
         let context = UploadContext {
             item_id: Some(format!("upload-{at}")),
             item_type: Some(if at == 0 { "avatar" } else { "photo" }.to_string()),
-            creator: Some(USER.to_string()),
+            creator: Some("user-17".to_string()),
             ..UploadContext::default()
         };
         contexts.push((at as u32, context));
@@ -265,12 +254,14 @@ fn settled(api: &Api) -> Result<Census> {
 
 /// Sends posts of one user by the items API, takes the job that comes of them, and decides it.
 fn review(api: &Api) -> Result<()> {
-    let platform: SocketAddr = pictures::serve(UPLOADED.map(|(name, bytes, _)| (name, bytes)).to_vec())?;
-    let author = json!({ "id": USER, "typeId": "user" });
+    let pdq = |bytes: &[u8]| -> Result<Value> {
+        let picture = hash_picture(bytes, &Limits::default())?;
+        Ok(json!({ "signals": { "pdq": Signal::Pdq(picture.hash).to_string() } }))
+    };
+    let author = json!({ "id": "user-17", "typeId": "user" });
     let mut items = Vec::new();
-    for (at, (name, _, _)) in UPLOADED.iter().enumerate() {
-        let data =
-            json!({ "text": name, "pictures": [format!("http://{platform}/{name}")], "author": author });
+    for (at, (name, bytes, _)) in UPLOADED.iter().enumerate() {
+        let data = json!({ "text": name, "pictures": [pdq(bytes)?], "author": author });
         items.push(json!({ "id": format!("post-{at}"), "typeId": "post", "data": data }));
     }
     api.post("/api/v1/items/async/", &json!({ "items": items }))?;
@@ -297,7 +288,9 @@ fn review(api: &Api) -> Result<()> {
     let decision = json!({ "decision": "report", "lease": job["lease"]["token"], "revision": job["revision"],
         "incident_type": "Child Pornography (possession, manufacture, and distribution)", "media": decided });
     api.post(&format!("/api/v1/jobs/{}/decision", job["id"]), &decision)?;
-    say("decided: it is to be reported from the same commit on");
+    let filings = api.get("/api/v1/filings")?;
+    ensure!(filings[0]["job"] == job["id"], "the decision is not to be reported: {filings}");
+    say("decided: it waits to be reported, from the same commit on");
     Ok(())
 }
 
@@ -321,7 +314,7 @@ fn show_queues(api: &Api) -> Result<()> {
     Ok(())
 }
 
-impl Server {
+impl Child {
     fn client(&self) -> Client {
         Client::new(self.listen, ClientOptions::default())
     }
