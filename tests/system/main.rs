@@ -19,6 +19,7 @@ mod loadtest;
 mod matching;
 mod media;
 mod openapi;
+mod organisations;
 mod outbound;
 mod powercut;
 mod reactor;
