@@ -45,7 +45,10 @@ fn check_39_settings_are_checked_when_they_are_saved() {
     assert_eq!(pointer(&with("queue", json!("escalated"))), (400, "/queue"), "everybody sees it");
     server.http.put("/api/v1/queues/escalated", &json!({ "child_safety": true }));
     assert_eq!(with("queue", json!("escalated")).0, 200);
-    assert_eq!(organise(&server, json!({ "queue": "escalated", "actions_on_report": ["ban"] }))["queue"], "escalated");
+    assert_eq!(
+        organise(&server, json!({ "queue": "escalated", "actions_on_report": ["ban"] }))["queue"],
+        "escalated"
+    );
     for (method, path) in [("webhook", "/api/v1/webhooks/ban"), ("queue", "/api/v1/queues/escalated")] {
         let (status, refused) = server.http.delete(path);
         assert_eq!(status, 409, "{method} is named: {refused}");
@@ -71,7 +74,9 @@ fn credentials_go_in_and_never_come_out() {
     let given = json!({ "username": "esp", "password": PLANTED, "environment": "production" });
     assert_eq!(admin.put(&path, &given).0, 404, "of no organisation");
     organise(&server, json!({}));
-    for (field, wrong) in [("environment", json!("prod")), ("password", Value::Null), ("username", json!("a:b"))] {
+    for (field, wrong) in
+        [("environment", json!("prod")), ("password", Value::Null), ("username", json!("a:b"))]
+    {
         let mut body = given.clone();
         body[field] = wrong;
         assert_eq!(pointer(&admin.put(&path, &body)), (400, format!("/{field}").as_str()));
@@ -79,7 +84,11 @@ fn credentials_go_in_and_never_come_out() {
     let known = json!({ "set": true, "username": "esp", "environment": "production" });
     assert_eq!(admin.put(&path, &given), (200, known.clone()));
     assert_eq!(admin.get(PATH).1["credentials"], known);
-    assert_eq!(organise(&server, json!({ "at_once": 2 }))["credentials"], known, "they stay when the rest changes");
+    assert_eq!(
+        organise(&server, json!({ "at_once": 2 }))["credentials"],
+        known,
+        "they stay when the rest changes"
+    );
 
     let manager = person(&server, &admin, "mia", "moderator_manager");
     let machine = bearing(&server, &key(&admin, &["admin"]).1);
@@ -107,9 +116,13 @@ fn what_is_escalated_waits_where_the_organisation_says() {
     organise(&server, json!({ "queue": "escalated" }));
     let reporter = json!({ "kind": "user", "typeId": "user", "id": "r" });
     let item = crate::items::post("1", "u", json!({}));
-    assert_eq!(server.http.post("/api/v1/report", &json!({ "reporter": reporter, "reportedItem": item })).0, 201);
+    assert_eq!(
+        server.http.post("/api/v1/report", &json!({ "reporter": reporter, "reportedItem": item })).0,
+        201
+    );
     crate::items::settled(&server);
     let job = &server.jobs("default")[0];
-    let (status, made) = server.http.post(&format!("/api/v1/jobs/{}/ncmec", job["id"]), &json!({ "reviewer": "anna" }));
+    let (status, made) =
+        server.http.post(&format!("/api/v1/jobs/{}/ncmec", job["id"]), &json!({ "reviewer": "anna" }));
     assert_eq!((status, &made["queue"]), (200, &json!("escalated")), "{made}");
 }
