@@ -73,8 +73,8 @@ speed: release ## Lookups a second over loopback at 100 000 and 1 000 000 hashes
 	@bash .ci/speed
 
 .PHONY: fuzz
-fuzz: ## Fuzz the frame decoder, FUZZ_SECONDS (default 60) a target; needs a nightly toolchain
+fuzz: ## Fuzz what decodes frames and answers of NCMEC, FUZZ_SECONDS (default 60) a target; needs a nightly toolchain
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
-	@cd tests/fuzz && for target in request reply; do \
+	@cd tests/fuzz && for target in request reply ncmec_reply; do \
 	  mkdir -p target/corpus/$$target; \
 	  cargo +nightly fuzz run --fuzz-dir . $$target target/corpus/$$target corpus/$$target -- -max_total_time=$(or $(FUZZ_SECONDS),60); done
