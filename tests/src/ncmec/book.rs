@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDateTime};
 use reporter::cyber_tipline::Environment;
 
 use super::fault::mix;
@@ -149,7 +148,7 @@ impl Book {
 
     /// Opens a report.
     pub fn submit(&mut self, caller: &Caller, xml: &[u8], now_ms: u64) -> Reply {
-        if let Err(refused) = checked(xml, "report", now_ms) {
+        if let Err(refused) = schema::check(xml, "report", now_ms) {
             return refused;
         }
         let environment = caller.environment;
@@ -204,7 +203,7 @@ impl Book {
 
     /// Takes a file's details.
     pub fn file_info(&mut self, caller: &Caller, xml: &[u8], now_ms: u64) -> Reply {
-        if let Err(refused) = checked(xml, "fileDetails", now_ms) {
+        if let Err(refused) = schema::check(xml, "fileDetails", now_ms) {
             return refused;
         }
         let text = String::from_utf8_lossy(xml);
@@ -293,26 +292,6 @@ fn open<'r>(
         _ if now_ms > report.expires_ms() => Err(missing()),
         _ => Ok(report),
     }
-}
-
-/// What is wrong with XML that was sent.
-fn checked(xml: &[u8], root: &str, now_ms: u64) -> Result<(), Reply> {
-    schema::check(xml, root)?;
-    let text = String::from_utf8_lossy(xml);
-    // The one documented rule that needs a clock.
-    let incident = element(&text, "incidentDateTime").and_then(milliseconds);
-    if incident.is_some_and(|at_ms| at_ms > i64::try_from(now_ms).unwrap_or(i64::MAX)) {
-        return Err(Reply::refused(4100, "Validation failed: incidentDateTime must be in the past"));
-    }
-    Ok(())
-}
-
-/// A time of XML Schema; where it names no zone it is UTC.
-fn milliseconds(text: &str) -> Option<i64> {
-    let text = text.trim();
-    let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_millis());
-    let plain = || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f");
-    zoned.or_else(|_| plain().map(|time| time.and_utc().timestamp_millis())).ok()
 }
 
 /// The text of the first element of this name. The XML was checked before.
