@@ -3,15 +3,17 @@
 #![allow(clippy::unwrap_used)] // clippy takes this file's helpers for code outside tests
 
 use index::store::{Durability, MemoryStore, Store};
+use reporter::cyber_tipline::Environment;
 use reporter::desk::decision::{self, Decider, Decision, DecisionKind};
 use reporter::desk::evidence::{self, Kept, MediumKey};
 use reporter::desk::item::{Item, ItemKey, Media, MediaKind, Screening, item, put_item};
 use reporter::desk::job::{Job, JobId, Reason, job, put_job};
 use reporter::desk::ncmec::{Escalation, escalate};
-use reporter::desk::outbox;
 use reporter::desk::queue::Verdict;
 use reporter::desk::retention::{self, Hold};
 use reporter::desk::settings::{Settings, put_settings};
+use reporter::tip::filing::person::{Word, say};
+use reporter::tip::filing::step;
 use reporter::{Tx, audit, census};
 
 const DAY: u64 = 24 * 3_600_000;
@@ -75,13 +77,11 @@ fn commit(store: &MemoryStore, tx: Tx<'_>) {
     assert_eq!(census.faults, 0, "{census:?}");
 }
 
-/// A report is filed and finished, as who files it will do.
+/// A report is over: somebody says that it is not filed.
 fn file(tx: &mut Tx<'_>, id: JobId, now_ms: u64) {
     assert!(retention::finished(tx, id, now_ms).is_err(), "it waits to be reported");
-    let filing = outbox::filings(tx, 9).unwrap().into_iter().find(|filing| filing.job == id).unwrap();
-    let place = [b"f", &filing.decided_ms.to_be_bytes()[..], &id.0.to_be_bytes()].concat();
-    tx.delete(index::store::Keyspace::Outbox, place);
-    retention::finished(tx, id, now_ms).unwrap();
+    step::adopt(tx, Environment::Test, now_ms).unwrap();
+    say(tx, id, &Word::Cancel("a mistake".to_string()), "anna", Environment::Test, now_ms).unwrap();
 }
 
 #[test]
@@ -181,4 +181,81 @@ fn items_that_made_no_job_go_when_they_are_old_and_those_of_jobs_stay() {
     let is_there = |tx: &Tx<'_>, id: &str| item(tx, &ItemKey::new("post", id)).unwrap().is_some();
     assert!(is_there(&tx, "1") && !is_there(&tx, "2") && is_there(&tx, "3"));
     commit(&store, tx);
+}
+
+/// Takes out of a store what versions before preservation and retention did not write.
+fn age(store: &MemoryStore) {
+    let tx = Tx::new(store);
+    let mut batch = index::store::Batch::default();
+    for (key, _) in tx.rows(index::store::Keyspace::Evidence, b"", usize::MAX).unwrap() {
+        batch.delete(index::store::Keyspace::Evidence, key);
+    }
+    for kind in [b"I", b"i", b"E", b"X"] {
+        for (key, _) in tx.rows(index::store::Keyspace::Jobs, kind, usize::MAX).unwrap() {
+            batch.delete(index::store::Keyspace::Jobs, key);
+        }
+    }
+    store.commit(batch, Durability::Sync).unwrap();
+}
+
+#[test]
+fn jobs_of_before_get_what_every_job_has_and_nothing_of_them_goes_at_once() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    // More than one commit takes.
+    let ids: Vec<JobId> = (0..300)
+        .map(|at| {
+            let mut job = escalated(&mut tx, &post(&format!("p{at}"), &format!("u{at}")), &format!("b{at}"));
+            match at % 3 {
+                0 => {}
+                1 => decide(&mut tx, &mut job, DecisionKind::Ignore, DAY),
+                _ => decide(&mut tx, &mut job, DecisionKind::Report, DAY),
+            }
+            job.id
+        })
+        .collect();
+    commit(&store, tx);
+    age(&store);
+    let now = 5_000 * DAY;
+    assert_eq!(reporter::renew_jobs(&store, Durability::Sync, now).unwrap(), 300);
+    assert_eq!(reporter::renew_jobs(&store, Durability::Sync, now + DAY).unwrap(), 0, "once");
+    let mut tx = Tx::new(&store);
+    assert_eq!(evidence::due(&tx, now, 999).unwrap().len(), 200, "of those that are open or to be reported");
+    let term = |tx: &Tx<'_>, at: usize| retention::term(tx, ids[at]).unwrap();
+    assert_eq!((term(&tx, 0), term(&tx, 2)), (None, None));
+    assert_eq!(term(&tx, 1).unwrap().ended_ms, now, "it runs from now on");
+    assert_eq!(retention::sweep(&mut tx, now + 29 * DAY).unwrap().0, 0);
+    assert!(retention::sweep(&mut tx, now + 31 * DAY).unwrap().0 > 0);
+    while !retention::go_on(&mut tx, ids[1], now + 31 * DAY).unwrap() {}
+    assert!(item(&tx, &ItemKey::new("post", "p1")).unwrap().is_none(), "its item goes with it");
+    assert!(item(&tx, &ItemKey::new("post", "p0")).unwrap().is_some());
+    commit(&store, tx);
+}
+
+#[test]
+fn a_deletion_takes_so_many_rows_in_a_commit_and_is_sound_in_between() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    let mut job = escalated(&mut tx, &post("1", "u"), "blob");
+    for at in 0..7_000 {
+        evidence::view(&mut tx, (job.id, 1), &format!("person{at}"), 1).unwrap();
+    }
+    assert_eq!(evidence::viewers(&tx, job.id, 1).unwrap().len(), 100, "the first are listed");
+    assert!(evidence::has_viewed(&tx, (job.id, 1), "person6999").unwrap());
+    decide(&mut tx, &mut job, DecisionKind::Ignore, DAY);
+    retention::begin(&mut tx, job.id, "root", 99 * DAY).unwrap();
+    commit(&store, tx);
+    let mut commits = 0;
+    loop {
+        let mut tx = Tx::new(&store);
+        let done = retention::go_on(&mut tx, job.id, 99 * DAY).unwrap();
+        commit(&store, tx);
+        commits += 1;
+        if done {
+            break;
+        }
+    }
+    assert_eq!(commits, 2);
+    let left = Tx::new(&store).rows(index::store::Keyspace::Evidence, b"", 9).unwrap();
+    assert!(left.is_empty());
 }

@@ -24,6 +24,7 @@ mod organisations;
 mod outbound;
 mod powercut;
 mod reactor;
+mod rekey;
 mod retention;
 mod review;
 mod rules;
