@@ -62,7 +62,8 @@ fn a_report_goes_its_way_and_each_step_answers_as_ncmec_does() {
     assert!(kept.files[0].details.as_ref().unwrap().contains("Reported") && kept.files[1].details.is_none());
     assert_eq!(ncmec.report(Test, withdrawn).unwrap().state, State::Retracted);
     assert_eq!(ncmec.finished(Test), [("u-&1".to_string(), vec![id])].into());
-    assert!(ncmec.calls().iter().all(|call| call.status.is_some() && call.at_ms > 0));
+    assert!(ncmec.calls().iter().all(|call| call.ended_us.is_some() && call.at_ms > 0));
+    assert_eq!((ncmec.at_once("test-esp"), ncmec.at_once("nobody")), (1, 0));
 }
 
 #[test]

@@ -136,14 +136,15 @@ impl Book {
         Self { reports: BTreeMap::new(), first_id, files: 0, kept_bytes: 0, kept_bytes_max }
     }
 
-    /// All reports as they are now.
-    pub fn reports(&self, now_ms: u64) -> impl Iterator<Item = Report> {
-        self.reports.values().map(move |report| report.at(now_ms))
+    /// All reports, with their states of now.
+    pub fn reports(&self, now_ms: u64) -> impl Iterator<Item = (&Report, State)> {
+        self.reports.values().map(move |report| (report, report.state_at(now_ms)))
     }
 
     /// One report as it is now.
     pub fn report(&self, environment: Environment, id: i64, now_ms: u64) -> Option<Report> {
-        self.reports.get(&(environment, id)).map(|report| report.at(now_ms))
+        let report = self.reports.get(&(environment, id))?;
+        Some(Report { state: report.state_at(now_ms), ..report.clone() })
     }
 
     /// Opens a report.
@@ -155,7 +156,7 @@ impl Book {
         let last = self.reports.range((environment, i64::MIN)..=(environment, i64::MAX)).next_back();
         let id = last.map_or(self.first_id, |((_, id), _)| id + 1);
         if self.reports.len() >= REPORTS_MAX {
-            let oldest = self.reports.values().filter(|report| report.at(now_ms).state != State::Open);
+            let oldest = self.reports.values().filter(|report| report.state_at(now_ms) != State::Open);
             let oldest =
                 oldest.min_by_key(|report| report.opened_ms).map(|report| (report.environment, report.id));
             oldest.and_then(|oldest| self.reports.remove(&oldest));
@@ -258,9 +259,9 @@ impl Report {
         (self.opened_ms + OPEN_MS).max(self.modified_ms + CHANGED_MS)
     }
 
-    fn at(&self, now_ms: u64) -> Self {
+    fn state_at(&self, now_ms: u64) -> State {
         let expired = self.state == State::Open && now_ms > self.expires_ms();
-        Self { state: if expired { State::Expired } else { self.state }, ..self.clone() }
+        if expired { State::Expired } else { self.state }
     }
 
     /// The reported user's id at the platform: what tells the reports of different jobs apart.
