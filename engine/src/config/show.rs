@@ -118,6 +118,8 @@ impl Config {
             frame_seconds: self.limits.frame.as_secs(),
             log: &self.log,
         };
-        toml::to_string(&shown).expect("a flat table of plain values")
+        let table = toml::to_string(&shown).expect("a flat table of plain values");
+        let ncmec = &self.ncmec;
+        format!("{table}# The environment alone selects the {} CyberTipline, at {}\n", ncmec.environment.name(), ncmec.base_url)
     }
 }

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `d` ‖ due ms u64 ‖ number u64 | JSON row, version 1: [`Delivery`], what a webhook is told |
 //! | `b` ‖ due ms u64 ‖ number u64 | JSON row, version 1: [`Addition`], what a bank gets |
-//! | `f` ‖ decided ms u64 ‖ job u64 | JSON row, version 1: [`Filing`], what is reported to NCMEC |
+//! | `f` ‖ decided ms u64 ‖ job u64 | JSON row, version 1: [`Filing`], what is to be reported to NCMEC |
+//! | `g` ‖ decided ms u64 ‖ job u64 | JSON row, version 1: [`Filing`] that was taken up and is not over |
 //! | `x` ‖ number u64 | JSON row, version 1: [`Delivery`] that was given up |
 
 use std::collections::BTreeMap;
@@ -140,14 +141,37 @@ pub fn due_additions(tx: &Tx<'_>, now_ms: u64, max: usize) -> Result<Vec<Additio
     due(tx, b'b', now_ms, max)
 }
 
-/// Whether a decision of this time waits to be reported.
+/// Whether a decision of this time waits to be reported, or is being reported.
 pub fn is_filed_later(tx: &Tx<'_>, job: JobId, decided_ms: u64) -> Result<bool, StoreError> {
-    Ok(tx.get(Keyspace::Outbox, &due_key(b'f', decided_ms, job.0))?.is_some())
+    for kind in [b'f', b'g'] {
+        if tx.get(Keyspace::Outbox, &due_key(kind, decided_ms, job.0))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-/// Decisions that wait to be reported, oldest first.
+/// Decisions that nobody has taken up to report, oldest first.
 pub fn filings(tx: &Tx<'_>, max: usize) -> Result<Vec<Filing>, StoreError> {
     due(tx, b'f', u64::MAX, max)
+}
+
+/// Decisions that are being reported, oldest first.
+pub fn filings_begun(tx: &Tx<'_>, max: usize) -> Result<Vec<Filing>, StoreError> {
+    due(tx, b'g', u64::MAX, max)
+}
+
+/// A decision was taken up.
+pub fn begin_filing(tx: &mut Tx<'_>, filing: &Filing) {
+    tx.delete(Keyspace::Outbox, due_key(b'f', filing.decided_ms, filing.job.0));
+    tx.save(Keyspace::Outbox, due_key(b'g', filing.decided_ms, filing.job.0), filing);
+}
+
+/// It is reported, or will not be.
+pub fn end_filing(tx: &mut Tx<'_>, job: JobId, decided_ms: u64) {
+    for kind in [b'f', b'g'] {
+        tx.delete(Keyspace::Outbox, due_key(kind, decided_ms, job.0));
+    }
 }
 
 /// A delivery was understood.

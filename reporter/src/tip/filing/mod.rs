@@ -1,4 +1,12 @@
 //! A report on its way to NCMEC: each step durable before the next, so that no crash loses one or files it twice.
+//!
+//! What is here is what a filing *is*. `rows` says where it lies, `step` how it goes on, `person` what people may do to
+//! it, `pace` how long it waits.
+
+pub mod pace;
+pub mod person;
+pub mod rows;
+pub mod step;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,9 +50,16 @@ pub struct Tip {
     /// Who said that it is filed without what the platform adds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimal: Option<String>,
+    /// Since when it is not known whether a report was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opening_ms: Option<u64>,
     /// The report that is open at NCMEC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<OpenReport>,
+    /// How often it was to be finished without NCMEC having refused that. Above 0 it may be filed, and is never opened anew
+    /// without a person.
+    #[serde(default)]
+    pub finishes: u32,
     /// Its files, once it is built.
     #[serde(default)]
     pub files: Vec<TipFile>,
@@ -98,7 +113,7 @@ pub struct FormerReport {
     /// Its number; none where the answer was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report_id: Option<i64>,
-    /// When it was opened.
+    /// When it was opened, or was to be.
     pub opened_ms: u64,
     /// Why it was left.
     pub why: String,
