@@ -2,36 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::cyber_tipline::model::IncidentType;
 use crate::read::{At, FieldError};
-
-/// What happened, in NCMEC's words (specs/cybertipline.md 1.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum IncidentType {
-    /// Pictures and videos of abuse.
-    #[serde(rename = "Child Pornography (possession, manufacture, and distribution)")]
-    ChildPornography,
-    /// Trafficking.
-    #[serde(rename = "Child Sex Trafficking")]
-    ChildSexTrafficking,
-    /// Tourism.
-    #[serde(rename = "Child Sex Tourism")]
-    ChildSexTourism,
-    /// Molestation.
-    #[serde(rename = "Child Sexual Molestation")]
-    ChildSexualMolestation,
-    /// A domain name.
-    #[serde(rename = "Misleading Domain Name")]
-    MisleadingDomainName,
-    /// Words or pictures on the Internet.
-    #[serde(rename = "Misleading Words or Digital Images on the Internet")]
-    MisleadingWordsOrDigitalImages,
-    /// Enticement.
-    #[serde(rename = "Online Enticement of Children for Sexual Acts")]
-    OnlineEnticement,
-    /// Obscene material sent to a child.
-    #[serde(rename = "Unsolicited Obscene Material Sent to a Child")]
-    UnsolicitedObsceneMaterial,
-}
 
 const INCIDENTS: [(&str, IncidentType); 8] = [
     ("Child Pornography (possession, manufacture, and distribution)", IncidentType::ChildPornography),

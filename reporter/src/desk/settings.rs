@@ -12,12 +12,14 @@
 //! | `r` ‖ name ‖ NUL, `R` ‖ name ‖ NUL ‖ version u64 BE | rules likewise; owned by `router` |
 //! | `M/table`, `M/file` | u64: the newest table; which text of the rules file |
 //! | `v` ‖ table version u64 BE | which rules in which versions that table had; owned by `router` |
+//! | `o` ‖ name ‖ NUL, `O` ‖ name ‖ NUL | an organisation's settings, its credentials; owned by `tip::organisation` |
 
 use index::store::{Keyspace, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::kind::ItemType;
 use super::queue::QueueName;
+use crate::ids::OrgName;
 use crate::read::{At, FieldError};
 use crate::tx::{Tx, key, read_row};
 
@@ -27,6 +29,7 @@ const EACH_MAX: usize = 10_000;
 const YEAR_DAYS: u64 = 365;
 const DAYS_MAX: u64 = 3650;
 const LEASE_SECONDS: u64 = 600; // Coop's lock (specs/coop.md 2.3)
+const URL_CHARS_MAX: usize = 2000;
 
 /// Settings of the desk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,7 +145,7 @@ impl Settings {
         }
         if at.object()?.contains_key("partial_items_url") {
             let url = at.field("partial_items_url")?;
-            settings.partial_items_url = url.map(|url| web_url(&url)).transpose()?;
+            settings.partial_items_url = url.map(|url| web_url(&url, URL_CHARS_MAX)).transpose()?;
         }
         if at.object()?.contains_key("alarm_webhook") {
             let name = at.field("alarm_webhook")?;
@@ -174,18 +177,21 @@ pub struct Queue {
     /// The people who work on it; everybody if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
+    /// For whom is reported what is decided here; for the organisation `default` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<OrgName>,
 }
 
 impl Queue {
     /// A queue about which nothing was set.
     pub fn new(name: QueueName) -> Self {
         let (description, members) = (String::new(), Vec::new());
-        Self { name, description, lease_seconds: None, child_safety: false, members }
+        Self { name, description, lease_seconds: None, child_safety: false, members, organisation: None }
     }
 
     /// Reads a queue as an operator writes it.
     pub fn read(name: QueueName, at: &At<'_>) -> Result<Self, FieldError> {
-        at.only(&["name", "description", "lease_seconds", "child_safety", "members"])?;
+        at.only(&["name", "description", "lease_seconds", "child_safety", "members", "organisation"])?;
         let members = at.field("members")?.map_or(Ok(Vec::new()), |members| members.list())?;
         Ok(Self {
             name,
@@ -193,8 +199,15 @@ impl Queue {
             lease_seconds: at.field("lease_seconds")?.map(|seconds| seconds.whole(5, 86_400)).transpose()?,
             child_safety: at.field("child_safety")?.map_or(Ok(false), |flag| flag.flag())?,
             members: members.iter().map(At::login).collect::<Result<_, _>>()?,
+            organisation: at.field("organisation")?.map(|name| organisation_name(&name)).transpose()?,
         })
     }
+}
+
+/// An organisation's name.
+pub fn organisation_name(at: &At<'_>) -> Result<OrgName, FieldError> {
+    OrgName::parse(at.text()?)
+        .ok_or_else(|| at.wrong("is no organisation's name: use 1 to 64 letters, digits, '-' and '_'"))
 }
 
 /// A party that is told of things.
@@ -219,15 +232,15 @@ impl Webhook {
         at.only(&["name", "url", "enabled"])?;
         Ok(Self {
             name: name.to_string(),
-            url: web_url(&at.need("url")?)?,
+            url: web_url(&at.need("url")?, URL_CHARS_MAX)?,
             enabled: at.field("enabled")?.map_or(Ok(true), |enabled| enabled.flag())?,
         })
     }
 }
 
-/// A URL that is called: http or https, without user and password, which would be seen in logs.
-fn web_url(at: &At<'_>) -> Result<String, FieldError> {
-    let url = at.words(2000)?;
+/// A URL of so many characters at most: http or https, without user and password, which would be seen in logs.
+pub fn web_url(at: &At<'_>, max: usize) -> Result<String, FieldError> {
+    let url = at.words(max)?;
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
     match host {
@@ -238,7 +251,7 @@ fn web_url(at: &At<'_>) -> Result<String, FieldError> {
         {
             Ok(url.to_string())
         }
-        _ => Err(at.wrong("is not a URL to call: use http:// or https://, a host, and no password in it")),
+        _ => Err(at.wrong("is not a URL: use http:// or https://, a host, and no password in it")),
     }
 }
 
@@ -318,7 +331,8 @@ pub fn forget_item_type(tx: &mut Tx<'_>, id: &str) {
     tx.delete(Keyspace::Policy, key(b't', &[id]));
 }
 
-fn all<T: serde::de::DeserializeOwned>(tx: &Tx<'_>, prefix: &[u8]) -> Result<Vec<T>, StoreError> {
+/// Every row of a kind.
+pub fn all<T: serde::de::DeserializeOwned>(tx: &Tx<'_>, prefix: &[u8]) -> Result<Vec<T>, StoreError> {
     let rows = tx.rows(Keyspace::Policy, prefix, EACH_MAX)?;
     rows.iter().map(|(_, row)| read_row(Keyspace::Policy, row)).collect()
 }
