@@ -18,6 +18,7 @@ use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
+use crate::filer::FilerCounts;
 use crate::ledger::LedgerCounts;
 use crate::recent::RecentCounts;
 
@@ -63,6 +64,8 @@ pub struct Metrics {
     pub alarms: Arc<AlarmCounts>,
     /// How far the audit log is signed.
     pub audit: Arc<AuditCounts>,
+    /// What filing reports did.
+    pub filer: Arc<FilerCounts>,
     kernel: &'static str,
     reactor: OnceLock<&'static str>,
 }
@@ -80,6 +83,7 @@ impl Metrics {
             recent: Arc::default(),
             alarms: Arc::default(),
             audit: Arc::default(),
+            filer: Arc::default(),
             kernel,
             reactor: OnceLock::new(),
         }

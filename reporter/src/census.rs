@@ -15,6 +15,7 @@ use crate::desk::item::ItemKey;
 use crate::desk::job::{Job, JobId, JobKind, QueueCounts};
 use crate::desk::outbox::Filing;
 use crate::router;
+use crate::tip::filing::{Stage, Tip};
 use crate::tx::read_row;
 
 /// Faults that are listed; all are counted.
@@ -45,6 +46,10 @@ pub struct Census {
     pub decisions: u64,
     /// Decisions that must be reported and are not yet.
     pub filings: u64,
+    /// Of those, held for a person.
+    pub filings_held: u64,
+    /// Reports that NCMEC has.
+    pub filed: u64,
     /// Media that are preserved.
     pub media_kept: u64,
     /// Media that wait to be.
@@ -243,7 +248,7 @@ fn decisions(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), 
         Ok(())
     })?;
     each(store, Keyspace::Outbox, |key, row| {
-        if key.first() == Some(&b'f') {
+        if matches!(key.first(), Some(b'f' | b'g')) {
             let filing: Filing = read_row(Keyspace::Outbox, row)?;
             *filed.entry(filing.job).or_insert(0u64) += 1;
         }
@@ -256,13 +261,56 @@ fn decisions(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), 
             census.fault(format!("job {id} is open and decided, or neither"));
         }
     }
-    for (id, times) in filed {
-        let report = decided.get(&id).is_some_and(|decision| decision.kind == DecisionKind::Report);
-        if times != 1 || !report {
+    for (id, times) in &filed {
+        let report = decided.get(id).is_some_and(|decision| decision.kind == DecisionKind::Report);
+        if *times != 1 || !report {
             census.fault(format!("job {id} is to be reported {times} times, decided so: {report}"));
         }
     }
+    let over = filings(store, census, &filed)?;
+    // What was decided as a report waits to be one, or is over; nothing else can have become of it.
+    let reports = decided.iter().filter(|(_, decision)| decision.kind == DecisionKind::Report);
+    for (id, _) in reports.filter(|(id, _)| !filed.contains_key(id) && !over.contains(id)) {
+        census.fault(format!("job {id} was decided as a report, and nothing became of it"));
+    }
     Ok(())
+}
+
+/// Filings: each that is not over is listed where it is looked for, and waits in the outbox. Gives those that are over.
+fn filings(
+    store: &dyn Store,
+    census: &mut Census,
+    waiting: &BTreeMap<JobId, u64>,
+) -> Result<BTreeSet<JobId>, StoreError> {
+    let (mut tips, mut due, mut over) = (Vec::new(), BTreeMap::<JobId, u64>::new(), BTreeSet::new());
+    each(store, Keyspace::Tips, |key, row| {
+        match key.first() {
+            Some(b'f') => tips.push(read_row::<Tip>(Keyspace::Tips, row)?),
+            Some(b'q') => *due.entry(JobId(number(key, key.len().saturating_sub(8)))).or_default() += 1,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    for tip in tips {
+        let id = tip.job;
+        let times = due.remove(&id).unwrap_or(0);
+        if times != u64::from(tip.waits()) {
+            census.fault(format!("the filing of job {id} is listed {times} times as due"));
+        }
+        let is_over = tip.stage >= Stage::Filed;
+        if is_over == waiting.contains_key(&id) {
+            census.fault(format!("the filing of job {id} is over and waits, or neither"));
+        }
+        if is_over {
+            over.insert(id);
+            census.filed += u64::from(tip.filed.is_some());
+        }
+        census.filings_held += u64::from(tip.held.is_some());
+    }
+    for id in due.keys() {
+        census.fault(format!("a filing of job {id} is due and not there"));
+    }
+    Ok(over)
 }
 
 fn hits(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), StoreError> {

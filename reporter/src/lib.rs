@@ -29,6 +29,7 @@ pub use cases::{Answer, Cases, Command, Done, Gate, Turn, command};
 pub use census::{Census, census};
 pub use desk::ncmec::renew_media_keys;
 pub use error::{DeskError, RouterError};
+pub use ids::{JobId, OrgName};
 pub use read::{At, FieldError};
 pub use router::Gauges;
 pub use tx::{Tx, key, read_row};

@@ -80,7 +80,7 @@ fn case_gauges(tx: &Tx<'_>, sight: &Sight) -> Result<CaseGauges, DeskError> {
             .collect(),
         waiting: (waiting, seconds(oldest_ms)),
         filings: match sight.child_safety {
-            true => Some(outbox::filings(tx, WAITING_MAX)?.len() as u64),
+            true => Some(outbox::filings_open(tx, WAITING_MAX)?.len() as u64),
             false => None,
         },
         alarms_lost: 0,

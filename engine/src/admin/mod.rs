@@ -54,6 +54,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::access::Door;
+use crate::filer::circuit::Circuits;
 use crate::access::logins::Logins;
 use crate::config::Config;
 use crate::curator::Curator;
@@ -91,6 +92,8 @@ pub struct Loaded {
     pub evidence: Arc<Evidence>,
     /// Rung when a deletion was begun.
     pub retention: Arc<Notify>,
+    /// Rung when a filing may go on.
+    pub filing: Arc<Notify>,
     /// Rung when something came that waits.
     pub intake: Arc<Notify>,
 }
@@ -121,6 +124,8 @@ pub struct Admin {
     pub objects: Option<Objects>,
     /// Set when the shards take traffic; cleared when the program drains.
     pub accepting: AtomicBool,
+    /// Who is not reported to, or for, for a while.
+    pub circuits: Arc<Circuits>,
 }
 
 impl Admin {

@@ -120,7 +120,7 @@ pub async fn deliveries(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, 
 /// `GET /api/v1/filings`: decisions that wait to be reported to NCMEC, oldest first.
 pub async fn filings(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<Filing>>, Refusal> {
     let store = admin.loaded()?.cases.clone();
-    blocking(move || Ok(Json(outbox::filings(&Tx::new(&*store), PAGE_MAX)?))).await
+    blocking(move || Ok(Json(outbox::filings_open(&Tx::new(&*store), PAGE_MAX)?))).await
 }
 
 /// `GET /api/v1/census`: counts everything and finds what is not in exactly one right place. Reads every row, and the desk

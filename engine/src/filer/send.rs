@@ -169,13 +169,7 @@ impl Filer {
             // Nobody else has its number: the finish before this one was carried out. Its list of files was lost.
             Verdict::Finished if tip.finishes > 0 => {}
             verdict => {
-                // The filing with this finish counted: 'no such report' is in doubt from the first on.
-                let counted = Tip { finishes: tip.finishes + 1, ..tip.clone() };
-                let reply = match verdict {
-                    Verdict::Finished => return Err(self.setback(Verdict::Finished, tip, ready, vec![received])),
-                    other => self.about(other, (&counted, open), ready, &received)?,
-                };
-                if let Some(listed) = reply.files {
+                if let Some(listed) = self.about(verdict, (tip, open), ready, &received)?.files {
                     filed.verified = true;
                     filed.missing = ours().filter(|id| !listed.contains(id)).collect();
                     filed.unknown = listed.into_iter().filter(|id| !ours().any(|own| own == *id)).collect();

@@ -156,9 +156,12 @@ pub fn filings(tx: &Tx<'_>, max: usize) -> Result<Vec<Filing>, StoreError> {
     due(tx, b'f', u64::MAX, max)
 }
 
-/// Decisions that are being reported, oldest first.
-pub fn filings_begun(tx: &Tx<'_>, max: usize) -> Result<Vec<Filing>, StoreError> {
-    due(tx, b'g', u64::MAX, max)
+/// Decisions that are not reported yet: those that are being reported, then those that nobody has taken up.
+pub fn filings_open(tx: &Tx<'_>, max: usize) -> Result<Vec<Filing>, StoreError> {
+    let mut open = due(tx, b'g', u64::MAX, max)?;
+    open.extend(filings(tx, max)?);
+    open.truncate(max);
+    Ok(open)
 }
 
 /// A decision was taken up.
