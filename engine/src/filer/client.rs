@@ -164,6 +164,17 @@ impl Ncmec {
         Ok(Self { client, base_url })
     }
 
+    /// NCMEC's schema, as it gives it out.
+    pub async fn schema(&self, credentials: &Credentials) -> Result<Vec<u8>, String> {
+        let call = Call::schema();
+        let request = self
+            .client
+            .get(format!("{}/{}", self.base_url, call.name))
+            .basic_auth(&credentials.username, Some(&credentials.password));
+        let whole = tokio::time::timeout(CALL_MAX, ask(request)).await.map_err(|_| "no answer".to_string())??;
+        if whole.status == 200 && !whole.cut { Ok(whole.body) } else { Err(format!("status {}", whole.status)) }
+    }
+
     /// Makes a call; `file` has the bytes of one that uploads.
     pub async fn make(&self, call: &Call, credentials: &Credentials, file: Option<Chunks>) -> Answered {
         let mut request = self

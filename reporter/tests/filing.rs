@@ -1,0 +1,511 @@
+//! A filing goes its steps under one holder and ends once. A model of NCMEC takes what is sent; crashes, lost answers,
+//! errors, two workers, the clock and people's words come in any order; and nothing is ever filed twice or lost.
+#![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
+
+use std::collections::BTreeMap;
+
+use index::store::{Durability, MemoryStore, Store};
+use proptest::prelude::*;
+use reporter::cyber_tipline::Environment;
+use reporter::desk::decision::{Decider, Decision, DecisionKind};
+use reporter::desk::item::ItemKey;
+use reporter::desk::job::{Enqueue, JobKind, PRIORITY, Reason, close, enqueue, job_key, put_job};
+use reporter::desk::outbox::{self, Filing};
+use reporter::desk::queue::{QueueName, Verdict};
+use reporter::tip::filing::pace::{ATTEMPTS_MAX, Pace, is_expired};
+use reporter::tip::filing::person::{self, Word};
+use reporter::tip::filing::step::{self, Failure, Ticket};
+use reporter::tip::filing::{Cause, Draft, FileKind, Filed, Informed, Stage, Tip, TipFile, rows};
+use reporter::tip::record::{Body, Direction, Entry, first_broken};
+use reporter::{DeskError, JobId, OrgName, Tx};
+
+const NOW: u64 = 1_800_000_000_000;
+const HOUR_MS: u64 = 3_600_000;
+const TEST: Environment = Environment::Test;
+const FILES: usize = 2;
+
+/// What came of a call, by chance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Luck {
+    Good,
+    /// It is not carried out, and no answer comes.
+    NotReached,
+    /// It is carried out, and no answer comes.
+    Lost,
+    /// It is not carried out: try again.
+    Again,
+    /// We die before it is sent.
+    DieBefore,
+    /// It is carried out, and we die before its outcome is written.
+    DieAfter,
+}
+
+/// What happens next.
+#[derive(Clone, Debug)]
+enum Event {
+    Work(Luck),
+    /// Somebody else takes the filing in the middle of a step, and goes on.
+    Work2(Luck),
+    Hours(u64),
+    Retry,
+    Resume,
+    Asked,
+}
+
+/// NCMEC, as far as it matters here.
+#[derive(Default)]
+struct Ncmec {
+    reports: BTreeMap<i64, Report>,
+    files: usize,
+}
+
+struct Report {
+    opened_ms: u64,
+    changed_ms: u64,
+    finished: bool,
+    files: Vec<String>,
+}
+
+impl Ncmec {
+    fn expire(&mut self, now_ms: u64) {
+        let gone = |report: &Report| {
+            !report.finished
+                && now_ms >= report.opened_ms + 24 * HOUR_MS
+                && now_ms >= report.changed_ms + HOUR_MS
+        };
+        self.reports.retain(|_, report| !gone(report));
+    }
+
+    fn finished(&self) -> Vec<i64> {
+        self.reports.iter().filter(|(_, report)| report.finished).map(|(id, _)| *id).collect()
+    }
+}
+
+/// What an answer says.
+enum Answer {
+    Number(i64),
+    File(String),
+    Fine,
+    Files(Vec<String>),
+    NoReport,
+    Finished,
+    Again,
+    Nothing,
+}
+
+struct World {
+    store: MemoryStore,
+    ncmec: Ncmec,
+    now_ms: u64,
+    last_id: i64,
+}
+
+fn entry(call: &str, direction: Direction) -> Entry {
+    let (call, head) = (call.to_string(), String::new());
+    Entry { call, direction, head, headers: Vec::new(), body: Body::of(b"bytes") }
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self { store: MemoryStore::default(), ncmec: Ncmec::default(), now_ms: NOW, last_id: 0 };
+        world.commit(|tx, now_ms| {
+            let user = ItemKey::new("user", "u");
+            let reason = Reason {
+                at_ms: now_ms,
+                item: user.clone(),
+                words: "known".to_string(),
+                rule: None,
+                rule_version: None,
+                verdict: Verdict::Review,
+            };
+            let queue = QueueName::parse("ncmec").unwrap();
+            let what = Enqueue {
+                kind: JobKind::Ncmec,
+                subject: &user,
+                queue: &queue,
+                priority: PRIORITY,
+                reason,
+                now_ms,
+            };
+            let mut job = enqueue(tx, what).unwrap();
+            put_job(tx, &job);
+            let decision = Decision {
+                job: job.id,
+                kind: DecisionKind::Report,
+                by: Decider::Reviewer { name: "anna".to_string() },
+                at_ms: now_ms,
+                revision: job.revision,
+                request: None,
+                reason: None,
+                webhooks: Vec::new(),
+                report: None,
+            };
+            tx.save(index::store::Keyspace::Decisions, job_key(b'd', job.id), &decision);
+            outbox::put_filing(tx, &Filing { job: job.id, user, decided_ms: now_ms });
+            close(tx, &mut job, "report", None, now_ms).unwrap();
+            Ok(())
+        })
+        .unwrap();
+        world
+    }
+
+    fn commit<T>(
+        &mut self,
+        work: impl FnOnce(&mut Tx<'_>, u64) -> Result<T, DeskError>,
+    ) -> Result<T, DeskError> {
+        let mut tx = Tx::new(&self.store);
+        let done = work(&mut tx, self.now_ms)?;
+        let batch = tx.into_batch();
+        self.store.commit(batch, Durability::Sync).unwrap();
+        Ok(done)
+    }
+
+    fn tip(&self) -> Option<Tip> {
+        rows::tip(&Tx::new(&self.store), JobId(1)).unwrap()
+    }
+
+    fn take(&mut self) -> Option<(Ticket, Tip)> {
+        self.commit(|tx, now| step::adopt(tx, TEST, now)).unwrap();
+        self.commit(|tx, now| step::take(tx, JobId(1), TEST, now)).unwrap()
+    }
+
+    /// A process that starts: what the one before had is nobody's.
+    fn start_anew(&mut self) {
+        self.commit(|tx, now| step::give_back(tx, now)).unwrap();
+    }
+
+    /// NCMEC does what is asked of it, unless luck is against it.
+    fn call(&mut self, luck: Luck, act: impl FnOnce(&mut Ncmec, u64) -> Answer) -> Answer {
+        match luck {
+            Luck::NotReached | Luck::DieBefore => return Answer::Nothing,
+            Luck::Again => return Answer::Again,
+            _ => {}
+        }
+        self.ncmec.expire(self.now_ms);
+        let answer = act(&mut self.ncmec, self.now_ms);
+        if luck == Luck::Good { answer } else { Answer::Nothing }
+    }
+
+    fn fail(&mut self, ticket: Ticket, failure: Failure) -> Result<(), DeskError> {
+        let entries = vec![entry("x", Direction::Lost)];
+        self.commit(|tx, now| step::failed(tx, ticket, failure, entries, Pace::default(), now))
+    }
+
+    /// What an answer that is no success means; as the filer has it.
+    fn set_back(&mut self, ticket: Ticket, tip: &Tip, answer: &Answer) -> Result<(), DeskError> {
+        let words = "x".to_string();
+        let failure = match answer {
+            Answer::Again => Failure::Spent { words, pause_ms: None },
+            Answer::NoReport if tip.finishes > 0 => Failure::Hold(Cause::FinishUnknown, words),
+            Answer::NoReport => Failure::NoReport,
+            Answer::Finished => Failure::Hold(Cause::FinishedElsewhere, words),
+            _ => Failure::Free { words, pause_ms: None },
+        };
+        self.fail(ticket, failure)
+    }
+
+    /// Works on the filing until it rests, with this luck at its first call, and good luck after. False if it died.
+    fn work(&mut self, luck: Luck) -> bool {
+        let Some((ticket, _)) = self.take() else { return true };
+        let mut luck = Some(luck);
+        for _ in 0..30 {
+            let tip = self.tip().unwrap();
+            if !tip.taken {
+                return true;
+            }
+            match self.step(ticket, &tip, &mut luck) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(DeskError::Conflict { .. }) => return true, // somebody else's now
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("a filing does not come to rest");
+    }
+
+    fn step(&mut self, ticket: Ticket, tip: &Tip, luck: &mut Option<Luck>) -> Result<bool, DeskError> {
+        let id = tip.open.as_ref().map(|open| open.report_id);
+        match tip.stage {
+            Stage::Decided => {
+                let informed = Informed { info: None, at_ms: self.now_ms, extra: Vec::new() };
+                self.commit(|tx, now| step::informed(tx, ticket, &informed, Vec::new(), now))?;
+                Ok(true)
+            }
+            Stage::Informed => {
+                let draft = Draft { xml: String::new(), files: Vec::new(), notes: Vec::new(), at_ms: 0 };
+                let file = |number| TipFile {
+                    kind: FileKind::Media { media: number },
+                    name: String::new(),
+                    md5: String::new(),
+                    bytes: 1,
+                    file_id: None,
+                    detailed: false,
+                };
+                let files = (1..=FILES as u64).map(file).collect();
+                self.commit(|tx, _| step::built(tx, ticket, &draft, files))?;
+                Ok(true)
+            }
+            Stage::Built | Stage::Opening => {
+                self.commit(|tx, now| step::opening(tx, ticket, entry("submit", Direction::Sent), now))?;
+                let luck = luck.take().unwrap_or(Luck::Good);
+                let number = self.last_id + 1;
+                self.last_id = number;
+                let answer = self.call(luck, |ncmec, now| {
+                    let report =
+                        Report { opened_ms: now, changed_ms: now, finished: false, files: Vec::new() };
+                    ncmec.reports.insert(number, report);
+                    Answer::Number(number)
+                });
+                if dies(luck) {
+                    return Ok(false);
+                }
+                match answer {
+                    Answer::Number(number) => self.commit(|tx, now| {
+                        step::opened(tx, ticket, number, entry("submit", Direction::Received), now)
+                    })?,
+                    other => self.set_back(ticket, tip, &other)?,
+                }
+                Ok(true)
+            }
+            Stage::Open => {
+                let open = tip.open.clone().unwrap();
+                if is_expired(open.opened_ms, open.changed_ms, self.now_ms) {
+                    self.commit(|tx, _| step::expired(tx, ticket))?;
+                    return Ok(true);
+                }
+                let Some(at) = tip.files.iter().position(|file| file.file_id.is_none()) else {
+                    return self.finish(ticket, tip, id.unwrap(), luck);
+                };
+                self.commit(|tx, now| step::sending(tx, ticket, entry("upload", Direction::Sent), now))?;
+                let luck = luck.take().unwrap_or(Luck::Good);
+                let answer = self.call(luck, |ncmec, now| {
+                    ncmec.files += 1;
+                    let name = format!("file-{}", ncmec.files);
+                    match ncmec.reports.get_mut(&id.unwrap()) {
+                        None => Answer::NoReport,
+                        Some(report) if report.finished => Answer::Finished,
+                        Some(report) => {
+                            report.files.push(name.clone());
+                            report.changed_ms = now;
+                            Answer::File(name)
+                        }
+                    }
+                });
+                if dies(luck) {
+                    return Ok(false);
+                }
+                match answer {
+                    Answer::File(name) => self.commit(|tx, now| {
+                        step::uploaded(tx, ticket, at, name, entry("upload", Direction::Received), now)
+                    })?,
+                    other => self.set_back(ticket, tip, &other)?,
+                }
+                Ok(true)
+            }
+            Stage::Finishing => self.finish(ticket, tip, id.unwrap(), luck),
+            Stage::Filed | Stage::Cancelled => Ok(true),
+        }
+    }
+
+    fn finish(
+        &mut self,
+        ticket: Ticket,
+        tip: &Tip,
+        id: i64,
+        luck: &mut Option<Luck>,
+    ) -> Result<bool, DeskError> {
+        self.commit(|tx, now| step::finishing(tx, ticket, entry("finish", Direction::Sent), now))?;
+        let luck = luck.take().unwrap_or(Luck::Good);
+        let answer = self.call(luck, |ncmec, _| match ncmec.reports.get_mut(&id) {
+            None => Answer::NoReport,
+            Some(report) if report.finished => Answer::Finished,
+            Some(report) => {
+                report.finished = true;
+                Answer::Files(report.files.clone())
+            }
+        });
+        if dies(luck) {
+            return Ok(false);
+        }
+        let verified = match &answer {
+            Answer::Files(_) => true,
+            Answer::Finished if tip.finishes > 0 => false,
+            other => {
+                self.set_back(ticket, tip, other)?;
+                return Ok(true);
+            }
+        };
+        let filed = Filed {
+            report_id: id,
+            at_ms: self.now_ms,
+            verified,
+            missing: Vec::new(),
+            unknown: Vec::new(),
+            said_by: None,
+        };
+        let received = Some(entry("finish", Direction::Received));
+        self.commit(|tx, now| step::filed(tx, ticket, filed, received, now))?;
+        Ok(true)
+    }
+
+    fn say(&mut self, word: &Word) {
+        match self.commit(|tx, now| person::say(tx, JobId(1), word, "ben", TEST, now)) {
+            Ok(_) | Err(DeskError::Conflict { .. } | DeskError::NotFound { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A person asks NCMEC whether it has the report, and says what it says.
+    fn ask_ncmec(&mut self) {
+        let Some(tip) = self.tip().filter(|tip| tip.held.is_some()) else { return };
+        let Some(open) = tip.open else { return self.say(&Word::Retry) };
+        match self.ncmec.finished().contains(&open.report_id) {
+            true => self.say(&Word::ConfirmFiled(open.report_id)),
+            false => {
+                self.say(&Word::OpenNew);
+                self.say(&Word::Retry);
+            }
+        }
+    }
+
+    fn check(&self) {
+        let finished = self.ncmec.finished();
+        assert!(finished.len() <= 1, "filed twice: {finished:?}");
+        let Some(tip) = self.tip() else { return };
+        if tip.stage == Stage::Filed {
+            assert_eq!(finished, [tip.filed.clone().unwrap().report_id], "said to be filed, and is not");
+        }
+        assert_eq!(first_broken(&Tx::new(&self.store), JobId(1)).unwrap(), None);
+        assert_eq!(rows::taken(&Tx::new(&self.store)).unwrap().len(), usize::from(tip.taken));
+        let due = rows::due(&Tx::new(&self.store), &OrgName::default(), u64::MAX - 1, 9).unwrap();
+        assert_eq!(due.len(), usize::from(tip.waits()));
+    }
+}
+
+fn dies(luck: Luck) -> bool {
+    matches!(luck, Luck::DieBefore | Luck::DieAfter)
+}
+
+fn luck() -> impl Strategy<Value = Luck> {
+    prop_oneof![
+        Just(Luck::Good),
+        Just(Luck::NotReached),
+        Just(Luck::Lost),
+        Just(Luck::Again),
+        Just(Luck::DieBefore),
+        Just(Luck::DieAfter),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => luck().prop_map(Event::Work),
+        1 => luck().prop_map(Event::Work2),
+        3 => (0..30u64).prop_map(Event::Hours),
+        1 => Just(Event::Retry),
+        1 => Just(Event::Resume),
+        1 => Just(Event::Asked),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn check_01_02_03_10_11_whatever_happens_a_job_is_filed_once_or_a_person_is_asked(
+        events in proptest::collection::vec(event(), 0..25)
+    ) {
+        let mut world = World::new();
+        for event in events {
+            match event {
+                Event::Work(luck) => {
+                    if !world.work(luck) {
+                        world.start_anew();
+                    }
+                }
+                Event::Work2(luck) => {
+                    // The first worker stops after taking it; the process is thought dead, and another goes on.
+                    let first = world.take();
+                    world.start_anew();
+                    if !world.work(luck) {
+                        world.start_anew();
+                    }
+                    if let Some((ticket, tip)) = first {
+                        let late = world.step(ticket, &tip, &mut None);
+                        prop_assert!(matches!(late, Err(DeskError::Conflict { .. })), "an old ticket opens a step");
+                    }
+                }
+                Event::Hours(hours) => world.now_ms += hours * HOUR_MS,
+                Event::Retry => world.say(&Word::Retry),
+                Event::Resume => world.say(&Word::Resume),
+                Event::Asked => world.ask_ncmec(),
+            }
+            world.check();
+        }
+        // From now on all is well, and people do what they are asked to: it comes to an end.
+        world.start_anew();
+        for _ in 0..40 {
+            world.now_ms += HOUR_MS;
+            world.work(Luck::Good);
+            world.check();
+            world.ask_ncmec();
+        }
+        let tip = world.tip().unwrap();
+        prop_assert_eq!(tip.stage, Stage::Filed, "{:?}", tip);
+        prop_assert_eq!(outbox::filings_open(&Tx::new(&world.store), 9).unwrap(), Vec::new());
+    }
+}
+
+/// With faults alone and nobody to help, nearly all come to their end by themselves, and the others are held.
+#[test]
+fn check_17_what_runs_out_is_held_with_an_alarm() {
+    let mut world = World::new();
+    for spent in 1..=ATTEMPTS_MAX {
+        assert_eq!(world.tip().map_or(0, |tip| tip.spent), spent - 1);
+        world.now_ms = world.tip().map_or(NOW, |tip| tip.due_ms);
+        assert!(world.work(Luck::Again));
+    }
+    let tip = world.tip().unwrap();
+    assert_eq!(tip.held.map(|held| held.cause), Some(Cause::AttemptsSpent));
+    assert!(world.now_ms - NOW < 30 * 24 * HOUR_MS);
+    let alarms = reporter::desk::alarm::open_alarms(&Tx::new(&world.store), 9).unwrap();
+    assert!(alarms.iter().any(|alarm| alarm.kind == "tip.held" && alarm.about == "job 1"), "{alarms:?}");
+    assert!(alarms.iter().any(|alarm| alarm.kind == "tip.late"), "{alarms:?}");
+    world.say(&Word::Resume);
+    assert!(world.work(Luck::Good));
+    assert_eq!(world.tip().unwrap().stage, Stage::Filed);
+}
+
+#[test]
+fn what_spends_nothing_is_tried_for_thirty_days_and_then_held() {
+    let mut world = World::new();
+    while world.tip().is_none_or(|tip| tip.held.is_none()) {
+        world.now_ms = world.tip().map_or(NOW, |tip| tip.due_ms);
+        assert!(world.work(Luck::NotReached));
+        assert!(world.tip().unwrap().spent == 0);
+    }
+    assert_eq!(world.tip().unwrap().held.unwrap().cause, Cause::TooOld);
+    assert!(world.now_ms - NOW > 30 * 24 * HOUR_MS);
+}
+
+#[test]
+fn check_23_a_report_begun_in_one_environment_is_never_touched_by_the_other() {
+    let mut world = World::new();
+    assert!(world.work(Luck::NotReached));
+    world.now_ms += 24 * HOUR_MS;
+    let taken = world.commit(|tx, now| step::take(tx, JobId(1), Environment::Production, now)).unwrap();
+    assert_eq!(taken, None);
+    let held = world.tip().unwrap();
+    assert_eq!(held.held.map(|held| held.cause), Some(Cause::EnvironmentChanged));
+    assert_eq!(held.environment, TEST);
+    let say = |world: &mut World, word: Word, environment| {
+        world.commit(|tx, now| person::say(tx, JobId(1), &word, "ben", environment, now))
+    };
+    assert!(say(&mut world, Word::Resume, Environment::Production).is_err());
+    // Something was sent to the test one, so even a retry stays there.
+    let tip = say(&mut world, Word::Retry, Environment::Production).unwrap();
+    assert_eq!(tip.environment, TEST);
+    assert!(say(&mut world, Word::Resume, TEST).is_ok());
+    assert!(world.work(Luck::Good));
+    assert_eq!(world.tip().unwrap().stage, Stage::Filed);
+}
