@@ -85,8 +85,7 @@ impl Ncmec {
 enum Answer {
     Number(i64),
     File(String),
-    Fine,
-    Files(Vec<String>),
+    Done,
     NoReport,
     Finished,
     Again,
@@ -107,45 +106,47 @@ fn entry(call: &str, direction: Direction) -> Entry {
 
 impl World {
     fn new() -> Self {
-        let mut world = Self { store: MemoryStore::default(), ncmec: Ncmec::default(), now_ms: NOW, last_id: 0 };
-        world.commit(|tx, now_ms| {
-            let user = ItemKey::new("user", "u");
-            let reason = Reason {
-                at_ms: now_ms,
-                item: user.clone(),
-                words: "known".to_string(),
-                rule: None,
-                rule_version: None,
-                verdict: Verdict::Review,
-            };
-            let queue = QueueName::parse("ncmec").unwrap();
-            let what = Enqueue {
-                kind: JobKind::Ncmec,
-                subject: &user,
-                queue: &queue,
-                priority: PRIORITY,
-                reason,
-                now_ms,
-            };
-            let mut job = enqueue(tx, what).unwrap();
-            put_job(tx, &job);
-            let decision = Decision {
-                job: job.id,
-                kind: DecisionKind::Report,
-                by: Decider::Reviewer { name: "anna".to_string() },
-                at_ms: now_ms,
-                revision: job.revision,
-                request: None,
-                reason: None,
-                webhooks: Vec::new(),
-                report: None,
-            };
-            tx.save(index::store::Keyspace::Decisions, job_key(b'd', job.id), &decision);
-            outbox::put_filing(tx, &Filing { job: job.id, user, decided_ms: now_ms });
-            close(tx, &mut job, "report", None, now_ms).unwrap();
-            Ok(())
-        })
-        .unwrap();
+        let mut world =
+            Self { store: MemoryStore::default(), ncmec: Ncmec::default(), now_ms: NOW, last_id: 0 };
+        world
+            .commit(|tx, now_ms| {
+                let user = ItemKey::new("user", "u");
+                let reason = Reason {
+                    at_ms: now_ms,
+                    item: user.clone(),
+                    words: "known".to_string(),
+                    rule: None,
+                    rule_version: None,
+                    verdict: Verdict::Review,
+                };
+                let queue = QueueName::parse("ncmec").unwrap();
+                let what = Enqueue {
+                    kind: JobKind::Ncmec,
+                    subject: &user,
+                    queue: &queue,
+                    priority: PRIORITY,
+                    reason,
+                    now_ms,
+                };
+                let mut job = enqueue(tx, what).unwrap();
+                put_job(tx, &job);
+                let decision = Decision {
+                    job: job.id,
+                    kind: DecisionKind::Report,
+                    by: Decider::Reviewer { name: "anna".to_string() },
+                    at_ms: now_ms,
+                    revision: job.revision,
+                    request: None,
+                    reason: None,
+                    webhooks: Vec::new(),
+                    report: None,
+                };
+                tx.save(index::store::Keyspace::Decisions, job_key(b'd', job.id), &decision);
+                outbox::put_filing(tx, &Filing { job: job.id, user, decided_ms: now_ms });
+                close(tx, &mut job, "report", None, now_ms).unwrap();
+                Ok(())
+            })
+            .unwrap();
         world
     }
 
@@ -171,7 +172,7 @@ impl World {
 
     /// A process that starts: what the one before had is nobody's.
     fn start_anew(&mut self) {
-        self.commit(|tx, now| step::give_back(tx, now)).unwrap();
+        self.commit(step::give_back).unwrap();
     }
 
     /// NCMEC does what is asked of it, unless luck is against it.
@@ -321,14 +322,14 @@ impl World {
             Some(report) if report.finished => Answer::Finished,
             Some(report) => {
                 report.finished = true;
-                Answer::Files(report.files.clone())
+                Answer::Done
             }
         });
         if dies(luck) {
             return Ok(false);
         }
         let verified = match &answer {
-            Answer::Files(_) => true,
+            Answer::Done => true,
             Answer::Finished if tip.finishes > 0 => false,
             other => {
                 self.set_back(ticket, tip, other)?;

@@ -54,7 +54,6 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::access::Door;
-use crate::filer::circuit::Circuits;
 use crate::access::logins::Logins;
 use crate::config::Config;
 use crate::curator::Curator;
@@ -63,6 +62,7 @@ use crate::disk::Disk;
 use crate::embeddings::Embeddings;
 use crate::evidence::Evidence;
 use crate::exchanges::Exchanges;
+use crate::filer::circuit::Circuits;
 use crate::metrics::Metrics;
 use crate::recent::Recent;
 use crate::submit::Submitter;

@@ -120,6 +120,10 @@ impl Config {
         };
         let table = toml::to_string(&shown).expect("a flat table of plain values");
         let ncmec = &self.ncmec;
-        format!("{table}# The environment alone selects the {} CyberTipline, at {}\n", ncmec.environment.name(), ncmec.base_url)
+        format!(
+            "{table}# The environment alone selects the {} CyberTipline, at {}\n",
+            ncmec.environment.name(),
+            ncmec.base_url
+        )
     }
 }

@@ -171,8 +171,13 @@ impl Ncmec {
             .client
             .get(format!("{}/{}", self.base_url, call.name))
             .basic_auth(&credentials.username, Some(&credentials.password));
-        let whole = tokio::time::timeout(CALL_MAX, ask(request)).await.map_err(|_| "no answer".to_string())??;
-        if whole.status == 200 && !whole.cut { Ok(whole.body) } else { Err(format!("status {}", whole.status)) }
+        let whole =
+            tokio::time::timeout(CALL_MAX, ask(request)).await.map_err(|_| "no answer".to_string())??;
+        if whole.status == 200 && !whole.cut {
+            Ok(whole.body)
+        } else {
+            Err(format!("status {}", whole.status))
+        }
     }
 
     /// Makes a call; `file` has the bytes of one that uploads.
@@ -223,7 +228,8 @@ struct Whole {
 impl Whole {
     fn judged(self, call: &Call) -> Answered {
         let headers = [("Content-Type", &self.content_type), ("Request-ID", &self.request_id)];
-        let headers = headers.into_iter().filter_map(|(name, value)| Some((name.to_string(), value.clone()?)));
+        let headers =
+            headers.into_iter().filter_map(|(name, value)| Some((name.to_string(), value.clone()?)));
         let received = Entry {
             call: call.name.to_string(),
             direction: Direction::Received,

@@ -144,7 +144,8 @@ impl Filer {
                         self.read(move |tx| rows::due(tx, &of, now_ms(), look_at)).await.unwrap_or_default()
                     };
                     let ready = Arc::new(ready);
-                    let new = due.into_iter().filter(|job| !under_way.values().any(|(_, other)| other == job));
+                    let new =
+                        due.into_iter().filter(|job| !under_way.values().any(|(_, other)| other == job));
                     for job in new.take(free).collect::<Vec<_>>() {
                         let (this, ready) = (self.clone(), ready.clone());
                         let task = working.spawn(async move { this.work(job, &ready).await });
@@ -173,8 +174,9 @@ impl Filer {
             if any != Some(true) {
                 return;
             }
-            let adopt =
-                move |turn: &mut reporter::Turn<'_>| step::adopt(&mut turn.tx, environment, turn.terms.now_ms);
+            let adopt = move |turn: &mut reporter::Turn<'_>| {
+                step::adopt(&mut turn.tx, environment, turn.terms.now_ms)
+            };
             if let Err(error) = self.parts.desk.ask(adopt).await {
                 tracing::error!(%error, "decisions cannot be taken up to report them; they stay where they are");
                 return;
@@ -214,8 +216,12 @@ impl Filer {
         let now = Instant::now();
         if told.get(name).is_none_or(|at| now.duration_since(*at) > QUIET) {
             told.insert(name.clone(), now);
-            self.raise("ncmec.not_set_up", format!("organisation {name}"), format!("{trouble}: nothing is sent"))
-                .await;
+            self.raise(
+                "ncmec.not_set_up",
+                format!("organisation {name}"),
+                format!("{trouble}: nothing is sent"),
+            )
+            .await;
         }
         None
     }
@@ -223,9 +229,10 @@ impl Filer {
     /// Raises an alarm that only those see who may see child safety data.
     async fn raise(&self, kind: &'static str, about: String, words: String) {
         tracing::error!(kind, about, "an alarm: see /api/v1/alarms");
-        let raised = self.parts.desk.ask(move |turn| {
-            Ok(alarm::raise(&mut turn.tx, kind, &about, &words, true, turn.terms.now_ms)?)
-        });
+        let raised = self
+            .parts
+            .desk
+            .ask(move |turn| Ok(alarm::raise(&mut turn.tx, kind, &about, &words, true, turn.terms.now_ms)?));
         if let Err(error) = raised.await {
             tracing::error!(%error, kind, "an alarm could not be kept");
         }

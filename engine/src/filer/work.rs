@@ -155,8 +155,7 @@ impl Filer {
         let id = format!("additional-info-{}-{}", tip.job, tip.epoch);
         let called = self.parts.caller.post(url, &id, body.into_bytes(), info::INFO_BYTES_MAX);
         let silence = |error: &CallError| matches!(error, CallError::Broken(_));
-        let free =
-            |words: String, entries| Stop::Failed(Failure::Free { words, pause_ms: None }, entries);
+        let free = |words: String, entries| Stop::Failed(Failure::Free { words, pause_ms: None }, entries);
         let answer = match self.hosts.ask(url, called, silence).await {
             Ok(answer) => answer,
             Err(why) => {
@@ -255,13 +254,16 @@ impl Filer {
                  whether it has it, then confirm_filed or open_new",
             ),
             Verdict::NoReport => Failure::NoReport,
-            Verdict::NoFile => Failure::Spent { words: "NCMEC does not have a file".to_string(), pause_ms: None },
+            Verdict::NoFile => {
+                Failure::Spent { words: "NCMEC does not have a file".to_string(), pause_ms: None }
+            }
             Verdict::Retracted => {
                 hold(Cause::Retracted, "the report was retracted at NCMEC, and not by this server")
             }
-            Verdict::Finished => {
-                hold(Cause::FinishedElsewhere, "the report is finished at NCMEC, and this server did not finish it")
-            }
+            Verdict::Finished => hold(
+                Cause::FinishedElsewhere,
+                "the report is finished at NCMEC, and this server did not finish it",
+            ),
             Verdict::Done(_) => hold(Cause::WrongAnswer, "NCMEC's answer is not about this report"),
         };
         Stop::Failed(failure, answered)
@@ -269,7 +271,9 @@ impl Filer {
 
     fn told_unknown(&self, ready: &Ready, words: &str) {
         let name = ready.organisation.name.clone();
-        let words = format!("NCMEC does not know the organisation ({words}): its reports wait; check its credentials");
+        let words = format!(
+            "NCMEC does not know the organisation ({words}): its reports wait; check its credentials"
+        );
         let (desk, about) = (self.parts.desk.clone(), format!("organisation {name}"));
         tracing::error!(organisation = %name, "NCMEC refuses the organisation's credentials: its reports wait");
         tokio::spawn(async move {

@@ -113,11 +113,7 @@ pub fn records(tx: &Tx<'_>, job: JobId, after: u64, max: usize) -> Result<Vec<Re
         if found.len() < max {
             found.push(read_row(SPACE, row));
         }
-        if found.len() < max {
-            std::ops::ControlFlow::Continue(())
-        } else {
-            std::ops::ControlFlow::Break(())
-        }
+        if found.len() < max { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
     })?;
     found.into_iter().collect()
 }

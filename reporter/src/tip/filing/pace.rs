@@ -100,8 +100,7 @@ mod tests {
 
     #[test]
     fn check_18_those_that_failed_together_come_back_apart() {
-        let mut due: Vec<u64> =
-            (0..1000).map(|job| Pace::default().after_failure(JobId(job), 10)).collect();
+        let mut due: Vec<u64> = (0..1000).map(|job| Pace::default().after_failure(JobId(job), 10)).collect();
         due.sort_unstable();
         due.dedup();
         assert!(due.len() > 900, "{} of 1000 differ", due.len());

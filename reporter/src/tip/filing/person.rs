@@ -54,8 +54,8 @@ pub fn say(
     environment: Environment,
     now_ms: u64,
 ) -> Result<Tip, DeskError> {
-    let before = tip(tx, job)?
-        .ok_or_else(|| DeskError::NotFound { what: "filing of job", name: job.to_string() })?;
+    let before =
+        tip(tx, job)?.ok_or_else(|| DeskError::NotFound { what: "filing of job", name: job.to_string() })?;
     let refuse = |problem: String| Err(DeskError::Conflict { problem });
     if before.taken {
         return refuse(format!("the filing of job {job} is in progress: look again in a minute"));
@@ -96,7 +96,9 @@ pub fn say(
         }
         Word::ConfirmFiled(report_id) => {
             if before.held.is_none() || before.stage < Stage::Opening {
-                return refuse(format!("job {job} is not held after something was sent: nothing is in doubt"));
+                return refuse(format!(
+                    "job {job} is not held after something was sent: nothing is in doubt"
+                ));
             }
             let known = before.open.as_ref().is_none_or(|open| open.report_id == *report_id);
             let former = before.former.iter().any(|former| former.report_id == Some(*report_id));

@@ -69,11 +69,7 @@ pub fn draft(tx: &Tx<'_>, job: JobId) -> Result<Option<Draft>, StoreError> {
 }
 
 /// The filing that was finished under NCMEC's number.
-pub fn by_report(
-    tx: &Tx<'_>,
-    environment: Environment,
-    report_id: i64,
-) -> Result<Option<JobId>, StoreError> {
+pub fn by_report(tx: &Tx<'_>, environment: Environment, report_id: i64) -> Result<Option<JobId>, StoreError> {
     let row = tx.get(SPACE, &report_key(environment, report_id))?;
     row.map(|row| decode_u64(SPACE, &row).map(JobId)).transpose()
 }
@@ -112,12 +108,7 @@ pub fn waiting(tx: &Tx<'_>) -> Result<Vec<(OrgName, u64)>, StoreError> {
 }
 
 /// An organisation's filings that are due, the ones that have waited longest first, at most so many.
-pub fn due(
-    tx: &Tx<'_>,
-    organisation: &OrgName,
-    now_ms: u64,
-    max: usize,
-) -> Result<Vec<JobId>, StoreError> {
+pub fn due(tx: &Tx<'_>, organisation: &OrgName, now_ms: u64, max: usize) -> Result<Vec<JobId>, StoreError> {
     let from = due_prefix(organisation);
     let to = due_key(organisation, now_ms.saturating_add(1), JobId(0));
     let mut found = Vec::new();

@@ -466,20 +466,15 @@ fn warn(tx: &mut Tx<'_>, tip: &Tip, trouble: &str, pace: Pace, now_ms: u64) -> R
     }
     if now_ms.saturating_sub(tip.decided_ms) > pace.of(LATE_MS) {
         let about = format!("organisation {}", tip.organisation);
-        let words = format!("reports are not filed within an hour of their decision; job {}: {trouble}", tip.job);
+        let words =
+            format!("reports are not filed within an hour of their decision; job {}: {trouble}", tip.job);
         alarm::raise(tx, "tip.late", &about, &words, true, now_ms)?;
     }
     Ok(())
 }
 
 /// Holds a filing for a person, in sight.
-fn hold(
-    tx: &mut Tx<'_>,
-    tip: &mut Tip,
-    cause: Cause,
-    words: String,
-    now_ms: u64,
-) -> Result<(), StoreError> {
+fn hold(tx: &mut Tx<'_>, tip: &mut Tip, cause: Cause, words: String, now_ms: u64) -> Result<(), StoreError> {
     alarm::raise(tx, "tip.held", &format!("job {}", tip.job), &words, true, now_ms)?;
     audit(tx, tip.job, "tip.held", json!({ "cause": cause }), now_ms)?;
     tip.taken = false;
