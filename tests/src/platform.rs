@@ -1,15 +1,24 @@
-//! A stand-in for a platform and its parties: media to fetch, an endpoint for partial items, webhooks, and the classifier.
-//! It remembers what it was asked, and fails as it is told to.
+//! A stand-in for a platform and its parties: media to fetch, endpoints for partial items, for what it adds to a report and
+//! for what it must preserve, webhooks, and the classifier. It remembers what it was asked, and fails as it is told to.
+
+mod info;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaKeyPair, UnparsedPublicKey};
 use serde_json::{Value, json};
+
+use self::info::Informant;
+pub use self::info::Misinformed;
+use crate::wire::{Body, Head};
 
 /// A running stand-in.
 pub struct Platform {
@@ -34,6 +43,26 @@ impl Asked {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
+
+    /// Whether it was signed with the key in this file: as Coop signs, and with its id and time.
+    pub fn is_signed_with(&self, key_file: &Path) -> bool {
+        let pem = std::fs::read_to_string(key_file).expect("a key file");
+        let der: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+        let der = BASE64_STANDARD.decode(der).expect("a key in PEM");
+        let key = RsaKeyPair::from_pkcs8(&der).expect("an RSA key");
+        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public().as_ref());
+        let is_good = |bytes: &[u8], signature: Option<&str>| {
+            let signature = signature.and_then(|text| BASE64_STANDARD.decode(text).ok());
+            signature.is_some_and(|signature| public.verify(bytes, &signature).is_ok())
+        };
+        let header = |name: &str| self.headers.get(name).map(String::as_str);
+        let (id, time) = (header("webhook-id").unwrap_or(""), header("webhook-timestamp").unwrap_or(""));
+        let dated = [id.as_bytes(), b".", time.as_bytes(), b".", &self.body].concat();
+        let timed = header("webhook-signature").and_then(|given| given.strip_prefix("v1rsa,"));
+        is_good(&self.body, header("coop-signature"))
+            && is_good(&dated, timed)
+            && !is_good(&[&dated[..], b" "].concat(), timed)
+    }
 }
 
 #[derive(Default)]
@@ -41,6 +70,8 @@ struct Held {
     files: BTreeMap<String, (String, Vec<u8>)>,
     /// Items that the platform tells of when it is asked.
     items: Vec<Value>,
+    /// What it adds to reports.
+    informant: Informant,
     priority: Option<&'static str>,
     /// By beginning of the path: statuses to answer the next requests with.
     faults: BTreeMap<String, VecDeque<u16>>,
@@ -88,6 +119,26 @@ impl Platform {
         self.lock().items.push(item);
     }
 
+    /// Adds these fields to what it tells of a user when a report is about to be filed.
+    pub fn inform_of_user(&self, id: &str, fields: Value) {
+        self.lock().informant.told.insert(("users", id.to_string()), fields);
+    }
+
+    /// The same of a medium.
+    pub fn inform_of_media(&self, id: &str, fields: Value) {
+        self.lock().informant.told.insert(("media", id.to_string()), fields);
+    }
+
+    /// Adds a field to the whole of what it tells: `additionalFiles`, `messages`, `additionalInfo`.
+    pub fn inform_besides(&self, name: &str, value: Value) {
+        self.lock().informant.more.insert(name.to_string(), value);
+    }
+
+    /// Makes the next such answer wrong.
+    pub fn misinform(&self, fault: Misinformed) {
+        self.lock().informant.faults.push_back(fault);
+    }
+
     /// What the classifier says of every picture.
     pub fn classify_as(&self, priority: &'static str) {
         self.lock().priority = Some(priority);
@@ -124,26 +175,27 @@ impl Platform {
 
 fn serve(stream: &TcpStream, held: &Mutex<Held>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut first = String::new();
-    reader.read_line(&mut first).ok()?;
-    let path = first.split(' ').nth(1)?.to_string();
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-        headers.insert(name.to_ascii_lowercase(), value.to_string());
-    }
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
+    let head = Head::read(&mut reader)?;
+    let mut body = Vec::new();
+    Body::new(&mut reader, &head).ok()?.read_to_end(&mut body).ok()?;
+    let path = head.target;
+    let mut stream = stream.try_clone().ok()?;
     let (status, kind, answer) = {
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.asked.push(Asked { path: path.clone(), headers, body: body.clone() });
+        held.asked.push(Asked { path: path.clone(), headers: head.headers, body: body.clone() });
         let fault = held.faults.iter_mut().find(|(under, left)| path.starts_with(*under) && !left.is_empty());
         match fault.and_then(|(_, left)| left.pop_front()) {
             Some(0) => return None,
             Some(status) => (status, "text/plain".to_string(), b"no".to_vec()),
+            None if path.starts_with("/info") => {
+                let (answer, fault) = held.informant.answer(&body);
+                if let Some(fault) = fault {
+                    drop(held);
+                    info::send(&mut stream, &answer, &fault).ok()?;
+                    return None;
+                }
+                (200, "application/json".to_string(), answer)
+            }
             None => answer(&held, &path, &body),
         }
     };
@@ -151,7 +203,6 @@ fn serve(stream: &TcpStream, held: &Mutex<Held>) -> Option<()> {
         "HTTP/1.1 {status} Answer\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         answer.len()
     );
-    let mut stream = stream;
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(&answer).ok()?;
     None // one request a connection
@@ -177,7 +228,7 @@ fn answer(held: &Held, path: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
             let priority = held.priority.unwrap_or("VERY_LOW");
             json(json!({ "reviewPriorities": vec![priority; images], "model_version": "1" }))
         }
-        hook if hook.starts_with("/hook") => json(json!({})),
+        hook if hook.starts_with("/hook") || hook.starts_with("/preserve") => json(json!({})),
         _ => (404, "text/plain".to_string(), b"no such thing".to_vec()),
     }
 }

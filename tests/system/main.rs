@@ -18,6 +18,7 @@ mod killed;
 mod loadtest;
 mod matching;
 mod media;
+mod ncmec_stand_in;
 mod openapi;
 mod outbound;
 mod powercut;
