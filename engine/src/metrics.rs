@@ -289,6 +289,15 @@ impl Scrape {
         ] {
             add(name, help, Kind::Counter, one(read(count)));
         }
+        let filer = &metrics.filer;
+        for (name, help, count) in [
+            ("hashward_reports_filed", "Reports filed with NCMEC since start", &filer.filed),
+            ("hashward_ncmec_calls", "Calls to NCMEC since start", &filer.calls),
+            ("hashward_filing_failures", "Steps of filings that failed since start", &filer.failed),
+            ("hashward_filings_stopped", "Filings that were held for a person since start", &filer.held),
+        ] {
+            add(name, help, Kind::Counter, one(read(count)));
+        }
         let recent = &metrics.recent;
         add(
             "hashward_recent_kept",

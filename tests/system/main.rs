@@ -11,6 +11,7 @@ mod curation;
 mod defence;
 mod disk;
 mod embeddings;
+mod filing;
 mod evidence;
 mod hma;
 mod items;

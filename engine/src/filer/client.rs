@@ -17,6 +17,8 @@ use reporter::tip::organisation::Credentials;
 use reporter::tip::record::{Body as Recorded, Direction, Entry};
 use reqwest::{Body, Client, Method, redirect};
 
+use crate::failpoint::test_number;
+
 /// From connecting to the last byte of an answer, of calls without a file.
 const CALL_MAX: Duration = Duration::from_secs(60);
 /// How long an upload may stand still, and how long its answer may take after its last byte.
@@ -148,6 +150,8 @@ impl Call {
 pub struct Ncmec {
     client: Client,
     base_url: String,
+    call_max: Duration,
+    still_max: Duration,
 }
 
 impl Ncmec {
@@ -161,7 +165,10 @@ impl Ncmec {
             .referer(false)
             .connect_timeout(Duration::from_secs(10))
             .build()?;
-        Ok(Self { client, base_url })
+        // A test waits less long for who does not answer.
+        let [call_max, still_max] = [CALL_MAX, STILL_MAX]
+            .map(|max| test_number("HASHWARD_NCMEC_CALL_MS").map_or(max, Duration::from_millis));
+        Ok(Self { client, base_url, call_max, still_max })
     }
 
     /// NCMEC's schema, as it gives it out.
@@ -172,7 +179,7 @@ impl Ncmec {
             .get(format!("{}/{}", self.base_url, call.name))
             .basic_auth(&credentials.username, Some(&credentials.password));
         let whole =
-            tokio::time::timeout(CALL_MAX, ask(request)).await.map_err(|_| "no answer".to_string())??;
+            tokio::time::timeout(self.call_max, ask(request)).await.map_err(|_| "no answer".to_string())??;
         if whole.status == 200 && !whole.cut {
             Ok(whole.body)
         } else {
@@ -201,11 +208,10 @@ impl Ncmec {
         };
         let asking = ask(request);
         let answer = if sends_file {
-            while_it_moves(asking, &moved).await
+            while_it_moves(asking, &moved, self.still_max).await
         } else {
-            tokio::time::timeout(CALL_MAX, asking)
-                .await
-                .unwrap_or_else(|_| Err(format!("no whole answer within {} s", CALL_MAX.as_secs())))
+            let late = |_| Err(format!("no whole answer within {} s", self.call_max.as_secs()));
+            tokio::time::timeout(self.call_max, asking).await.unwrap_or_else(late)
         };
         match answer {
             Ok(whole) => whole.judged(call),
@@ -220,9 +226,8 @@ struct Whole {
     retry_after_s: Option<u64>,
     content_type: Option<String>,
     request_id: Option<String>,
+    /// At most a byte more than is read.
     body: Vec<u8>,
-    /// Whether there was more than is read.
-    cut: bool,
 }
 
 impl Whole {
@@ -237,11 +242,7 @@ impl Whole {
             headers: headers.collect(),
             body: Recorded::of(&self.body),
         };
-        let reply = if self.cut {
-            Err(reply::ReplyError::TooLong)
-        } else {
-            reply::parse(&self.body, self.content_type.as_deref())
-        };
+        let reply = reply::parse(&self.body, self.content_type.as_deref());
         let retry_after_ms = self.retry_after_s.map(|seconds| seconds.min(RETRY_AFTER_MAX_S) * 1000);
         Answered { heard: Heard::Answer { status: self.status, retry_after_ms, reply }, received }
     }
@@ -263,14 +264,12 @@ async fn ask(request: reqwest::RequestBuilder) -> Result<Whole, String> {
         content_type: header("content-type"),
         request_id: header("request-id"),
         body: Vec::new(),
-        cut: false,
     };
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if whole.body.len() + chunk.len() > REPLY_BYTES_MAX {
-            whole.cut = true;
-            break;
-        }
-        whole.body.extend_from_slice(&chunk);
+    while whole.body.len() <= REPLY_BYTES_MAX
+        && let Some(chunk) = response.chunk().await.map_err(broken)?
+    {
+        let room = REPLY_BYTES_MAX + 1 - whole.body.len();
+        whole.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
     }
     Ok(whole)
 }
@@ -291,16 +290,17 @@ fn form(head: &str, file: Chunks, tail: &str, moved: Arc<AtomicU64>) -> Body {
 async fn while_it_moves(
     asking: impl Future<Output = Result<Whole, String>>,
     moved: &AtomicU64,
+    still_max: Duration,
 ) -> Result<Whole, String> {
     tokio::pin!(asking);
     let mut before = 0;
     loop {
-        if let Ok(answer) = tokio::time::timeout(STILL_MAX, &mut asking).await {
+        if let Ok(answer) = tokio::time::timeout(still_max, &mut asking).await {
             return answer;
         }
         let now = moved.load(Ordering::Relaxed);
         if now == before {
-            return Err(format!("the upload stood still for {} s", STILL_MAX.as_secs()));
+            return Err(format!("the upload stood still for {} s", still_max.as_secs()));
         }
         before = now;
     }
