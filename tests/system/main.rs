@@ -12,6 +12,7 @@ mod defence;
 mod disk;
 mod embeddings;
 mod filing;
+mod filing_killed;
 mod evidence;
 mod hma;
 mod items;
