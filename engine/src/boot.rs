@@ -218,7 +218,9 @@ fn load_rules(config: &Config) -> Result<Option<RulesFile>> {
 /// Calls parties, with the organisation's key where there is one.
 fn caller(config: &Config) -> Result<Caller> {
     let open = |path: &PathBuf| Signer::open(path).with_context(|| format!("signing key {}", path.display()));
-    Ok(Caller::new(config.signing_key_file.as_ref().map(open).transpose()?)?)
+    let [signer, former] = [&config.signing_key_file, &config.signing_key_file_former]
+        .map(|path| path.as_ref().map(open).transpose());
+    Ok(Caller::new(signer?, former?)?)
 }
 
 /// The cases, with the rules of the file.

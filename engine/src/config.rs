@@ -83,6 +83,8 @@ pub struct Config {
     pub sns_topics: Names,
     /// File with the key that signs what webhooks are told.
     pub signing_key_file: Option<PathBuf>,
+    /// The one before it, while receivers change over.
+    pub signing_key_file_former: Option<PathBuf>,
     /// Which CyberTipline is reported to.
     pub ncmec: NcmecAccess,
     /// URL and key of the classifier; `None` if it is not asked.
@@ -282,6 +284,7 @@ impl Config {
             s3,
             sns_topics: settings.sns_topics.unwrap_or_default(),
             signing_key_file: settings.signing_key_file,
+            signing_key_file_former: settings.signing_key_file_former,
             ncmec: NcmecAccess::of_process(),
             content_safety,
             recent: RecentOptions {
