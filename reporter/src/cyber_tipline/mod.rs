@@ -1,13 +1,18 @@
 //! NCMEC's CyberTipline as its interface has it: what a report and a file's details say, in the schema's order, how they
 //! are written, what is checked before they are sent, and what the answers mean. Knows nothing of jobs, stores or sockets.
 //!
-//! Facts are those of specs/cybertipline.md, by section. Reading order: `model` → `xml` → `schema` → `limits` → `reply`
-//! → `verdict`.
+//! Facts are those of specs/cybertipline.md, by section. Reading order: `model` → `xml` → `tree` → `limits` →
+//! `schema` → `reply` → `verdict`.
 
 pub mod limits;
 pub mod model;
+#[cfg(test)]
+mod mutated;
+#[cfg(test)]
+mod random;
 pub mod reply;
 pub mod schema;
+mod tree;
 pub mod verdict;
 pub mod xml;
 

@@ -54,3 +54,85 @@ fn document<T: Serialize>(root: &str, value: &T) -> String {
     // read as a line feed.
     clean(&format!("{DECLARATION}\n{name}{SCHEMA}{rest}")).replace('\r', "&#xD;")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::cyber_tipline::random;
+    use crate::cyber_tipline::tree::{self, Element};
+
+    #[test]
+    fn check_32_illegal_characters_are_replaced_visibly_and_nothing_else_is_touched() {
+        assert!(matches!(clean("]]> \u{202e}😀\t\r\n\u{7f}\u{fffd}\u{1fffe}"), Cow::Borrowed(_)));
+        assert_eq!(clean("a\0b\u{1}c\u{1f}d\u{fffe}e\u{ffff}"), "a␀b␁c␟d[U+FFFE]e[U+FFFF]");
+        // Half of a pair is no character of Rust's, and what reads JSON makes it U+FFFD or an error before we see it.
+        assert_eq!(String::from_utf16_lossy(&[0xd800, 0x61]), "\u{fffd}a");
+    }
+
+    #[test]
+    fn what_stands_before_and_at_the_root_is_what_ncmecs_samples_have() {
+        let xml =
+            file_details_xml(&FileDetails { report_id: 1, file_id: "f".into(), ..FileDetails::default() });
+        assert_eq!(
+            xml,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<fileDetails xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" \
+             xsi:noNamespaceSchemaLocation=\"https://report.cybertip.org/ispws/xsd\"><reportId>1</reportId><fileId>f</fileId>\
+             </fileDetails>"
+        );
+    }
+
+    /// All values of a model, as they must be read from its XML.
+    fn values(of: &Value, found: &mut Vec<String>) {
+        match of {
+            Value::Object(fields) => fields.values().for_each(|value| values(value, found)),
+            Value::Array(list) => list.iter().for_each(|value| values(value, found)),
+            Value::String(text) if text.is_empty() => {}
+            Value::String(text) => found.push(clean(text).into_owned()),
+            other => found.push(other.to_string()),
+        }
+    }
+
+    fn texts(of: &Element, found: &mut Vec<String>) {
+        let attributes = of.attributes.iter().filter(|(name, _)| !name.contains(':')).map(|(_, value)| value);
+        found.extend(attributes.chain([&of.text]).filter(|text| !text.is_empty()).cloned());
+        of.children.iter().for_each(|child| texts(child, found));
+    }
+
+    fn assert_said(model: &impl Serialize, xml: &str) {
+        let (mut meant, mut said) = (Vec::new(), Vec::new());
+        values(&serde_json::to_value(model).unwrap(), &mut meant);
+        texts(&tree::parse(xml).unwrap(), &mut said);
+        meant.sort();
+        said.sort();
+        assert_eq!(meant, said);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn check_32_every_text_of_a_report_is_read_as_it_was_meant(seed: u64) {
+            let (report, details) = (random::report(seed), random::file_details(seed));
+            assert_said(&report, &report_xml(&report));
+            assert_said(&details, &file_details_xml(&details));
+        }
+
+        #[test]
+        fn check_32_any_text_is_read_as_it_was_meant(text in any::<String>(), more in "[\0-\u{10ffff}]{0,40}") {
+            let details = FileDetails { additional_info: vec![format!("{text}|{more}")], ..random::file_details(0) };
+            assert_said(&details, &file_details_xml(&details));
+        }
+
+        #[test]
+        fn a_model_says_the_same_after_json(seed: u64) {
+            let (report, details) = (random::report(seed), random::file_details(seed));
+            let again: Report = serde_json::from_value(serde_json::to_value(&report).unwrap()).unwrap();
+            prop_assert_eq!(report_xml(&report), report_xml(&again));
+            let again: FileDetails = serde_json::from_value(serde_json::to_value(&details).unwrap()).unwrap();
+            prop_assert_eq!(file_details_xml(&details), file_details_xml(&again));
+        }
+    }
+}
