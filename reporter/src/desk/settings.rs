@@ -310,6 +310,14 @@ pub fn item_types(tx: &Tx<'_>) -> Result<Vec<ItemType>, StoreError> {
     all(tx, b"t")
 }
 
+/// An item type in one of its versions; in the newest if there is none of that number.
+pub fn item_type(tx: &Tx<'_>, id: &str, version: u64) -> Result<Option<ItemType>, StoreError> {
+    let place = key(b't', &[id]);
+    let each = [&key(b'T', &[id])[..], &version.to_be_bytes()].concat();
+    let that = tx.read(Keyspace::Policy, &each)?;
+    if that.is_some() { Ok(that) } else { tx.read(Keyspace::Policy, &place) }
+}
+
 /// Writes an item type as its next version, unless it says the same.
 pub fn put_item_type(tx: &mut Tx<'_>, new: ItemType) -> Result<ItemType, StoreError> {
     let place = key(b't', &[&new.id]);

@@ -2,8 +2,10 @@
 //! far each filing is (`filing`), and what was sent and received for it (`record`).
 
 pub mod build;
+mod fields;
 pub mod filing;
 pub mod info;
 pub mod organisation;
 pub mod record;
 pub mod thread;
+mod time;
