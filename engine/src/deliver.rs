@@ -11,7 +11,7 @@ use index::store::{Store, StoreError};
 use index::{RequestId, Signal};
 use reporter::desk::outbox::{self, Addition, Delivery};
 use reporter::desk::settings;
-use reporter::tip::filing::step::PRESERVATION;
+use reporter::tip::filing::ended::PRESERVATION;
 use reporter::tip::organisation::organisation;
 use reporter::{OrgName, Tx};
 use tokio::task::JoinSet;

@@ -82,17 +82,16 @@ fn plan(seed: u64) -> Plan {
 }
 
 fn at(data: &Path, ncmec: &Ncmec, kill: Option<&str>) -> Setup {
-    let setup = setup(ncmec)
-        .data(data)
-        .env("HASHWARD_TIP_FASTER", 100_000)
-        .env("HASHWARD_NCMEC_CALL_MS", 3000);
+    let setup =
+        setup(ncmec).data(data).env("HASHWARD_TIP_FASTER", 100_000).env("HASHWARD_NCMEC_CALL_MS", 3000);
     kill.into_iter().fold(setup, |setup, kill| setup.env("HASHWARD_KILL_AT", kill))
 }
 
 /// Decides the next jobs, as long as there is a server.
 fn decide(http: &Http, count: usize, files: &[String]) -> Option<()> {
     for _ in 0..count {
-        let Ok((status, job)) = http.try_post("/api/v1/queues/ncmec/next", &json!({ "reviewer": "anna" })) else {
+        let Ok((status, job)) = http.try_post("/api/v1/queues/ncmec/next", &json!({ "reviewer": "anna" }))
+        else {
             return None;
         };
         if status == 204 || job["id"].is_null() {

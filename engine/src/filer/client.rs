@@ -178,8 +178,9 @@ impl Ncmec {
             .client
             .get(format!("{}/{}", self.base_url, call.name))
             .basic_auth(&credentials.username, Some(&credentials.password));
-        let whole =
-            tokio::time::timeout(self.call_max, ask(request)).await.map_err(|_| "no answer".to_string())??;
+        let whole = tokio::time::timeout(self.call_max, ask(request))
+            .await
+            .map_err(|_| "no answer".to_string())??;
         if whole.status == 200 && !whole.cut {
             Ok(whole.body)
         } else {
