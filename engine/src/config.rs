@@ -69,6 +69,8 @@ pub struct Config {
     pub roles: Roles,
     /// What may be fetched; a file that is uploaded is no longer either.
     pub fetch: FetchPolicy,
+    /// Bytes of a file that is preserved as evidence.
+    pub evidence_bytes_max: u64,
     /// Signal types that HMA's routes have.
     pub hma_signal_types: SignalTypes,
     /// How videos are hashed.
@@ -273,6 +275,7 @@ impl Config {
                 curator: settings.role_curator.unwrap_or(true),
             },
             fetch,
+            evidence_bytes_max: settings.evidence_bytes_max.unwrap_or(8 << 30),
             hma_signal_types: settings.hma_signal_types.unwrap_or_default(),
             video,
             video_rule: VideoRule {
@@ -332,6 +335,13 @@ impl Config {
         let limits = &self.limits;
         for (name, found, low, high, allowed) in [
             ("upload_bytes_max", self.fetch.bytes_max, 1 << 10, UPLOAD_BYTES_MAX, "1024 to 134217728"),
+            (
+                "evidence_bytes_max",
+                self.evidence_bytes_max as usize,
+                1 << 10,
+                1 << 40,
+                "1024 to 1099511627776",
+            ),
             ("audit_head_seconds", self.audit_every.as_secs() as usize, 1, 3600, "1 to 3600"),
             ("hash_seconds", self.hash_time.as_secs() as usize, 1, 3600, "1 to 3600"),
             ("cores", self.cores, 1, 1024, "1 to 1024"),

@@ -17,8 +17,8 @@ use crate::evidence::{Evidence, PreserveCounts};
 use crate::failpoint::{failpoint, test_number};
 use crate::sources::Sources;
 
-/// Media fetched at once: few, since what comes in is fetched beside it.
-const AT_ONCE: usize = 4;
+/// Media fetched at once: few, since what comes in is fetched beside it; more than a few slow hosts have.
+const AT_ONCE: usize = 8;
 const LOOK_AT: usize = 64;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Before a medium is tried again whose outcome the desk did not take.
@@ -83,11 +83,7 @@ impl Preserver {
 
     /// One try of one medium.
     async fn preserve(&self, want: Want) {
-        let fetched = match self.sources.fetch_medium(&want.url).await {
-            // The room it takes is held until it is on the disk.
-            Ok(fetched) => self.evidence.keep(fetched.bytes.clone(), fetched.content_type.clone()).await,
-            Err(why) => Err(why),
-        };
+        let fetched = self.sources.preserve_medium(&self.evidence, &want.url).await;
         failpoint("preserve-stored");
         let medium = want.medium;
         let told = match fetched {

@@ -169,9 +169,13 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Stores what this gives, up to so many bytes; durable when it returns.
-    pub fn store(&self, mut from: impl Read, bytes_max: u64) -> Result<Kept, VaultError> {
-        let id = BlobId::fresh().map_err(|error| self.disk(error))?;
+    /// An id that no piece has.
+    pub fn fresh_id(&self) -> Result<BlobId, VaultError> {
+        BlobId::fresh().map_err(|error| self.disk(error))
+    }
+
+    /// Stores what this gives under a fresh id, up to so many bytes; durable when it returns.
+    pub fn store(&self, id: BlobId, mut from: impl Read, bytes_max: u64) -> Result<Kept, VaultError> {
         let kept = self.write(id, &mut from, bytes_max);
         if kept.is_err() {
             // Best effort: what cannot be removed now is at the next start.

@@ -9,7 +9,7 @@ use index::store::{Keyspace, Range, Store, StoreError};
 use serde::Serialize;
 
 use crate::desk::decision::{Decision, DecisionKind};
-use crate::desk::evidence::{MEDIUM, Piece, State};
+use crate::desk::evidence::{MEDIUM, Piece, State, TIP};
 use crate::desk::intake::Arrival;
 use crate::desk::item::ItemKey;
 use crate::desk::job::{Job, JobId, JobKind, QueueCounts};
@@ -56,6 +56,8 @@ pub struct Census {
     pub media_waiting: u64,
     /// Media that could not be.
     pub media_given_up: u64,
+    /// Further files of reports that are preserved.
+    pub tip_files: u64,
     /// How many faults there are.
     pub faults: u64,
     /// The first of them, in words.
@@ -349,6 +351,7 @@ fn hits(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), Store
 fn media(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), StoreError> {
     let (mut pieces, mut due, mut blobs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (mut of_jobs, mut owners) = (BTreeSet::new(), BTreeSet::new());
+    let (mut of_tips, mut tip_blobs) = (BTreeSet::new(), BTreeSet::new());
     each(store, Keyspace::Evidence, |key, row| {
         let rest = key.get(1..).unwrap_or_default();
         match key.first() {
@@ -356,6 +359,12 @@ fn media(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), Stor
             Some(b'w') => drop(due.insert(rest.get(8..).unwrap_or_default().to_vec(), number(key, 1))),
             Some(b'b') if row.first() == Some(&MEDIUM) => {
                 drop(blobs.insert(rest.to_vec(), row[1..].to_vec()))
+            }
+            Some(b'b') if row.first() == Some(&TIP) => {
+                tip_blobs.insert((number(row, 1), rest.to_vec()));
+            }
+            Some(&TIP) => {
+                of_tips.insert((number(key, 1), rest.get(8..).unwrap_or_default().to_vec()));
             }
             Some(b'j') => drop(of_jobs.insert((row.to_vec(), number(key, 1), number(key, 9)))),
             Some(b'o') => drop(owners.insert((
@@ -369,6 +378,10 @@ fn media(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), Stor
     })?;
     if of_jobs != owners {
         census.fault("media of jobs and jobs of media differ".to_string());
+    }
+    census.tip_files = of_tips.len() as u64;
+    if of_tips != tip_blobs || of_tips.iter().any(|(job, _)| !read.jobs.contains_key(&JobId(*job))) {
+        census.fault("further files of reports are not found by their job and by their blob".to_string());
     }
     for (medium, job, number) in &of_jobs {
         if !read.jobs.contains_key(&JobId(*job)) || !pieces.contains_key(medium) {

@@ -21,7 +21,7 @@ pub use files::Files;
 pub use hma::Hma;
 pub use http::{Http, Unanswered};
 pub use ncmec::Ncmec;
-pub use platform::{Asked, Misinformed, Platform};
+pub use platform::{Asked, Misinformed, Platform, film};
 pub use s3::S3;
 pub use server::{Server, Setup, Stopped, program, refusal};
 pub use skip::skipped;

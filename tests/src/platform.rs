@@ -68,6 +68,10 @@ impl Asked {
 #[derive(Default)]
 struct Held {
     files: BTreeMap<String, (String, Vec<u8>)>,
+    /// By path: type and length of files that are made up as they are sent.
+    films: BTreeMap<String, (String, u64)>,
+    /// By path: after how many bytes the next answer gets stuck.
+    stalls: BTreeMap<String, u64>,
     /// Items that the platform tells of when it is asked.
     items: Vec<Value>,
     /// What it adds to reports.
@@ -107,6 +111,17 @@ impl Platform {
     pub fn put(&self, name: &str, kind: &str, bytes: &[u8]) -> String {
         self.lock().files.insert(format!("/media/{name}"), (kind.to_string(), bytes.to_vec()));
         self.url(&format!("media/{name}"))
+    }
+
+    /// Serves a file of so many bytes, those of [`film`]; gives its URL.
+    pub fn put_film(&self, name: &str, kind: &str, bytes: u64) -> String {
+        self.lock().films.insert(format!("/media/{name}"), (kind.to_string(), bytes));
+        self.url(&format!("media/{name}"))
+    }
+
+    /// Gets stuck once in the midst of a film, after so many bytes, until who asked goes away.
+    pub fn stall(&self, name: &str, bytes: u64) {
+        self.lock().stalls.insert(format!("/media/{name}"), bytes);
     }
 
     /// Serves no files any more.
@@ -173,6 +188,38 @@ impl Platform {
     }
 }
 
+const PIECE: usize = 64 << 10;
+
+/// The bytes of a film, piece by piece; no two pieces are alike.
+pub fn film(bytes: u64) -> impl Iterator<Item = Vec<u8>> {
+    let pieces = bytes.div_ceil(PIECE as u64);
+    (0..pieces).map(move |number| {
+        let mut piece = number.to_le_bytes().repeat(PIECE / 8);
+        piece.truncate((bytes - number * PIECE as u64).min(PIECE as u64) as usize);
+        piece
+    })
+}
+
+fn send_film(mut stream: &TcpStream, kind: &str, bytes: u64, stall: Option<u64>) -> Option<()> {
+    let head = format!(
+        "HTTP/1.1 200 Answer\r\ncontent-type: {kind}\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut left = stall.unwrap_or(bytes);
+    for piece in film(bytes) {
+        let count = left.min(piece.len() as u64);
+        stream.write_all(&piece[..count as usize]).ok()?;
+        left -= count;
+        if left == 0 {
+            break;
+        }
+    }
+    if stall.is_some() {
+        let _ = stream.read(&mut [0]); // until it is closed
+    }
+    None // one request a connection
+}
+
 fn serve(stream: &TcpStream, held: &Mutex<Held>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let head = Head::read(&mut reader)?;
@@ -180,6 +227,14 @@ fn serve(stream: &TcpStream, held: &Mutex<Held>) -> Option<()> {
     Body::new(&mut reader, &head).ok()?.read_to_end(&mut body).ok()?;
     let path = head.target;
     let mut stream = stream.try_clone().ok()?;
+    let film = {
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let film = held.films.get(&path).cloned();
+        film.map(|film| (film, held.stalls.remove(&path)))
+    };
+    if let Some(((kind, bytes), stall)) = film {
+        return send_film(&stream, &kind, bytes, stall);
+    }
     let (status, kind, answer) = {
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
         held.asked.push(Asked { path: path.clone(), headers: head.headers, body: body.clone() });

@@ -186,6 +186,13 @@ impl Server {
         self.child.id()
     }
 
+    /// Bytes of memory that it has held at most.
+    pub fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
+    }
+
     /// A client of the binary port.
     pub fn client(&self) -> Client {
         Client::new(self.listen, ClientOptions::default())

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{Http, Platform, Server, Setup};
+use sha2::{Digest, Sha256};
+use tests::{Http, Platform, Server, Setup, film};
 
 use crate::access::{bearing, key, person, with_admin};
 use crate::items::{describe, png, post, rule, send, settled, sound};
@@ -357,4 +358,103 @@ fn what_a_machine_says_was_viewed_stays_what_it_says() {
         "incident_type": "Child Sex Tourism", "media": medium });
     let (status, answer) = tool.post(&format!("/api/v1/jobs/{}/decision", lent["id"]), &decision);
     assert_eq!(status, 200, "{answer}");
+}
+
+/// Sends an item with a film that its platform has hashed, so that it is fetched for its job alone.
+fn send_film(server: &Server, url: &str) {
+    let cover = json!({ "url": url, "signals": { "video_md5": "0".repeat(32) } });
+    send(server, &[reviewed("1", json!({ "cover": cover }))]);
+    settled(server);
+}
+
+fn hex_digest(bytes: u64) -> String {
+    let digest = film(bytes).fold(Sha256::new(), |digest, piece| digest.chain_update(piece)).finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is left in the folder of evidence, whole or not.
+fn evidence_names(data: &Path) -> Vec<String> {
+    let names = fs::read_dir(data.join("evidence")).unwrap();
+    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_long_film_is_preserved_in_little_memory() {
+    // 5 GB where there is time and room for it.
+    let full = std::env::var_os("FULL").is_some();
+    let bytes: u64 = if full { 5_000_000_000 } else { 200_000_000 };
+    let (platform, server) = (Platform::start(), setup().start());
+    set_up(&server);
+    let url = platform.put_film("film", "video/mp4", bytes);
+    let before = server.peak();
+    send_film(&server, &url);
+    let begun = Instant::now();
+    let kept = loop {
+        let evidence = media(&server, &server.jobs("default").pop().unwrap())[0]["evidence"].clone();
+        if evidence["state"] == "kept" {
+            break evidence;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1200) && evidence["trouble"].is_null(), "{evidence}");
+        thread::sleep(Duration::from_millis(100));
+    };
+    let grown = server.peak() - before;
+    println!("{bytes} bytes in {:?}, {grown} bytes more memory than {before}", begun.elapsed());
+    assert!(grown < 48 << 20, "it took {grown} bytes more than {before}");
+    assert_eq!((&kept["bytes"], &kept["sha256"]), (&json!(bytes), &json!(hex_digest(bytes))));
+    assert_eq!(platform.asked("/media").len(), 1);
+    sound(&server);
+}
+
+#[test]
+fn a_film_whose_preserving_is_killed_in_its_midst_leaves_no_half_and_is_preserved_anew() {
+    let (platform, server) = (Platform::start(), setup().start());
+    set_up(&server);
+    let bytes = 20_000_000;
+    let url = platform.put_film("film", "video/mp4", bytes);
+    platform.stall("film", bytes / 2);
+    send_film(&server, &url);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let written = |data: &Path| {
+        let half =
+            |name: &String| fs::metadata(data.join("evidence").join(name)).map_or(0, |file| file.len());
+        evidence_names(data).iter().map(half).sum::<u64>()
+    };
+    while written(server.data()) < bytes / 2 - (1 << 20) {
+        assert!(Instant::now() < deadline, "{} bytes: {}", written(server.data()), server.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(blobs(server.data()).is_empty(), "what is not whole has no name");
+    let stopped = server.kill();
+    platform.fail("/media", &[503]);
+    let server = stopped.restart_with(setup());
+    assert!(written(server.data()) < bytes / 2, "the half was removed");
+    let media = preserved(&server);
+    assert_eq!(media[0]["evidence"]["sha256"], hex_digest(bytes));
+    each_is_kept_once(&server, &media);
+    assert_eq!(evidence_names(server.data()).len(), 2);
+}
+
+#[test]
+fn a_film_that_is_too_long_or_breaks_off_is_no_evidence_and_says_why() {
+    let (platform, server) = (Platform::start(), setup().flag("--evidence-bytes-max", 1_000_000).start());
+    set_up(&server);
+    let url = platform.put_film("film", "video/mp4", 1_000_001);
+    send_film(&server, &url);
+    let trouble = |wanted: &str| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let evidence = media(&server, &server.jobs("default").pop().unwrap())[0]["evidence"].clone();
+            if evidence["trouble"].as_str().is_some_and(|why| why.contains(wanted)) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{evidence}");
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(evidence_names(server.data()).is_empty());
+    };
+    trouble("longer than 1000000 bytes");
+    platform.put_film("film", "text/html", 1_000_000);
+    trouble("gives a text");
+    platform.put_film("film", "video/mp4", 1_000_000);
+    assert_eq!(preserved(&server).len(), 1);
 }

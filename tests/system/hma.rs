@@ -428,17 +428,10 @@ fn hmas_routes_may_be_open_to_listed_addresses_alone() {
     assert_eq!(server.http.get_with("/c/banks", &[("authorization", &format!("Bearer {token}"))]).0, 200);
 }
 
-/// Bytes this process has held at most.
-fn peak(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-}
-
 #[test]
 fn hostile_uploads_are_refused_in_bounded_memory() {
     let server = Setup::default().flag("--upload-bytes-max", 8 << 20).start();
-    let at_rest = peak(server.pid());
+    let at_rest = server.peak();
     let refused = |name: &str, (status, said): (u16, serde_json::Value), wanted: u16| {
         let words = said["message"].as_str().unwrap_or_default().to_string();
         assert!(status == wanted && !words.is_empty(), "{name}: {status} {said}");
@@ -465,6 +458,6 @@ fn hostile_uploads_are_refused_in_bounded_memory() {
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut socket, &mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("Content too large"), "{answer}");
-    let more = peak(server.pid()) - at_rest;
+    let more = server.peak() - at_rest;
     assert!(more < 64 << 20, "{more} bytes more than at rest");
 }

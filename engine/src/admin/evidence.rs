@@ -2,16 +2,14 @@
 //! first byte leaves. Bytes are decrypted chunk by chunk as they are read, and nothing that lets a browser keep, guess or
 //! run them goes with them.
 
-use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use futures_lite::stream;
 use reporter::access::Sight;
 use reporter::desk::evidence::{self, Kept, State as Stage, piece_of};
 use reporter::desk::job::{JobId, job_key};
@@ -25,10 +23,9 @@ use super::deed::Deed;
 use super::jobs::{Page, PageQuery, job_id};
 use super::{Admin, Refusal};
 use crate::access::Caller;
-use crate::vault::{BlobReader, VaultError};
+use crate::evidence::pieces;
+use crate::vault::VaultError;
 
-/// What is read at once.
-const CHUNK: u64 = 64 << 10;
 const ANY_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// A medium with what is kept of it, and who opened it.
@@ -134,7 +131,7 @@ pub async fn content(
     }
     let mut response = match method {
         Method::HEAD => Response::new(Body::empty()),
-        _ => Response::new(stream_of(reader, range.unwrap_or((0, length)))),
+        _ => Response::new(Body::from_stream(pieces(reader, range.unwrap_or((0, length))))),
     };
     let name = format!("attachment; filename=\"job-{id}-medium-{number}\"");
     let of = response.headers_mut();
@@ -239,24 +236,6 @@ fn wanted(headers: &HeaderMap, length: u64) -> Wanted {
         _ => return Wanted::All,
     };
     if from < to { Wanted::Part(from, to) } else { Wanted::Nothing }
-}
-
-/// Reads and sends chunk by chunk: one is in memory, and no thread waits for a slow reader.
-fn stream_of(reader: BlobReader, (from, to): (u64, u64)) -> Body {
-    Body::from_stream(stream::try_unfold((reader, from), move |(mut reader, at)| async move {
-        if at >= to {
-            return Ok::<_, io::Error>(None);
-        }
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut chunk = vec![0; (to - at).min(CHUNK) as usize];
-            reader.seek(SeekFrom::Start(at))?;
-            reader.read_exact(&mut chunk)?;
-            Ok::<_, io::Error>((Bytes::from(chunk), reader))
-        });
-        let (chunk, reader) = reading.await.map_err(io::Error::other)??;
-        let next = at + chunk.len() as u64;
-        Ok(Some((chunk, (reader, next))))
-    }))
 }
 
 impl From<VaultError> for Refusal {

@@ -95,6 +95,8 @@ settings! {
     fetch_hosts: Names = "HASHWARD_FETCH_HOSTS",
     /// Largest file that is uploaded or fetched, in bytes [default: 100 MiB]
     upload_bytes_max: usize = "HASHWARD_UPLOAD_BYTES_MAX",
+    /// Largest file that is preserved as evidence, in bytes [default: 8 GiB]
+    evidence_bytes_max: u64 = "HASHWARD_EVIDENCE_BYTES_MAX",
     /// Signal types that HMA's routes have, with commas between [default: pdq,video_md5]
     hma_signal_types: SignalTypes = "HASHWARD_HMA_SIGNAL_TYPES",
     /// Program that reads videos for vpdq [default: ffmpeg]

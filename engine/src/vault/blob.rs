@@ -18,6 +18,9 @@ use crate::secrets::KEY;
 pub const CHUNK: usize = 64 << 10;
 const TAG: usize = 16;
 const SEALED: usize = CHUNK + TAG;
+/// Chunks that are written before they are brought to the disk: a long film that is synced at its end alone would keep
+/// everybody else's syncs waiting.
+const SYNCED: u64 = 1024;
 /// The last byte is the version.
 const HEAD: &[u8; 8] = b"hwevid\0\x01";
 
@@ -75,7 +78,7 @@ impl BlobWriter {
         self.file.write_all(&self.held)?;
         self.held.clear();
         self.number += 1;
-        Ok(())
+        if self.number.is_multiple_of(SYNCED) { self.file.sync_data() } else { Ok(()) }
     }
 }
 

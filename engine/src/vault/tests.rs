@@ -26,6 +26,10 @@ fn vault() -> (TempDir, Vault) {
     (folder, vault)
 }
 
+fn store(vault: &Vault, from: impl Read, bytes_max: u64) -> Result<Kept, VaultError> {
+    vault.store(vault.fresh_id()?, from, bytes_max)
+}
+
 /// Bytes that do not repeat, so that a chunk at a wrong place shows.
 fn content(length: usize) -> Vec<u8> {
     (0..length as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
@@ -56,7 +60,7 @@ fn what_was_stored_is_read_whole_and_known_by_its_digests() {
     let (folder, vault) = vault();
     for length in [0, 1, 1000, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 77] {
         let bytes = content(length);
-        let kept = vault.store(&bytes[..], MAX).unwrap();
+        let kept = store(&vault, &bytes[..], MAX).unwrap();
         assert_eq!(kept.bytes, length as u64);
         assert_eq!(kept.sha256[..], Sha256::digest(&bytes)[..]);
         assert_eq!(kept.md5[..], Md5::digest(&bytes)[..]);
@@ -95,7 +99,7 @@ proptest! {
     ) {
         let (_folder, vault) = vault();
         let bytes = content(length);
-        let kept = vault.store(Drip(&bytes, drip), MAX).unwrap();
+        let kept = store(&vault, Drip(&bytes, drip), MAX).unwrap();
         let mut reader = vault.open_blob(kept.id).unwrap();
         for (from, count) in ranges {
             reader.seek(SeekFrom::Start(from)).unwrap();
@@ -114,7 +118,7 @@ proptest! {
 fn a_file_that_was_cut_anywhere_is_refused_when_it_is_opened() {
     let (folder, vault) = vault();
     for length in [0, 10, CHUNK, 3 * CHUNK, 3 * CHUNK + 10] {
-        let kept = vault.store(&content(length)[..], MAX).unwrap();
+        let kept = store(&vault, &content(length)[..], MAX).unwrap();
         let path = file(&folder, kept.id, BLOB);
         let whole = fs::read(&path).unwrap();
         let boundaries = (0..=3).map(|chunk| HEAD + chunk * SEALED_CHUNK);
@@ -138,7 +142,7 @@ fn a_file_that_was_cut_anywhere_is_refused_when_it_is_opened() {
 fn a_flipped_bit_anywhere_gives_an_error_and_no_byte_of_its_chunk() {
     let (folder, vault) = vault();
     let bytes = content(2 * CHUNK + 100);
-    let kept = vault.store(&bytes[..], MAX).unwrap();
+    let kept = store(&vault, &bytes[..], MAX).unwrap();
     let path = file(&folder, kept.id, BLOB);
     let whole = fs::read(&path).unwrap();
     let places = (0..whole.len()).step_by(1009).chain(0..HEAD).chain(whole.len() - 20..whole.len());
@@ -169,7 +173,7 @@ fn a_flipped_bit_anywhere_gives_an_error_and_no_byte_of_its_chunk() {
 fn chunks_and_files_cannot_change_places() {
     let (folder, vault) = vault();
     let bytes = content(4 * CHUNK);
-    let (one, other) = (vault.store(&bytes[..], MAX).unwrap(), vault.store(&bytes[..], MAX).unwrap());
+    let (one, other) = (store(&vault, &bytes[..], MAX).unwrap(), store(&vault, &bytes[..], MAX).unwrap());
     let path = file(&folder, one.id, BLOB);
     let whole = fs::read(&path).unwrap();
     let chunk = |number: usize| &whole[HEAD + number * SEALED_CHUNK..HEAD + (number + 1) * SEALED_CHUNK];
@@ -193,7 +197,8 @@ fn chunks_and_files_cannot_change_places() {
 #[test]
 fn what_was_destroyed_is_gone_and_destroying_again_is_nothing() {
     let (folder, vault) = vault();
-    let (kept, stays) = (vault.store(&b"secret"[..], MAX).unwrap(), vault.store(&b"more"[..], MAX).unwrap());
+    let (kept, stays) =
+        (store(&vault, &b"secret"[..], MAX).unwrap(), store(&vault, &b"more"[..], MAX).unwrap());
     let mut under_way = vault.open_blob(kept.id).unwrap();
     assert!(vault.destroy(kept.id).unwrap());
     assert!(matches!(vault.open_blob(kept.id), Err(VaultError::Gone(id)) if id == kept.id));
@@ -219,7 +224,7 @@ fn a_destruction_that_was_cut_short_is_listed_opens_no_more_and_can_be_ended() {
     for (name, step) in steps {
         let (folder, vault) = vault();
         let bytes = content(CHUNK + 9);
-        let kept = vault.store(&bytes[..], MAX).unwrap();
+        let kept = store(&vault, &bytes[..], MAX).unwrap();
         let wrapped = fs::read(file(&folder, kept.id, KEYS)).unwrap();
         step(&folder, &vault, kept.id);
         let vault = vault_in(folder.path(), 0);
@@ -234,7 +239,7 @@ fn a_destruction_that_was_cut_short_is_listed_opens_no_more_and_can_be_ended() {
 #[test]
 fn what_was_not_whole_when_the_program_ended_is_gone_after_and_nothing_else_is() {
     let (folder, vault) = vault();
-    let whole = vault.store(&b"whole"[..], MAX).unwrap();
+    let whole = store(&vault, &b"whole"[..], MAX).unwrap();
     let id = |digit: &str| digit.repeat(32);
     let place = |name: String| folder.path().join(FOLDER).join(name);
     // As they are left: while the content is written; before the key has its name; before the content has.
@@ -274,14 +279,14 @@ impl Read for Breaks {
 #[test]
 fn what_cannot_be_stored_whole_leaves_nothing_and_says_why() {
     let (folder, vault) = vault();
-    let error = vault.store(Breaks(200_000), MAX).unwrap_err();
+    let error = store(&vault, Breaks(200_000), MAX).unwrap_err();
     assert!(
         matches!(&error, VaultError::Source(_)) && error.to_string().contains("the host is gone"),
         "{error}"
     );
-    let error = vault.store(&content(100_000)[..], 99_999).unwrap_err();
+    let error = store(&vault, &content(100_000)[..], 99_999).unwrap_err();
     assert!(matches!(error, VaultError::TooLong { max: 99_999 }));
-    vault.store(&content(100_000)[..], 100_000).unwrap();
+    store(&vault, &content(100_000)[..], 100_000).unwrap();
     let before = files(&folder);
     let full = vault_in(folder.path(), u64::MAX);
     let error = full.store(&b"x"[..], MAX).unwrap_err();
@@ -301,8 +306,8 @@ fn a_disk_that_fills_up_in_the_midst_leaves_nothing() {
         return;
     }
     let vault = vault_in(folder.path(), 0);
-    let small = vault.store(&b"before"[..], MAX).unwrap();
-    let error = vault.store(&content(2 << 20)[..], MAX).unwrap_err();
+    let small = store(&vault, &b"before"[..], MAX).unwrap();
+    let error = store(&vault, &content(2 << 20)[..], MAX).unwrap_err();
     let (left, kept) = (files(&folder).len(), read(&vault, small.id));
     drop(vault);
     let _ = std::process::Command::new("umount").arg("-l").arg(folder.path()).status();
@@ -313,7 +318,7 @@ fn a_disk_that_fills_up_in_the_midst_leaves_nothing() {
 #[test]
 fn links_are_refused() {
     let (folder, vault) = vault();
-    let kept = vault.store(&b"mine"[..], MAX).unwrap();
+    let kept = store(&vault, &b"mine"[..], MAX).unwrap();
     for ending in [BLOB, KEYS] {
         let path = file(&folder, kept.id, ending);
         let moved = folder.path().join("elsewhere");
@@ -340,7 +345,7 @@ fn links_are_refused() {
 fn evidence_is_noticed_before_a_key_is_made_over_it() {
     let (folder, vault) = vault();
     assert!(!holds_any(folder.path()).unwrap());
-    let kept = vault.store(&b"x"[..], MAX).unwrap();
+    let kept = store(&vault, &b"x"[..], MAX).unwrap();
     assert!(holds_any(folder.path()).unwrap());
     vault.destroy(kept.id).unwrap();
     assert!(!holds_any(folder.path()).unwrap());

@@ -2,24 +2,31 @@
 //!
 //! Who hands us a URL does not choose what we connect to: every address is checked after the name is resolved and
 //! before anything is sent, at each redirect again, and no proxy of the environment is used. Bytes and time are
-//! bounded.
+//! bounded. What is large comes as a stream: then what is held is one piece of it, and the time it may take grows with
+//! the bytes that came.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Response, Url, redirect};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// Bytes a second that a stream must bring, or it is ended: who sends a byte now and then holds no place for days.
+const STREAM_RATE_MIN: u64 = 64 << 10;
+/// Beyond any stream's time. Its own limits come first.
+const STREAM_TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What may be fetched.
 #[derive(Clone, Debug)]
 pub struct FetchPolicy {
     /// Bytes of one answer.
     pub bytes_max: usize,
-    /// From the request to the last byte.
+    /// From the request to the last byte; of a stream to the next byte.
     pub timeout: Duration,
     /// Redirects followed.
     pub redirects_max: usize,
@@ -80,13 +87,19 @@ pub enum FetchError {
     #[error("the answer is longer than {max} bytes")]
     TooLarge {
         /// The limit.
-        max: usize,
+        max: u64,
     },
     /// It took too long.
     #[error("no whole answer came within {seconds} s")]
     Timeout {
         /// The limit.
         seconds: u64,
+    },
+    /// It brings too few bytes for the time it takes.
+    #[error("it came too slowly: less than {rate} bytes a second")]
+    Slow {
+        /// The limit.
+        rate: u64,
     },
     /// No connection, or it broke.
     #[error("{reason}")]
@@ -126,7 +139,6 @@ impl Fetcher {
             .no_proxy()
             .redirect(redirects)
             .referer(false)
-            .timeout(policy.timeout)
             .connect_timeout(Duration::from_secs(10))
             .dns_resolver(Arc::new(PublicOnly(policy.clone())))
             .build()
@@ -136,9 +148,39 @@ impl Fetcher {
 
     /// Fetches one URL.
     pub async fn fetch(&self, url: &str) -> Result<Fetched, FetchError> {
+        let max = self.policy.bytes_max;
+        let mut response = self.open(url, max as u64, self.policy.timeout).await?;
+        let length = response.content_length().map_or(max, |length| length as usize);
+        let room = self.room_mib.clone().acquire_many_owned((length >> 20) as u32 + 1).await;
+        let room =
+            room.map_err(|_| FetchError::Broken { reason: "the server is shutting down".to_string() })?;
+        let content_type = content_type(&response);
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.fault(&error))? {
+            // No more than was announced: room was taken for that.
+            if bytes.len() + chunk.len() > max.min(length) {
+                return Err(FetchError::TooLarge { max: max as u64 });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Fetched { content_type, bytes: bytes.into(), room })
+    }
+
+    /// Begins to fetch one URL, whose answer is read piece by piece, up to so many bytes. It takes no room of others.
+    pub async fn stream(&self, url: &str, bytes_max: u64) -> Result<Streamed, FetchError> {
+        let opening = timeout(self.policy.timeout, self.open(url, bytes_max, STREAM_TIME_MAX));
+        let response = opening.await.map_err(|_| self.too_late())??;
+        let content_type = content_type(&response);
+        let fetcher = self.clone();
+        Ok(Streamed { content_type, response, fetcher, bytes_max, bytes: 0, waited: Duration::ZERO })
+    }
+
+    /// Asks for a URL; an answer that says no, or is longer than this, is none.
+    async fn open(&self, url: &str, bytes_max: u64, time_max: Duration) -> Result<Response, FetchError> {
         let url = Url::parse(url).map_err(|_| FetchError::Url)?;
         self.policy.admits(&url)?;
-        let mut response = self.client.get(url).send().await.map_err(|error| self.fault(&error))?;
+        let asking = self.client.get(url).timeout(time_max).send();
+        let response = asking.await.map_err(|error| self.fault(&error))?;
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
             return Err(FetchError::Status {
@@ -148,25 +190,14 @@ impl Fetcher {
                 url: shown(response.url()),
             });
         }
-        let max = self.policy.bytes_max;
-        if response.content_length().is_some_and(|length| length > max as u64) {
-            return Err(FetchError::TooLarge { max });
+        if response.content_length().is_some_and(|length| length > bytes_max) {
+            return Err(FetchError::TooLarge { max: bytes_max });
         }
-        let length = response.content_length().map_or(max, |length| length as usize);
-        let room = self.room_mib.clone().acquire_many_owned((length >> 20) as u32 + 1).await;
-        let room =
-            room.map_err(|_| FetchError::Broken { reason: "the server is shutting down".to_string() })?;
-        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
-        let content_type = content_type.unwrap_or_default().to_string();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.fault(&error))? {
-            // No more than was announced: room was taken for that.
-            if bytes.len() + chunk.len() > max.min(length) {
-                return Err(FetchError::TooLarge { max });
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(Fetched { content_type, bytes: bytes.into(), room })
+        Ok(response)
+    }
+
+    fn too_late(&self) -> FetchError {
+        FetchError::Timeout { seconds: self.policy.timeout.as_secs() }
     }
 
     fn fault(&self, error: &reqwest::Error) -> FetchError {
@@ -184,13 +215,53 @@ impl Fetcher {
             cause = inner.source();
         }
         if error.is_timeout() {
-            return FetchError::Timeout { seconds: self.policy.timeout.as_secs() };
+            return self.too_late();
         }
         let host = error.url().and_then(Url::host_str).unwrap_or("the host");
         FetchError::Broken {
             reason: if last.is_empty() { error.to_string() } else { format!("{host}: {last}") },
         }
     }
+}
+
+/// What comes, piece by piece.
+#[derive(Debug)]
+pub struct Streamed {
+    /// The `Content-Type` header, empty if there was none.
+    pub content_type: String,
+    response: Response,
+    fetcher: Fetcher,
+    bytes_max: u64,
+    bytes: u64,
+    /// For the host; the time that its bytes were worked on is not its fault.
+    waited: Duration,
+}
+
+impl Streamed {
+    /// The next piece; `None` after the last one.
+    pub async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, FetchError> {
+        let idle_max = self.fetcher.policy.timeout;
+        let earned = idle_max + Duration::from_secs(self.bytes / STREAM_RATE_MIN);
+        let left = earned.saturating_sub(self.waited);
+        let asked = Instant::now();
+        let answer = timeout(left.min(idle_max), self.response.chunk()).await;
+        self.waited += asked.elapsed();
+        let chunk = match answer {
+            Ok(chunk) => chunk.map_err(|error| self.fetcher.fault(&error))?,
+            Err(_) if left < idle_max => return Err(FetchError::Slow { rate: STREAM_RATE_MIN }),
+            Err(_) => return Err(self.fetcher.too_late()),
+        };
+        self.bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        if self.bytes > self.bytes_max {
+            return Err(FetchError::TooLarge { max: self.bytes_max });
+        }
+        Ok(chunk)
+    }
+}
+
+fn content_type(response: &Response) -> String {
+    let told = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+    told.unwrap_or_default().to_string()
 }
 
 /// Says what cryptography clients of HTTPS use. Several libraries could bring it; the first to say so decides, and it is

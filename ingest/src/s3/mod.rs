@@ -5,16 +5,18 @@
 
 mod event;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::StreamExt;
+use futures_lite::{Stream, StreamExt, stream};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::client::{HttpClient, HttpConnector};
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, GetOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, GetOptions, GetResult, ObjectStore, RetryConfig};
 use reqwest::{Client, redirect};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 pub use event::{Confirmation, Delivery, EventError, Object, read};
 
@@ -31,9 +33,9 @@ pub struct S3Options {
     pub secret_access_key: String,
     /// Buckets that are read.
     pub buckets: Vec<String>,
-    /// Bytes of one object.
+    /// Bytes of one object that is read whole.
     pub bytes_max: usize,
-    /// From the request to the last byte.
+    /// From the request to the last byte of what is read whole; of a stream to the next byte.
     pub timeout: Duration,
 }
 
@@ -55,7 +57,7 @@ pub enum S3Error {
         /// Its size.
         found: u64,
         /// The limit.
-        max: usize,
+        max: u64,
     },
     /// Its key cannot be asked for.
     #[error("the object's key cannot be asked for: {reason}")]
@@ -106,7 +108,7 @@ impl Objects {
             .user_agent(concat!("hashward/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
             .redirect(redirect::Policy::none())
-            .timeout(options.timeout)
+            .read_timeout(options.timeout)
             .connect_timeout(Duration::from_secs(10))
             .build()
             .map_err(|error| S3Error::Broken { reason: error.to_string() })?;
@@ -139,31 +141,62 @@ impl Objects {
 
     /// Reads one object, the version that the event told of.
     pub async fn fetch(&self, object: &Object) -> Result<Fetched, S3Error> {
+        let reading = timeout(self.options.timeout, self.fetch_whole(object));
+        let late = || S3Error::Broken {
+            reason: format!("it did not come within {} s", self.options.timeout.as_secs()),
+        };
+        reading.await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn fetch_whole(&self, object: &Object) -> Result<Fetched, S3Error> {
+        let found = self.open(object, self.options.bytes_max as u64).await?;
+        let size = found.meta.size;
+        let room = self.room_mib.clone().acquire_many_owned((size >> 20) as u32 + 1).await;
+        let room = room.map_err(|_| S3Error::Broken { reason: "the server is shutting down".to_string() })?;
+        let mut bytes = Vec::with_capacity(size as usize);
+        let mut chunks = whole(found);
+        while let Some(chunk) = chunks.next().await {
+            bytes.extend_from_slice(&chunk?);
+        }
+        Ok(Fetched { bytes: bytes.into(), room })
+    }
+
+    /// Begins to read one object, piece by piece, up to so many bytes. It takes no room of others.
+    pub async fn stream(&self, object: &Object, bytes_max: u64) -> Result<Chunks, S3Error> {
+        Ok(whole(self.open(object, bytes_max).await?))
+    }
+
+    async fn open(&self, object: &Object, bytes_max: u64) -> Result<GetResult, S3Error> {
         let bucket = self.bucket(&object.bucket)?;
         let path = Path::parse(&object.key).map_err(|error| S3Error::Key { reason: error.to_string() })?;
         let get = GetOptions { version: object.version.clone(), ..GetOptions::default() };
         let found = bucket.get_opts(&path, get).await.map_err(fault)?;
-        let (size, max) = (found.meta.size, self.options.bytes_max);
-        if size > max as u64 {
-            return Err(S3Error::TooLarge { found: size, max });
+        if found.meta.size > bytes_max {
+            return Err(S3Error::TooLarge { found: found.meta.size, max: bytes_max });
         }
-        let room = self.room_mib.clone().acquire_many_owned((size >> 20) as u32 + 1).await;
-        let room = room.map_err(|_| S3Error::Broken { reason: "the server is shutting down".to_string() })?;
-        let mut bytes = Vec::with_capacity(size as usize);
-        let mut chunks = found.into_stream();
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(fault)?;
-            // No more than was announced: room was taken for that.
-            if (bytes.len() + chunk.len()) as u64 > size {
-                return Err(S3Error::Broken { reason: "it is longer than its length".to_string() });
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        if (bytes.len() as u64) < size {
-            return Err(S3Error::Broken { reason: "it broke off".to_string() });
-        }
-        Ok(Fetched { bytes: bytes.into(), room })
+        Ok(found)
     }
+}
+
+/// An object, piece by piece. It ends with an error if these are not as many bytes as it has.
+pub type Chunks = Pin<Box<dyn Stream<Item = Result<bytes::Bytes, S3Error>> + Send>>;
+
+fn whole(found: GetResult) -> Chunks {
+    let broken = |reason: &str| S3Error::Broken { reason: reason.to_string() };
+    let size = found.meta.size;
+    stream::try_unfold((found.into_stream(), size), move |(mut chunks, left)| async move {
+        match chunks.next().await {
+            Some(Ok(chunk)) => match left.checked_sub(chunk.len() as u64) {
+                Some(left) => Ok(Some((chunk, (chunks, left)))),
+                // No more than was announced: room was taken for that.
+                None => Err(broken("it is longer than its length")),
+            },
+            Some(Err(error)) => Err(fault(error)),
+            None if left > 0 => Err(broken("it broke off")),
+            None => Ok(None),
+        }
+    })
+    .boxed()
 }
 
 fn fault(error: object_store::Error) -> S3Error {

@@ -13,7 +13,8 @@
 //! | `w` ‖ due ms u64 ‖ medium | nothing: media that wait to be preserved |
 //! | `j` ‖ job u64 ‖ number u64 | the medium that has this number in the job |
 //! | `o` ‖ medium ‖ job u64 ‖ number u64 | nothing: the jobs it belongs to |
-//! | `b` ‖ blob | `m` ‖ medium; or `a` ‖ arrival u64, as long as that waits |
+//! | `b` ‖ blob | `m` ‖ medium; `a` ‖ arrival u64, as long as that waits; or `t` ‖ job u64, for a further file of its report |
+//! | `t` ‖ job u64 ‖ blob | nothing: further files of the job's report |
 //! | `v` ‖ job u64 ‖ number u64 ‖ person | u64: when that person opened it first |
 
 use std::fmt::Write as _;
@@ -37,6 +38,7 @@ const GIVEN_UP_MS: u64 = 7 * 24 * 3_600_000;
 const HEAD_START_MS: u64 = 2000;
 pub(crate) const MEDIUM: u8 = b'm';
 const ARRIVAL: u8 = b'a';
+pub(crate) const TIP: u8 = b't';
 
 /// What a medium is known by: its place in its item, and its URL, or its signals where it has none. As a digest, because
 /// keys are not sealed, and a URL is nobody's who finds the disk.
@@ -220,6 +222,12 @@ pub fn claim(tx: &mut Tx<'_>, arrival: u64, item: &Item) {
     }
 }
 
+/// Names the blob of a further file of a job's report. It goes with the job.
+pub fn claim_for_tip(tx: &mut Tx<'_>, job: JobId, kept: &Kept) {
+    tx.put(SPACE, blob_key(&kept.blob), [&[TIP], &job.0.to_be_bytes()[..]].concat());
+    tx.put(SPACE, [&job_key(TIP, job)[..], kept.blob.as_bytes()].concat(), []);
+}
+
 /// Takes what a settled item carries: what a job wants is its evidence, the rest is nobody's.
 pub fn take(tx: &mut Tx<'_>, item: &mut Item) -> Result<(), StoreError> {
     for media in &mut item.media {
@@ -233,9 +241,17 @@ pub fn take(tx: &mut Tx<'_>, item: &mut Item) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes a job's media out of the rows; gives the blobs that no other job needs. From then on nothing names them.
+/// Takes a job's media, and further files of its report, out of the rows; gives the blobs that no other job needs. From
+/// then on nothing names them.
 pub fn release(tx: &mut Tx<'_>, job: JobId) -> Result<Vec<String>, StoreError> {
     let mut blobs = Vec::new();
+    let prefix = job_key(TIP, job);
+    for (place, _) in tx.rows(SPACE, &prefix, usize::MAX)? {
+        let blob = String::from_utf8_lossy(&place[prefix.len()..]).into_owned();
+        tx.delete(SPACE, blob_key(&blob));
+        tx.delete(SPACE, place);
+        blobs.push(blob);
+    }
     let prefix = job_key(b'j', job);
     for (place, row) in tx.rows(SPACE, &prefix, usize::MAX)? {
         let medium = MediumKey::read(&row)?;
@@ -365,6 +381,20 @@ mod tests {
 
     fn state(tx: &Tx<'_>, job: u64) -> Option<State> {
         piece_of(tx, JobId(job), 1).unwrap().map(|piece| piece.state)
+    }
+
+    #[test]
+    fn a_further_file_of_a_report_is_named_until_its_job_goes() {
+        let store = MemoryStore::default();
+        let mut tx = Tx::new(&store);
+        for (job, blob) in [(7, "x"), (7, "y"), (8, "z")] {
+            claim_for_tip(&mut tx, JobId(job), &kept(blob));
+        }
+        assert!(is_named(&tx, "x").unwrap() && !is_named(&tx, "other").unwrap());
+        assert_eq!(release(&mut tx, JobId(7)).unwrap(), ["x", "y"]);
+        assert!(!is_named(&tx, "x").unwrap() && !is_named(&tx, "y").unwrap());
+        assert!(is_named(&tx, "z").unwrap());
+        assert!(release(&mut tx, JobId(7)).unwrap().is_empty());
     }
 
     #[test]
