@@ -181,11 +181,7 @@ impl Ncmec {
         let whole = tokio::time::timeout(self.call_max, ask(request))
             .await
             .map_err(|_| "no answer".to_string())??;
-        if whole.status == 200 && !whole.cut {
-            Ok(whole.body)
-        } else {
-            Err(format!("status {}", whole.status))
-        }
+        if whole.status == 200 { Ok(whole.body) } else { Err(format!("status {}", whole.status)) }
     }
 
     /// Makes a call; `file` has the bytes of one that uploads.

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use md5::{Digest, Md5};
 use reporter::audit::Hex;
+use reporter::cyber_tipline::schema;
 use reporter::cyber_tipline::verdict::Verdict;
+use reporter::cyber_tipline::xml::file_details_xml;
 use reporter::desk::evidence::claim_for_tip;
 use reporter::tip::build::{self, BuildError};
 use reporter::tip::filing::pace::EVIDENCE_MS_MAX;
@@ -217,6 +219,10 @@ impl Filer {
             }
             Err(BuildError::Desk(error)) => return Err(refused(error)),
         };
+        if let Some(problem) = unfit(&draft) {
+            let words = format!("what would be sent is not what NCMEC takes: {problem}");
+            return Err(Stop::Failed(Failure::Hold(Cause::Rejected, words), Vec::new()));
+        }
         let files = files_of(&draft);
         self.ask(move |turn| step::built(&mut turn.tx, ticket, &draft, files)).await?;
         failpoint("tip-built-kept");
@@ -298,6 +304,19 @@ pub(super) fn entry_of(answered: Answered) -> (reporter::cyber_tipline::verdict:
 fn refused(error: DeskError) -> Stop {
     let words = format!("the report cannot be written: {error}");
     Stop::Failed(Failure::Free { words, pause_ms: None }, Vec::new())
+}
+
+/// What NCMEC would refuse of a report, by our table of its schema; none if nothing.
+fn unfit(draft: &Draft) -> Option<String> {
+    let details = draft.files.iter().map(|file| {
+        let mut details = file.details.clone();
+        (details.report_id, details.file_id) = (1, "1".to_string());
+        file_details_xml(&details)
+    });
+    std::iter::once(draft.xml.clone()).chain(details).find_map(|xml| {
+        let problems = schema::validate(xml.as_bytes()).err()?;
+        problems.first().map(ToString::to_string)
+    })
 }
 
 fn files_of(draft: &Draft) -> Vec<TipFile> {
