@@ -10,7 +10,7 @@ WITH_ROCKSDB = dir=$$(bash .ci/rocksdb); export ROCKSDB_LIB_DIR=$$dir ROCKSDB_ST
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Install what the build needs, and let plain cargo find the cached RocksDB
@@ -28,7 +28,7 @@ demo: ## The whole way on this machine, with figures; EXIT=1 ends by itself
 
 .PHONY: release
 release: setup
-	@cargo build --release --locked -p engine -p loadtest
+	@cargo build --release --locked -p engine -p loadtest -p tests --bins
 
 .PHONY: test
 test: setup ## Everything CI runs
@@ -64,13 +64,17 @@ bench-cases: release ## Items through 50 live rules; 'next job' with 1 000 000 o
 bench-keys: release ## Lookups by a key with budget and warden beside lookups by the token, in turns
 	@bash .ci/bench-keys
 
+.PHONY: bench-reports
+bench-reports: release ## Reports an hour to a stand-in for NCMEC, and how long organisations wait for each other
+	@bash .ci/bench-reports $(REPORTS_ARGS)
+
 .PHONY: speed
 speed: release ## Lookups a second over loopback at 100 000 and 1 000 000 hashes, one shard
 	@bash .ci/speed
 
 .PHONY: fuzz
-fuzz: ## Fuzz the frame decoder, FUZZ_SECONDS (default 60) a target; needs a nightly toolchain
+fuzz: ## Fuzz what decodes frames and answers of NCMEC, FUZZ_SECONDS (default 60) a target; needs a nightly toolchain
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
-	@cd tests/fuzz && for target in request reply; do \
+	@cd tests/fuzz && for target in request reply ncmec_reply; do \
 	  mkdir -p target/corpus/$$target; \
 	  cargo +nightly fuzz run --fuzz-dir . $$target target/corpus/$$target corpus/$$target -- -max_total_time=$(or $(FUZZ_SECONDS),60); done

@@ -126,6 +126,8 @@ pub struct CaseGauges {
     pub waiting: (u64, f64),
     /// Decisions that are still to be reported; none for who does not see them.
     pub filings: Option<u64>,
+    /// Alarms that nobody acknowledged, counted to a limit.
+    pub alarms_open: u64,
     /// Alarms that nobody followed, because too many came at once.
     pub alarms_lost: u64,
 }
@@ -338,6 +340,11 @@ impl Scrape {
                     cases.waiting.0 as f64,
                 ),
                 ("hashward_intake_oldest_seconds", "How long ago the oldest of them came", cases.waiting.1),
+                (
+                    "hashward_alarms_open",
+                    "Alarms that nobody acknowledged, to 10000",
+                    cases.alarms_open as f64,
+                ),
                 (
                     "hashward_alarms_lost",
                     "Alarms since start that are in the program's log alone, because too many came at once",

@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 
 /// A host that answers each request so; gives its URL.
 fn host(answer: impl Fn(&mut TcpStream) + Send + 'static) -> String {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let url = format!("http://{}/film", listener.local_addr().unwrap());
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let url = format!("http://{}/film", listener.local_addr().expect("an address"));
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let _ = stream.read(&mut [0; 4096]);
@@ -29,11 +29,11 @@ fn head(stream: &mut TcpStream, more: &str) {
 async fn all(url: &str, bytes_max: u64) -> Result<(String, u64), FetchError> {
     let policy = FetchPolicy {
         timeout: Duration::from_millis(400),
-        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        allow: vec!["127.0.0.0/8".parse().expect("a range")],
         ..FetchPolicy::default()
     };
     // No room at all: a stream takes none.
-    let fetcher = Fetcher::new(policy, Arc::new(Semaphore::new(0))).unwrap();
+    let fetcher = Fetcher::new(policy, Arc::new(Semaphore::new(0))).expect("a fetcher");
     let mut streamed = fetcher.stream(url, bytes_max).await?;
     let mut bytes = 0;
     while let Some(piece) = streamed.chunk().await? {

@@ -230,6 +230,9 @@ fn serve(stream: &TcpStream, held: &Mutex<Held>) -> Option<()> {
     let film = {
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
         let film = held.films.get(&path).cloned();
+        if film.is_some() {
+            held.asked.push(Asked { path: path.clone(), headers: head.headers.clone(), body: Vec::new() });
+        }
         film.map(|film| (film, held.stalls.remove(&path)))
     };
     if let Some(((kind, bytes), stall)) = film {

@@ -22,6 +22,7 @@ mod matching;
 mod media;
 mod ncmec_stand_in;
 mod openapi;
+mod organisations;
 mod outbound;
 mod powercut;
 mod reactor;

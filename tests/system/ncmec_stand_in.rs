@@ -63,6 +63,7 @@ fn a_report_goes_its_way_and_each_step_answers_as_ncmec_does() {
     assert_eq!(ncmec.report(Test, withdrawn).unwrap().state, State::Retracted);
     assert_eq!(ncmec.finished(Test), [("u-&1".to_string(), vec![id])].into());
     assert!(ncmec.calls().iter().all(|call| call.ended_us.is_some() && call.at_ms > 0));
+    assert_eq!((ncmec.at_once("test-esp"), ncmec.at_once("nobody")), (1, 0));
 }
 
 #[test]
@@ -88,6 +89,23 @@ fn what_is_wrong_is_refused_with_its_code() {
     assert_eq!(Client::new(ncmec.url(), &other).finish(id).code(), 5001, "it is another's");
     assert_eq!(ncmec.reports(Test).len(), 1);
     assert_eq!(ncmec.report(Test, id).unwrap().files.len(), 0);
+}
+
+#[test]
+fn xml_that_is_malformed_or_breaks_the_schema_or_a_documented_rule_is_refused() {
+    let ncmec = Ncmec::start();
+    let client = Client::of(&ncmec);
+    let sound = report("u");
+    let submit = |xml: &str| client.post("submit", XML, xml.as_bytes());
+    assert_eq!(submit(&sound.replace("Sex Tourism", "Tourism")).code(), 4100);
+    assert_eq!(submit(&sound.replace("2020-01-02", "9020-01-02")).code(), 4100, "not in the past");
+    assert_eq!(submit(&sound.replace("</report>", "")).code(), 4110);
+    assert_eq!(submit(&sound.replace(">u<", ">\u{1}<")).code(), 4110);
+    assert_eq!(submit("").code(), 4110);
+    assert_eq!(submit(&details(1, "f")).code(), 4100, "the wrong root");
+    let twice = "<reportAnnotations><spam>false</spam></reportAnnotations><incidentDateTime>";
+    assert_eq!(submit(&sound.replace("<incidentDateTime>", twice)).code(), 4100, "xs:all, fixed");
+    assert!(ncmec.reports(Test).is_empty());
 }
 
 #[test]

@@ -229,6 +229,17 @@ fn answers_about_cases_have_the_shapes_that_are_described() {
         get("/api/v1/evaluations"),
         put("/api/v1/webhooks/w", json!({ "url": "https://a.example/" })),
         get("/api/v1/webhooks"),
+        put(
+            "/api/v1/organisations/default",
+            json!({ "company_name": "c", "contact_email": "a@b.org", "actions_on_report": ["w"] }),
+        ),
+        put(
+            "/api/v1/organisations/default/credentials",
+            json!({ "username": "u", "password": "p", "environment": "test" }),
+        ),
+        get("/api/v1/organisations"),
+        get("/api/v1/organisations/default"),
+        get("/api/v1/alarms?all=true"),
         get("/api/v1/settings"),
         put("/api/v1/settings", json!({ "user_type": "user" })),
         put("/api/v1/settings/trusted-banks", json!({ "banks": [], "by": "ada" })),

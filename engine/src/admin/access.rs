@@ -44,6 +44,7 @@ const TABLE: &[(&str, Methods)] = &[
     ("/api/v1/session", &[("GET", NONE)]),
     ("/api/v1/session/password", &[("PUT", NONE)]),
     ("/api/v1/logout", &[("POST", NONE)]),
+    ("/api/v1/alarms", &[("GET", NONE)]),
     // Counts and health.
     ("/metrics", &[("GET", &[Observe])]),
     ("/api/v1/index", &[("GET", &[Observe])]),
@@ -116,6 +117,7 @@ const TABLE: &[(&str, Methods)] = &[
     ("/api/v1/evaluations", &[("GET", &[ChildSafety])]),
     ("/api/v1/census", &[("GET", &[ChildSafety])]),
     ("/api/v1/filings", &[("GET", &[ChildSafety, Report])]),
+    ("/api/v1/alarms/{number}/acknowledge", &[("POST", &[Report])]),
     // Reviewing: what is seen of it is the caller's sight.
     ("/api/v1/queues", &[("GET", &[Review])]),
     ("/api/v1/queues/{name}", &[("GET", &[Review]), ("PUT", &[Configure]), ("DELETE", &[Configure])]),
@@ -144,6 +146,9 @@ const TABLE: &[(&str, Methods)] = &[
     ("/api/v1/rule-tables/{version}", &[("GET", &[Configure])]),
     ("/api/v1/webhooks", &[("GET", &[Configure])]),
     ("/api/v1/webhooks/{name}", &[("PUT", &[Configure]), ("DELETE", &[Configure])]),
+    ("/api/v1/organisations", &[("GET", &[Configure])]),
+    ("/api/v1/organisations/{name}", &[("GET", &[Configure]), ("PUT", &[Configure])]),
+    ("/api/v1/organisations/{name}/credentials", &[("PUT", &[Configure]), ("DELETE", &[Configure])]),
     ("/api/v1/settings", &[("GET", &[Configure]), ("PUT", &[Configure])]),
     ("/api/v1/settings/trusted-banks", &[("PUT", &[Admin])]),
     // Who may call.

@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use index::{Costs, SignalType};
 use reporter::access::Sight;
-use reporter::desk::{intake, outbox};
+use reporter::desk::{alarm, intake, outbox};
 use reporter::{DeskError, Tx};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -83,6 +83,7 @@ fn case_gauges(tx: &Tx<'_>, sight: &Sight) -> Result<CaseGauges, DeskError> {
             true => Some(outbox::filings_open(tx, WAITING_MAX)?.len() as u64),
             false => None,
         },
+        alarms_open: alarm::open_count(tx, sight.child_safety, WAITING_MAX)? as u64,
         alarms_lost: 0,
     })
 }

@@ -4,6 +4,7 @@
 //! banks load, what needs them says 503 and how far loading is.
 
 mod access;
+mod alarms;
 mod answer;
 mod audit;
 mod banks;
@@ -27,6 +28,7 @@ mod keys;
 mod lookup;
 mod matches;
 mod openapi;
+mod organisations;
 mod people;
 mod policies;
 mod queues;
@@ -255,6 +257,14 @@ fn case_routes() -> Router<Arc<Admin>> {
         .route("/api/v1/evaluations", get(policies::evaluations))
         .route("/api/v1/webhooks", get(policies::webhooks))
         .route("/api/v1/webhooks/{name}", put(policies::put_webhook).delete(policies::remove_webhook))
+        .route("/api/v1/organisations", get(organisations::list))
+        .route("/api/v1/organisations/{name}", get(organisations::show).put(organisations::put))
+        .route(
+            "/api/v1/organisations/{name}/credentials",
+            put(organisations::put_credentials).delete(organisations::remove_credentials),
+        )
+        .route("/api/v1/alarms", get(alarms::list))
+        .route("/api/v1/alarms/{number}/acknowledge", post(alarms::acknowledge))
         .route("/api/v1/settings", get(policies::show_settings).put(policies::put_settings))
         .route("/api/v1/settings/trusted-banks", put(policies::trust))
         .route("/api/v1/queues", get(queues::queues))

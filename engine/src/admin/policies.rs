@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use super::cases::blocking;
 use super::deed::Deed;
+use super::organisations::unnamed;
 use super::{Admin, Refusal};
 use crate::access::Caller;
 use crate::clock::now_ms;
@@ -324,6 +325,7 @@ pub async fn remove_webhook(
             return Err(DeskError::NotFound { what: "webhook", name });
         }
         unused("webhook", &name, policy::rules_that(&turn.tx, |rule| policy::tells(rule, &name))?)?;
+        unnamed(&turn.tx, "webhook", &name, |one| one.actions_on_report.contains(&name))?;
         settings::forget_webhook(&mut turn.tx, &name);
         turn.catalog_changed = true;
         Ok(())

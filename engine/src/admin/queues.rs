@@ -16,6 +16,7 @@ use reporter::desk::queue::QueueName;
 use reporter::desk::settings::{self, Queue};
 use reporter::router::policy::{self, Catalog};
 use reporter::router::rule::Rule;
+use reporter::tip::organisation::organisation;
 use reporter::{At, DeskError, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,6 +24,7 @@ use serde_json::{Value, json};
 use super::cases::blocking;
 use super::deed::Deed;
 use super::jobs::{PAGE_MAX, PageQuery, hide_lease, reviewer};
+use super::organisations::unnamed;
 use super::policies::unused;
 use super::{Admin, Refusal};
 use crate::access::Caller;
@@ -171,7 +173,7 @@ pub fn check_queue(tx: &Tx<'_>, catalog: &Catalog, sight: &Sight, name: &QueueNa
     Err(DeskError::NotFound { what: "queue", name: name.to_string() })
 }
 
-/// `PUT /api/v1/queues/{name} {"description"?, "lease_seconds"?, "child_safety"?, "members"?}`
+/// `PUT /api/v1/queues/{name} {"description"?, "lease_seconds"?, "child_safety"?, "members"?, "organisation"?}`
 pub async fn put_queue(
     State(admin): State<Arc<Admin>>,
     Extension(caller): Extension<Caller>,
@@ -182,7 +184,9 @@ pub async fn put_queue(
     let queue = Queue::read(QueueName::parse(&name)?, &At::new(&body, "")).map_err(DeskError::from)?;
     let (sight, directory) = (caller.sight(), admin.door.directory());
     let deed = Deed::new(&caller, "queue.change", format!("queue {}", queue.name));
-    let deed = deed.with(json!({ "child_safety": queue.child_safety, "members": queue.members }));
+    let deed = deed.with(json!({
+        "child_safety": queue.child_safety, "members": queue.members, "organisation": queue.organisation,
+    }));
     let kept = admin.loaded()?.act(deed, move |turn, _| {
         let before = settings::queue(&turn.tx, &queue.name)?;
         let settings = settings::settings(&turn.tx)?;
@@ -195,6 +199,7 @@ pub async fn put_queue(
             let problem = format!("'{}' has open jobs: what was child safety data stays it", queue.name);
             return Err(DeskError::Conflict { problem });
         }
+        check_organisation(&turn.tx, before.as_ref(), &queue, is)?;
         for (at, member) in queue.members.iter().enumerate() {
             let person = directory.people.get(member);
             let fits = |person: &Person| {
@@ -210,6 +215,25 @@ pub async fn put_queue(
         Ok(queue)
     });
     Ok(Json(kept.await?))
+}
+
+/// That the organisation for which is reported is there, and that none loses the queue it names.
+fn check_organisation(
+    tx: &Tx<'_>,
+    before: Option<&Queue>,
+    queue: &Queue,
+    child_safety: bool,
+) -> Result<(), DeskError> {
+    if let Some(name) = &queue.organisation
+        && organisation(tx, name)?.is_none()
+    {
+        return Err(DeskError::field("/organisation", format!("there is no organisation '{name}'")));
+    }
+    let whose = |queue: &Queue| queue.organisation.clone().unwrap_or_default();
+    if !child_safety || before.is_some_and(|before| whose(before) != whose(queue)) {
+        unnamed(tx, "queue", queue.name.as_str(), |one| one.queue.as_ref() == Some(&queue.name))?;
+    }
+    Ok(())
 }
 
 /// `DELETE /api/v1/queues/{name}`: an empty one that no rule names.
@@ -233,6 +257,7 @@ pub async fn remove_queue(
         }
         let names = |rule: &Rule| rule.queues().any(|queue| *queue == name);
         unused("queue", name.as_str(), policy::rules_that(&turn.tx, names)?)?;
+        unnamed(&turn.tx, "queue", name.as_str(), |one| one.queue.as_ref() == Some(&name))?;
         settings::forget_queue(&mut turn.tx, &name);
         Ok(())
     });

@@ -289,7 +289,7 @@ fn what_cannot_be_stored_whole_leaves_nothing_and_says_why() {
     store(&vault, &content(100_000)[..], 100_000).unwrap();
     let before = files(&folder);
     let full = vault_in(folder.path(), u64::MAX);
-    let error = full.store(&b"x"[..], MAX).unwrap_err();
+    let error = store(&full, &b"x"[..], MAX).unwrap_err();
     assert!(matches!(error, VaultError::Full(_)) && error.to_string().contains("free space"), "{error}");
     assert_eq!(files(&folder), before);
 }

@@ -2,6 +2,7 @@
 //! at review time, or moved. Never is anything cut.
 
 use super::xml::clean;
+use crate::read::{At, FieldError};
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $constant:ident $name:literal $chars:literal;)*) => {
@@ -79,4 +80,13 @@ pub fn length(text: &str) -> usize {
 /// A text's length if it is beyond a limit.
 pub fn over(text: &str, max: usize) -> Option<usize> {
     Some(length(text)).filter(|length| *length > max)
+}
+
+/// Words that are sent to NCMEC: not blank, and not longer than it takes.
+pub fn within<'v>(at: &At<'v>, max: usize) -> Result<&'v str, FieldError> {
+    let words = at.words(usize::MAX)?;
+    match over(words, max) {
+        Some(length) => Err(at.wrong(format!("has {length} characters, {max} at most"))),
+        None => Ok(words),
+    }
 }

@@ -20,15 +20,13 @@ use super::ncmec::{JobMedia, media_of};
 use super::outbox::{self, Filing};
 use super::retention;
 use super::settings::{MediaRequired, settings, webhook};
+use crate::cyber_tipline::limits;
 use crate::error::DeskError;
 use crate::read::{At, FieldError};
 use crate::tx::Tx;
 
 const TEXT_CHARS_MAX: usize = 100_000;
-/// NCMEC's limit (specs/cybertipline.md 1.6).
-const ESCALATE_CHARS_MAX: usize = 3000;
 const FILES_MAX: usize = 100;
-const NAME_CHARS_MAX: usize = 2056;
 
 /// A decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,7 +183,10 @@ impl Wanted {
             DecisionKind::Report => Some(ReportWords {
                 incident_type: incident_type(&at.need("incident_type")?)?,
                 // Ticked and left blank is refused: the words are what escalates (specs/cybertipline.md 7.34).
-                escalate: text("escalate", ESCALATE_CHARS_MAX)?,
+                escalate: at
+                    .field("escalate")?
+                    .map(|why| limits::within(&why, limits::ESCALATE).map(str::to_string))
+                    .transpose()?,
                 additional_info: text("additional_info", TEXT_CHARS_MAX)?,
                 media: list(at, "media", read_media)?,
                 supplemental_files: list(at, "supplemental_files", read_file)?,
@@ -262,7 +263,7 @@ fn read_file(at: &At<'_>) -> Result<SupplementalFile, FieldError> {
     }
     Ok(SupplementalFile {
         url: text.to_string(),
-        file_name: at.need("file_name")?.words(NAME_CHARS_MAX)?.to_string(),
+        file_name: limits::within(&at.need("file_name")?, limits::ORIGINAL_FILE_NAME)?.to_string(),
         additional_info: at
             .field("additional_info")?
             .map(|text| text.words(TEXT_CHARS_MAX).map(str::to_string))
@@ -445,4 +446,45 @@ fn check_viewed(tx: &Tx<'_>, job: &Job, words: &ReportWords, person: Option<&str
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(more: Value) -> Result<ReportWords, String> {
+        let mut sent = json!({ "decision": "report", "lease": "l", "revision": 1,
+            "incident_type": "Child Sex Trafficking" });
+        sent.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let wanted = Wanted::read(&At::new(&sent, "")).map_err(|error| error.to_string())?;
+        Ok(wanted.report.unwrap())
+    }
+
+    #[test]
+    fn check_33_what_ncmec_would_refuse_as_too_long_is_told_at_review() {
+        let file = |name: &str| {
+            read(json!({ "supplemental_files": [{ "url": "https://a.example/1", "file_name": name }] }))
+        };
+        assert!(read(json!({ "escalate": "x".repeat(3000) })).is_ok());
+        let too_long = "/escalate: has 3001 characters, 3000 at most";
+        assert_eq!(read(json!({ "escalate": "x".repeat(3001) })).unwrap_err(), too_long);
+        // As it is sent: what XML does not have becomes longer.
+        assert_eq!(read(json!({ "escalate": "x".repeat(2993) + "\u{ffff}" })).unwrap_err(), too_long);
+        assert!(file(&"x".repeat(2056)).is_ok());
+        let too_long = "/supplemental_files/0/file_name: has 2057 characters, 2056 at most";
+        assert_eq!(file(&"x".repeat(2057)).unwrap_err(), too_long);
+        // What NCMEC has no limit for is not held to one of theirs.
+        assert!(read(json!({ "additional_info": "x".repeat(50_000) })).is_ok());
+    }
+
+    #[test]
+    fn check_34_a_blank_reason_to_escalate_is_refused_and_another_is_kept_as_it_is() {
+        assert_eq!(read(json!({})).unwrap().escalate, None);
+        assert_eq!(read(json!({ "escalate": null })).unwrap().escalate, None);
+        for blank in ["", " ", "\n\t\u{a0}"] {
+            assert_eq!(read(json!({ "escalate": blank })).unwrap_err(), "/escalate: is empty");
+        }
+        let why = " Seen <today> & \"tomorrow\"\n— 子供 😀 ";
+        assert_eq!(read(json!({ "escalate": why })).unwrap().escalate.as_deref(), Some(why));
+    }
 }

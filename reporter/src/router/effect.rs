@@ -15,9 +15,10 @@ use crate::desk::incident::{Classification, IncidentType};
 use crate::desk::item::{Found, Item, Screening, item};
 use crate::desk::job::{Enqueue, Job, JobKind, PRIORITY, PRIORITY_CSAM, Reason, add_hit, enqueue, put_job};
 use crate::desk::ncmec::{Escalation, JobMedia, add_media, escalate, media_of};
-use crate::desk::outbox;
-use crate::desk::queue::Verdict;
+use crate::desk::queue::{QueueName, Verdict};
+use crate::desk::{outbox, settings};
 use crate::error::DeskError;
+use crate::tip::organisation::organisation;
 use crate::tx::Tx;
 
 /// Writes the jobs; says whether one of them is NCMEC's. The case's hits belong to the first of them.
@@ -228,6 +229,12 @@ fn body(catalog: &Catalog, case: &Case, webhook: &str, rules: &[&Rule]) -> Value
     })
 }
 
+/// Where new NCMEC jobs wait of the organisation for which a job's queue reports; none if it has set none.
+fn queue_of(tx: &Tx<'_>, job: &Job) -> Result<Option<QueueName>, StoreError> {
+    let whose = settings::queue(tx, &job.queue)?.and_then(|queue| queue.organisation).unwrap_or_default();
+    Ok(organisation(tx, &whose)?.and_then(|organisation| organisation.queue))
+}
+
 /// Makes an NCMEC job of what a person escalates out of a review job, and ends that one. `user` where a person knows who
 /// is behind it.
 pub fn escalate_job(
@@ -257,7 +264,9 @@ pub fn escalate_job(
         rule_version: None,
         verdict: Verdict::Review,
     };
-    let what = Escalation { item: &of, user: Some(user), queue: None, reason, priority: PRIORITY, now_ms };
+    let queue = queue_of(tx, from)?;
+    let what =
+        Escalation { item: &of, user: Some(user), queue: queue.as_ref(), reason, priority: PRIORITY, now_ms };
     let mut job = escalate(tx, &catalog.settings, what)?;
     from.reports.iter().for_each(|report| job.add_report(report));
     from.threads.iter().for_each(|thread| job.add_thread(thread));

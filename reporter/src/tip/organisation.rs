@@ -17,18 +17,18 @@ use std::fmt;
 use index::store::{Keyspace, StoreError};
 use serde::{Deserialize, Serialize};
 
-use crate::cyber_tipline::Environment;
+use crate::cyber_tipline::{Environment, limits};
 use crate::desk::queue::QueueName;
 use crate::desk::settings::{all, web_url};
 pub use crate::ids::OrgName;
 use crate::read::{At, FieldError};
 use crate::tx::{Tx, key};
 
-const NAME_CHARS_MAX: usize = 100;
-const EMAIL_CHARS_MAX: usize = 255;
-const PHONE_CHARS_MAX: usize = 50;
-const URL_CHARS_MAX: usize = 2083;
-const SERVICE_CHARS_MAX: usize = 100;
+const NAME_CHARS_MAX: usize = limits::FIRST_NAME;
+const EMAIL_CHARS_MAX: usize = limits::EMAIL;
+const PHONE_CHARS_MAX: usize = limits::PHONE;
+const URL_CHARS_MAX: usize = limits::LEGAL_URL;
+const SERVICE_CHARS_MAX: usize = limits::ESP_SERVICE;
 const TERMS_CHARS_MAX: usize = 3000;
 /// NCMEC documents none: a few pages.
 const TEMPLATE_CHARS_MAX: usize = 10_000;
@@ -202,7 +202,7 @@ impl Organisation {
 
     /// The service of which its users are: what was set, or its name if NCMEC takes one that long.
     pub fn service(&self) -> Option<&str> {
-        let fits = |name: &&str| name.chars().count() <= SERVICE_CHARS_MAX;
+        let fits = |name: &&str| limits::over(name, SERVICE_CHARS_MAX).is_none();
         self.esp_service.as_deref().or_else(|| Some(self.company_name.as_str()).filter(fits))
     }
 }
@@ -221,7 +221,7 @@ impl ContactPerson {
 
 /// A text that is not empty and has one line.
 fn line(at: &At<'_>, max: usize) -> Result<String, FieldError> {
-    let line = at.words(max)?.trim();
+    let line = limits::within(at, max)?.trim();
     if line.chars().any(char::is_control) {
         return Err(at.wrong("has control characters, use one line of text"));
     }

@@ -1,7 +1,6 @@
 //! A platform with users, posts, messages and threads, and a job of them that is decided as a report.
 
 use index::store::{Durability, MemoryStore, Store};
-use reporter::cyber_tipline::Environment;
 use reporter::cyber_tipline::model::{FileDetails, Report};
 use reporter::desk::decision::{self, Decider, Decision, DecisionKind, MediaDecision, ReportWords};
 use reporter::desk::evidence::{self, Kept, MediumKey};
@@ -13,7 +12,7 @@ use reporter::desk::ncmec::{Escalation, JobMedia, add_media, escalate, media_of}
 use reporter::desk::queue::Verdict;
 use reporter::desk::settings::{Settings, put_item_type, put_settings};
 use reporter::tip::build::{BuildError, asked, draft, extras};
-use reporter::tip::filing::{Draft, FileKind, Informed, Stage, Tip};
+use reporter::tip::filing::{Draft, FileKind, Informed, Tip};
 use reporter::tip::info;
 use reporter::tip::organisation::Organisation;
 use reporter::{At, Tx};
@@ -198,27 +197,12 @@ impl World {
     }
 
     pub fn tip(&self) -> Tip {
-        Tip {
-            job: self.job,
-            organisation: self.organisation.name.clone(),
-            environment: Environment::Test,
-            user: ItemKey::new("user", "u"),
-            reviewer: "anna".to_string(),
-            decided_ms: NOW - 60_000,
-            stage: Stage::Decided,
-            epoch: 1,
-            taken: true,
-            due_ms: NOW,
-            spent: 0,
-            failures: 0,
-            trouble: None,
-            minimal: None,
-            open: None,
-            files: Vec::new(),
-            former: Vec::new(),
-            filed: None,
-            held: None,
-        }
+        serde_json::from_value(json!({
+            "job": self.job, "organisation": "default", "environment": "test",
+            "user": { "id": "u", "typeId": "user" }, "reviewer": "anna", "decided_ms": NOW - 60_000, "stage": "decided",
+            "epoch": 1, "taken": true, "due_ms": NOW, "spent": 0, "failures": 0
+        }))
+        .unwrap()
     }
 
     /// Writes the decision as it is now.
@@ -305,7 +289,7 @@ pub fn check(draft: &Draft) {
 }
 
 fn valid(xml: &[u8]) {
-    if let Err(problems) = std::str::from_utf8(xml) {
+    if let Err(problems) = reporter::cyber_tipline::schema::validate_at(xml, NOW) {
         panic!("{problems:?}\n{}", String::from_utf8_lossy(xml));
     }
 }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDateTime};
 use reporter::cyber_tipline::Environment;
 
 use super::fault::mix;
@@ -137,26 +136,27 @@ impl Book {
         Self { reports: BTreeMap::new(), first_id, files: 0, kept_bytes: 0, kept_bytes_max }
     }
 
-    /// All reports as they are now.
-    pub fn reports(&self, now_ms: u64) -> impl Iterator<Item = Report> {
-        self.reports.values().map(move |report| report.at(now_ms))
+    /// All reports, with their states of now.
+    pub fn reports(&self, now_ms: u64) -> impl Iterator<Item = (&Report, State)> {
+        self.reports.values().map(move |report| (report, report.state_at(now_ms)))
     }
 
     /// One report as it is now.
     pub fn report(&self, environment: Environment, id: i64, now_ms: u64) -> Option<Report> {
-        self.reports.get(&(environment, id)).map(|report| report.at(now_ms))
+        let report = self.reports.get(&(environment, id))?;
+        Some(Report { state: report.state_at(now_ms), ..report.clone() })
     }
 
     /// Opens a report.
     pub fn submit(&mut self, caller: &Caller, xml: &[u8], now_ms: u64) -> Reply {
-        if let Err(refused) = checked(xml, "report", now_ms) {
+        if let Err(refused) = schema::check(xml, "report", now_ms) {
             return refused;
         }
         let environment = caller.environment;
         let last = self.reports.range((environment, i64::MIN)..=(environment, i64::MAX)).next_back();
         let id = last.map_or(self.first_id, |((_, id), _)| id + 1);
         if self.reports.len() >= REPORTS_MAX {
-            let oldest = self.reports.values().filter(|report| report.at(now_ms).state != State::Open);
+            let oldest = self.reports.values().filter(|report| report.state_at(now_ms) != State::Open);
             let oldest =
                 oldest.min_by_key(|report| report.opened_ms).map(|report| (report.environment, report.id));
             oldest.and_then(|oldest| self.reports.remove(&oldest));
@@ -204,7 +204,7 @@ impl Book {
 
     /// Takes a file's details.
     pub fn file_info(&mut self, caller: &Caller, xml: &[u8], now_ms: u64) -> Reply {
-        if let Err(refused) = checked(xml, "fileDetails", now_ms) {
+        if let Err(refused) = schema::check(xml, "fileDetails", now_ms) {
             return refused;
         }
         let text = String::from_utf8_lossy(xml);
@@ -259,9 +259,9 @@ impl Report {
         (self.opened_ms + OPEN_MS).max(self.modified_ms + CHANGED_MS)
     }
 
-    fn at(&self, now_ms: u64) -> Self {
+    fn state_at(&self, now_ms: u64) -> State {
         let expired = self.state == State::Open && now_ms > self.expires_ms();
-        Self { state: if expired { State::Expired } else { self.state }, ..self.clone() }
+        if expired { State::Expired } else { self.state }
     }
 
     /// The reported user's id at the platform: what tells the reports of different jobs apart.
@@ -293,26 +293,6 @@ fn open<'r>(
         _ if now_ms > report.expires_ms() => Err(missing()),
         _ => Ok(report),
     }
-}
-
-/// What is wrong with XML that was sent.
-fn checked(xml: &[u8], root: &str, now_ms: u64) -> Result<(), Reply> {
-    schema::check(xml, root)?;
-    let text = String::from_utf8_lossy(xml);
-    // The one documented rule that needs a clock.
-    let incident = element(&text, "incidentDateTime").and_then(milliseconds);
-    if incident.is_some_and(|at_ms| at_ms > i64::try_from(now_ms).unwrap_or(i64::MAX)) {
-        return Err(Reply::refused(4100, "Validation failed: incidentDateTime must be in the past"));
-    }
-    Ok(())
-}
-
-/// A time of XML Schema; where it names no zone it is UTC.
-fn milliseconds(text: &str) -> Option<i64> {
-    let text = text.trim();
-    let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_millis());
-    let plain = || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f");
-    zoned.or_else(|_| plain().map(|time| time.and_utc().timestamp_millis())).ok()
 }
 
 /// The text of the first element of this name. The XML was checked before.

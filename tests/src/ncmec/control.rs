@@ -1,12 +1,13 @@
 //! How a program steers the stand-in, and reads what came: JSON under `/control`, for this machine alone.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 use std::sync::Mutex;
 
 use reporter::cyber_tipline::Environment;
 use serde_json::{Map, Value, json};
 
-use super::book::{File, Report};
+use super::book::{File, Report, State};
 use super::fault::{Endpoint, Fault, Plan};
 use super::held::{Held, User};
 use super::reply::Answer;
@@ -80,8 +81,8 @@ pub fn answer(
             let state = query("state");
             let now_ms = held.now_ms();
             let reports = held.book.reports(now_ms);
-            let wanted = reports.filter(|report| state.is_none_or(|state| report.state.name() == state));
-            told(&Value::Array(wanted.map(|report| report_json(&report)).collect()))
+            let wanted = reports.filter(|(_, now)| state.is_none_or(|state| now.name() == state));
+            told(&Value::Array(wanted.map(|(report, now)| report_json(report, now)).collect()))
         }
         ("GET", ["reports", named, id, more @ ..]) => one_report(&held, named, id, more),
         ("GET", ["finished"]) => {
@@ -124,10 +125,10 @@ pub fn answer(
 }
 
 /// Finished reports by their mark.
-pub fn finished(held: &Held, environment: Environment) -> std::collections::BTreeMap<String, Vec<i64>> {
-    let mut found = std::collections::BTreeMap::<String, Vec<i64>>::new();
-    for report in held.book.reports(held.now_ms()) {
-        if report.environment == environment && report.state == super::State::Finished {
+pub fn finished(held: &Held, environment: Environment) -> BTreeMap<String, Vec<i64>> {
+    let mut found = BTreeMap::<String, Vec<i64>>::new();
+    for (report, state) in held.book.reports(held.now_ms()) {
+        if report.environment == environment && state == State::Finished {
             found.entry(report.esp_identifier().unwrap_or_default()).or_default().push(report.id);
         }
     }
@@ -140,7 +141,7 @@ fn one_report(held: &Held, environment: &str, id: &str, more: &[&str]) -> Answer
     };
     let Some(report) = held.book.report(environment, id, held.now_ms()) else { return unknown() };
     match more {
-        [] => told(&report_json(&report)),
+        [] => told(&report_json(&report, report.state)),
         ["files", wanted] => match report.files.into_iter().find(|file| file.id == *wanted) {
             Some(File { kept: Some(bytes), .. }) => Answer::new(200, "application/octet-stream", bytes),
             _ => unknown(),
@@ -205,12 +206,12 @@ fn environment_of(name: &str) -> Result<Environment, String> {
         .ok_or_else(|| format!("'{name}' is neither 'test' nor 'production'"))
 }
 
-fn report_json(report: &Report) -> Value {
+fn report_json(report: &Report, state: State) -> Value {
     let files = report.files.iter().map(|file| {
         json!({ "id": file.id, "name": file.name, "content_type": file.content_type, "bytes": file.bytes, "md5": file.md5,
             "kept": file.kept.is_some(), "details": file.details })
     });
-    json!({ "id": report.id, "environment": report.environment.name(), "user": report.user, "state": report.state.name(),
+    json!({ "id": report.id, "environment": report.environment.name(), "user": report.user, "state": state.name(),
         "opened_ms": report.opened_ms, "modified_ms": report.modified_ms, "expires_ms": report.expires_ms(),
         "esp_identifier": report.esp_identifier(), "xml": report.xml, "files": files.collect::<Vec<_>>() })
 }

@@ -82,7 +82,7 @@ pub struct Call {
     pub at_ms: u64,
     /// When its head was read, in microseconds since the stand-in was started.
     pub began_us: u64,
-    /// When its answer was written, or not; none while it is worked on.
+    /// When its answer was ready, or the client of one that gets none had left; none while it is worked on.
     pub ended_us: Option<u64>,
     /// Where.
     pub environment: Environment,

@@ -167,7 +167,9 @@ impl Ncmec {
     /// All reports of an environment, by their numbers.
     pub fn reports(&self, environment: Environment) -> Vec<Report> {
         let held = lock(&self.held);
-        held.book.reports(held.now_ms()).filter(|report| report.environment == environment).collect()
+        let reports =
+            held.book.reports(held.now_ms()).filter(|(report, _)| report.environment == environment);
+        reports.map(|(report, state)| Report { state, ..report.clone() }).collect()
     }
 
     /// One report.
@@ -203,6 +205,21 @@ impl Ncmec {
     /// Calls of an endpoint, in both environments.
     pub fn calls_of(&self, endpoint: Endpoint) -> Vec<Call> {
         lock(&self.held).calls().filter(|call| call.endpoint == Some(endpoint)).cloned().collect()
+    }
+
+    /// The most calls that this user ever had under way at once.
+    pub fn at_once(&self, user: &str) -> usize {
+        let held = lock(&self.held);
+        let of =
+            held.calls().filter(|call| matches!(&call.shown, Shown::Known(caller) if caller.user == user));
+        let turns = of.flat_map(|call| [(call.began_us, 1), (call.ended_us.unwrap_or(u64::MAX), -1)]);
+        let mut turns: Vec<(u64, isize)> = turns.collect();
+        turns.sort_unstable();
+        let under_way = turns.iter().scan(0_isize, |now, (_, change)| {
+            *now += change;
+            Some(*now)
+        });
+        under_way.max().unwrap_or(0).unsigned_abs()
     }
 }
 

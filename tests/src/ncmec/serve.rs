@@ -96,12 +96,20 @@ fn exchange(
     answer.headers.push(("request-id", call.request_id.clone()));
     let answers = !matches!(fault, Some(Fault::Reset | Fault::Stall | Fault::Lost));
     call.status = answers.then_some(answer.status);
-    lock(held).note(&call);
+    lock(held).note(&call); // it has had its effect, whatever the answer waits for
     thread::sleep(Duration::from_millis(settings.delay_ms));
+    let end = |call: &mut Call| {
+        let mut held = lock(held);
+        call.ended_us = Some(held.elapsed_us());
+        held.note(call);
+    };
+    if fault == Some(Fault::Stall) {
+        let sent = answer.send(stream, fault);
+        end(&mut call);
+        return sent;
+    }
+    end(&mut call);
     let sent = answer.send(stream, fault);
-    let mut held = lock(held);
-    call.ended_us = Some(held.elapsed_us());
-    held.note(&call);
     if settings.says {
         say(&call);
     }

@@ -110,3 +110,30 @@ pub fn send(stream: &mut TcpStream, answer: &[u8], fault: &Misinformed) -> io::R
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_asked_user_and_medium_is_answered_as_it_was_told_or_wrong_as_it_was_told() {
+        let mut informant = Informant::default();
+        informant
+            .told
+            .insert(("media", "m".to_string()), json!({ "missing": true, "publiclyAvailable": false }));
+        informant.more.insert("additionalInfo".to_string(), json!("words"));
+        informant.faults = [Misinformed::Omits("m".to_string()), Misinformed::WrongType("screenName")].into();
+        let request =
+            json!({ "users": [{ "id": "u", "typeId": "user" }], "media": [{ "id": "m", "typeId": "p" }] });
+        let mut next = || {
+            let (answer, fault) = informant.answer(request.to_string().as_bytes());
+            (serde_json::from_slice::<Value>(&answer).unwrap(), fault)
+        };
+        let (answer, fault) = next();
+        assert_eq!((&answer["media"], fault), (&json!([]), Some(Misinformed::Omits("m".to_string()))));
+        assert_eq!(next().0["users"][0]["screenName"], 17);
+        let sound = json!({ "users": [{ "id": "u", "typeId": "user", "screenName": "screen-u" }], "media": [{ "id": "m",
+            "typeId": "p", "missing": true, "publiclyAvailable": false }], "additionalInfo": "words" });
+        assert_eq!(next(), (sound, None));
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use index::store::StoreError;
 
-use super::limits::{ESP_SERVICE, over};
+use crate::cyber_tipline::limits::{ESP_SERVICE, over};
 use crate::desk::decision::{Decider, Decision, MediaDecision, ReportWords, decision};
 use crate::desk::incident::Classification;
 use crate::desk::item::{Item, ItemKey, item};

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::added::Added;
 use super::contents::named;
 use super::facts::Facts;
-use super::limits::{LOCATION_OF_FILE, ORIGINAL_FILE_NAME};
 use super::said::{Said, fitting};
 use super::{BuildError, PATIENCE_MS};
+use crate::cyber_tipline::limits::{LOCATION_OF_FILE, ORIGINAL_FILE_NAME};
 use crate::cyber_tipline::model::{
     EventName, FileAnnotations, FileDetails, FileRelevance, IndustryClassification, IpCaptureEvent, Labels,
     OriginalFileHash,

@@ -10,7 +10,6 @@ mod contents;
 mod facts;
 mod file;
 mod incident;
-mod limits;
 mod person;
 mod said;
 

@@ -6,8 +6,8 @@ use super::contents::addresses;
 use super::facts::Facts;
 use super::file::Event;
 use super::incident::Moment;
-use super::limits::{EMAIL, ESP_IDENTIFIER, SCREEN_NAME};
 use super::said::Said;
+use crate::cyber_tipline::limits::{EMAIL, ESP_IDENTIFIER, SCREEN_NAME};
 use crate::cyber_tipline::model::{
     Email, EventName, IntendedRecipient, IpCaptureEvent, Person, PersonOrUserReported,
 };

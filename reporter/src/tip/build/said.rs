@@ -1,6 +1,6 @@
 //! What a report says in words because NCMEC has no field for it, or takes less in its fields.
 
-use super::limits::over;
+use crate::cyber_tipline::limits::over;
 
 /// Words that gather while a report is built.
 #[derive(Default)]

@@ -9,11 +9,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::time::date_time;
+use super::time::in_utc;
 use crate::cyber_tipline::model::{Email, EmailKind, EventName, IpCaptureEvent};
 use crate::desk::decision::read_key;
 use crate::desk::item::ItemKey;
-use crate::desk::kind::time_ms;
 use crate::read::{At, FieldError};
 
 /// Longest answer that is read.
@@ -283,9 +282,7 @@ fn flag(at: &At<'_>, name: &str) -> Result<Option<bool>, FieldError> {
 /// A time, as NCMEC has it.
 fn time(at: &At<'_>, name: &str) -> Result<Option<String>, FieldError> {
     let Some(time) = at.field(name)? else { return Ok(None) };
-    time.text()?;
-    let written = time_ms(time.value()).and_then(date_time);
-    written.map(Some).ok_or_else(|| time.wrong("is not a time: use 2026-01-31T12:00:00Z"))
+    in_utc(time.text()?).map(Some).ok_or_else(|| time.wrong("is not a time: use 2026-01-31T12:00:00Z"))
 }
 
 fn line(at: &At<'_>) -> Result<String, FieldError> {
