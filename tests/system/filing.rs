@@ -53,7 +53,7 @@ pub fn decide(server: &Server, platform: &Platform, user: &str) -> u64 {
     let url = platform.url("media/known");
     send(server, &[post(&format!("of-{user}"), user, json!({ "cover": url }))]);
     settled(server);
-    let (status, job) = server.http.post("/api/v1/queues/ncmec/next", &json!({}));
+    let (status, job) = server.http.post("/api/v1/queues/ncmec/next", &json!({ "reviewer": "anna" }));
     assert_eq!(status, 200, "{job}");
     let id = job["id"].as_u64().unwrap();
     let (status, media) = server.http.get(&format!("/api/v1/jobs/{id}/media"));
