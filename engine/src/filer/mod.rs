@@ -130,7 +130,7 @@ impl Filer {
         loop {
             self.adopt().await;
             if self.host_may().await {
-                for (name, _) in self.read(|tx| rows::waiting(tx)).await.unwrap_or_default() {
+                for (name, _) in self.read(rows::waiting).await.unwrap_or_default() {
                     let Some(ready) = self.ready(&name, &mut told).await else { continue };
                     let busy = under_way.values().filter(|(of, _)| *of == name).count();
                     let free = (ready.organisation.at_once as usize).saturating_sub(busy);
