@@ -10,7 +10,7 @@ use tests::{Ncmec, Platform, Server, Setup};
 
 use crate::items::{describe, png, post, rule, send, settled, sound};
 
-const TEST: Environment = Environment::Test;
+pub const TEST: Environment = Environment::Test;
 
 /// A server that reports to a stand-in, with an organisation; pauses are short.
 pub fn setup(ncmec: &Ncmec) -> Setup {
