@@ -1,5 +1,7 @@
 //! What an item's own fields say: who and what they name, and their texts.
 
+use std::net::IpAddr;
+
 use index::store::StoreError;
 use serde_json::Value;
 
@@ -25,6 +27,11 @@ impl<'i> Told<'i> {
     pub fn role(&self, role: Role) -> Option<&'i str> {
         let text = self.of.as_ref()?.role(role, &self.item.data)?.as_str()?;
         Some(text).filter(|text| !text.trim().is_empty())
+    }
+
+    /// The address it came from. What was stored before its type was described was never checked: that is none.
+    pub fn address(&self) -> Option<&'i str> {
+        self.role(Role::IpAddress).filter(|address| address.parse::<IpAddr>().is_ok())
     }
 
     /// Its texts, in the order of its type's fields; every text it has if nobody described its type.

@@ -8,7 +8,6 @@ use super::facts::Facts;
 use super::said::Said;
 use crate::desk::decision::Decider;
 use crate::desk::item::ItemKey;
-use crate::desk::kind::Role;
 use crate::tip::fields::Told;
 use crate::tip::time::date_time;
 
@@ -97,7 +96,7 @@ pub fn say_contents(facts: &Facts<'_>, said: &mut Said) -> Result<(), StoreError
 /// Where a content came from: what the platform added, or else what its item says.
 pub fn addresses<'f>(facts: &Facts<'f>, told: &Told<'f>, key: &'f ItemKey) -> Vec<&'f str> {
     let added: Vec<&str> = facts.info().iter().flat_map(|info| info.message_addresses(key)).collect();
-    if added.is_empty() { told.role(Role::IpAddress).into_iter().collect() } else { added }
+    if added.is_empty() { told.address().into_iter().collect() } else { added }
 }
 
 /// An item, for people.

@@ -15,7 +15,6 @@ use crate::cyber_tipline::model::{
 use crate::desk::decision::MediaDecision;
 use crate::desk::evidence::{Kept, State, piece_of};
 use crate::desk::incident::{Annotation, Classification};
-use crate::desk::kind::Role;
 use crate::desk::ncmec::JobMedia;
 use crate::tip::fields::Told;
 use crate::tip::filing::{DraftFile, FileKind, Source};
@@ -176,7 +175,7 @@ fn one_event(
     // Of the user's own pictures the item is the user: its address is no upload's.
     let item = facts.items.get(&medium.item).filter(|_| medium.item != facts.tip.user);
     let told = item.map(|item| Told::by(facts.tx, item)).transpose()?;
-    let role = told.and_then(|told| told.role(Role::IpAddress)).map(|address| IpCaptureEvent {
+    let role = told.and_then(|told| told.address()).map(|address| IpCaptureEvent {
         ip_address: address.to_string(),
         event_name: Some(EventName::Upload),
         date_time: medium.created_ms.and_then(date_time),

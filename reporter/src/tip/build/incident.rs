@@ -4,6 +4,7 @@ use index::store::StoreError;
 
 use super::facts::Facts;
 use super::said::Said;
+use crate::cyber_tipline::limits::{EMAIL, FIRST_NAME, LAST_NAME, LEGAL_URL, PHONE};
 use crate::cyber_tipline::model::{
     CellPhoneIncident, ChatImIncident, ContactPerson, Email, EmailIncident, Incident, IncidentSummary,
     IncidentType, InternetDetails, NewsgroupIncident, NonInternetIncident, OnlineGamingIncident,
@@ -160,20 +161,28 @@ fn urls(facts: &Facts<'_>) -> Result<Vec<String>, StoreError> {
 }
 
 /// Who reports.
-pub fn reporter(organisation: &Organisation) -> Reporter {
-    let email = |address: &String| Email { text: address.clone(), ..Email::default() };
+pub fn reporter(organisation: &Organisation, said: &mut Said) -> Reporter {
+    let mut fit =
+        |what: &str, value: Option<&String>, max| said.fitting(what, value.map_or("", String::as_str), max);
+    let email = |text: String| Email { text, ..Email::default() };
     let contact = organisation.contact_person.as_ref().map(|person| ContactPerson {
-        first_name: person.first_name.clone(),
-        last_name: person.last_name.clone(),
-        phone: person.phone.iter().map(|phone| Phone { text: phone.clone(), ..Phone::default() }).collect(),
-        email: person.email.iter().map(email).collect(),
+        first_name: fit("The contact's first name", person.first_name.as_ref(), FIRST_NAME),
+        last_name: fit("The contact's last name", person.last_name.as_ref(), LAST_NAME),
+        phone: fit("The contact's phone", person.phone.as_ref(), PHONE)
+            .map(|text| Phone { text, ..Phone::default() })
+            .into_iter()
+            .collect(),
+        email: fit("The contact's e-mail", person.email.as_ref(), EMAIL).map(email).into_iter().collect(),
         address: Vec::new(),
     });
     Reporter {
-        reporting_person: Person { email: vec![email(&organisation.contact_email)], ..Person::default() },
+        reporting_person: Person {
+            email: vec![email(organisation.contact_email.clone())],
+            ..Person::default()
+        },
         contact_person: contact,
         company_template: organisation.company_template.clone(),
         terms_of_service: organisation.terms_of_service.clone(),
-        legal_url: organisation.legal_url.clone(),
+        legal_url: fit("The company's terms", organisation.legal_url.as_ref(), LEGAL_URL),
     }
 }

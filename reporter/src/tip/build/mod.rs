@@ -117,7 +117,7 @@ pub fn draft(
         incident_summary: incident::summary(&facts, &moment),
         internet_details: vec![incident::internet(&facts, &mut said)?],
         law_enforcement: None,
-        reporter: incident::reporter(organisation),
+        reporter: incident::reporter(organisation, &mut said),
         person_or_user_reported: vec![person::reported(&facts, &moment, events, &mut said)?],
         intended_recipient: person::recipients(&facts, &mut said)?,
         victim: Vec::new(),

@@ -34,7 +34,7 @@ pub fn reported(
         .for_each(|text| emails.add(Email { text: text.to_string(), ..Email::default() }, said));
     let mut seen = Vec::new();
     added.iter().flat_map(|user| &user.ip_events).for_each(|event| add(&mut seen, event.clone()));
-    if let Some(address) = role(Role::IpAddress) {
+    if let Some(address) = told.as_ref().and_then(Told::address) {
         let (event_name, date_time) = (Some(EventName::Unknown), Some(moment.at.clone()));
         add(
             &mut seen,
@@ -100,7 +100,7 @@ fn recipient(facts: &Facts<'_>, key: &ItemKey, said: &mut Said) -> Result<Intend
     let told = item.as_ref().map(|item| Told::by(facts.tx, item)).transpose()?;
     let role = |role| told.as_ref().and_then(|told| told.role(role));
     let mut seen = Vec::new();
-    if let Some(address) = role(Role::IpAddress) {
+    if let Some(address) = told.as_ref().and_then(Told::address) {
         let event_name = Some(EventName::Unknown);
         add(&mut seen, IpCaptureEvent { ip_address: address.to_string(), event_name, ..Default::default() });
     }

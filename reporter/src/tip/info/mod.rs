@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::time::in_utc;
+use crate::cyber_tipline::limits::{HASH_TYPE, over};
 use crate::cyber_tipline::model::{Email, EmailKind, EventName, IpCaptureEvent};
 use crate::desk::decision::read_key;
 use crate::desk::item::ItemKey;
@@ -26,7 +27,6 @@ const LINES_MAX: usize = 1000;
 const TEXT_CHARS_MAX: usize = 100_000;
 const URL_CHARS_MAX: usize = 4000;
 const HASH_CHARS_MAX: usize = 1024;
-const HASH_TYPE_CHARS_MAX: usize = 64;
 
 /// What the platform answered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -346,8 +346,14 @@ fn read_medium(at: &At<'_>, key: ItemKey) -> Result<MediaInfo, FieldError> {
 
 /// A hash with its type, or neither.
 fn read_hash(at: &At<'_>) -> Result<Option<FileHash>, FieldError> {
-    match (words(at, "hash", HASH_CHARS_MAX)?, words(at, "hashType", HASH_TYPE_CHARS_MAX)?) {
-        (Some(hash), Some(of)) => Ok(Some(FileHash { hash, of: of.trim().to_uppercase() })),
+    match (words(at, "hash", HASH_CHARS_MAX)?, words(at, "hashType", TEXT_CHARS_MAX)?) {
+        (Some(hash), Some(of)) => {
+            let of = of.trim().to_uppercase();
+            match over(&of, HASH_TYPE) {
+                Some(_) => Err(at.need("hashType")?.wrong(format!("has more than {HASH_TYPE} characters"))),
+                None => Ok(Some(FileHash { hash, of })),
+            }
+        }
         (None, None) => Ok(None),
         _ => Err(at.wrong("needs both hash and hashType")),
     }

@@ -18,7 +18,6 @@ pub use gather::conversations;
 use super::fields::Told;
 use super::info::Info;
 use crate::desk::item::{Item, ItemKey, MediaKind};
-use crate::desk::kind::Role;
 use crate::tx::Tx;
 
 /// The first line of the file, to the byte.
@@ -96,7 +95,7 @@ impl Conversation {
         };
         let mut ip: Vec<&str> = info.iter().flat_map(|info| info.message_addresses(&message.key)).collect();
         if ip.is_empty() {
-            ip.extend(told.role(Role::IpAddress));
+            ip.extend(told.address());
         }
         let row = |content: &str, of: &str, id: &str| {
             let cells = [
