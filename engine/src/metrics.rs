@@ -346,11 +346,7 @@ impl Scrape {
             }
             for (name, help, value) in [
                 ("hashward_filings_waiting", "Decisions to be reported to NCMEC", cases.filings),
-                (
-                    "hashward_filings_held",
-                    "Filings that are held for a person, to 10000",
-                    cases.filings_held,
-                ),
+                ("hashward_filings_held", "Filings that are held for a person, to 10000", cases.filings_held),
             ] {
                 let row = value.map(|value| (Vec::new(), value as f64));
                 add(name, help, Kind::Gauge, row.into_iter().collect());
