@@ -16,9 +16,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
+use crate::circuits::FilerCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
-use crate::filer::FilerCounts;
 use crate::ledger::LedgerCounts;
 use crate::recent::RecentCounts;
 

@@ -58,6 +58,7 @@ use tokio::time::timeout;
 
 use crate::access::Door;
 use crate::access::logins::Logins;
+use crate::circuits::Circuits;
 use crate::config::Config;
 use crate::curator::Curator;
 use crate::desk::Desk;
@@ -65,7 +66,6 @@ use crate::disk::Disk;
 use crate::embeddings::Embeddings;
 use crate::evidence::Evidence;
 use crate::exchanges::Exchanges;
-use crate::filer::circuit::Circuits;
 use crate::metrics::Metrics;
 use crate::recent::Recent;
 use crate::submit::Submitter;
