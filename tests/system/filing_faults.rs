@@ -123,7 +123,7 @@ fn check_08_14_a_refusal_is_held_at_once_and_mended_by_a_person() {
 
 #[test]
 fn check_15_who_is_not_known_waits_with_an_alarm_and_goes_on_when_known() {
-    let (ncmec, platform, server) = start();
+    let (_ncmec, platform, server) = start();
     let body = json!({ "username": "somebody", "password": "else", "environment": "test" });
     assert!(server.http.put("/api/v1/organisations/default/credentials", &body).0 < 300);
     let job = decide(&server, &platform, "u1");
