@@ -204,7 +204,8 @@ fn check_47_48_a_bad_answer_of_the_platform_files_nothing_until_a_person_says_so
         assert!(Instant::now() < deadline, "{}", tip(&server, job));
         thread::sleep(Duration::from_millis(20));
     }
-    assert!(tip(&server, job)["trouble"].as_str().unwrap().contains("u2"), "the operator sees which");
+    // The operator sees which.
+    wait(&server, job, |tip| tip["trouble"].as_str().is_some_and(|words| words.contains("u2")));
     while say(&server, job, json!({ "action": "file_minimal" })).0 == 409 {
         assert!(Instant::now() < deadline);
     }
