@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests::ncmec::{Endpoint, Fault};
 use tests::{Ncmec, Platform, Server};
 
-use crate::filing::{TEST, decide, filed, set_up, setup};
+use crate::filing::{TEST, decide, decide_with, filed, set_up, setup};
 
 /// A server with an organisation, and its parties.
 fn start() -> (Ncmec, Platform, Server) {
@@ -211,4 +211,57 @@ fn check_44_a_medium_whose_url_died_is_sent_from_what_was_preserved() {
     let report = ncmec.report(TEST, ncmec.finished(TEST)["u1"][0]).unwrap();
     assert_eq!(report.files.len(), 1);
     assert!(ncmec.finished(Environment::Production).is_empty());
+}
+
+/// A file of 200 MB (with `FULL=1` one of 5 GB) on its way through fetching, the vault and the upload.
+#[test]
+fn check_43_a_huge_file_is_filed_in_little_memory() {
+    let (ncmec, platform, server) = start();
+    let full = std::env::var("FULL").is_ok_and(|full| full == "1");
+    let bytes: u64 = if full { 5 << 30 } else { 200 << 20 };
+    let url = platform.put_film("film", "video/mp4", bytes);
+    decide(&server, &platform, "before");
+    filed(&server, 1);
+    server.forget_peak();
+    let before = server.peak();
+    let files = json!([{ "url": url, "file_name": "film.mp4", "additional_info": "all of it" }]);
+    let job = decide_with(&server, &platform, "u1", json!({ "supplemental_files": files }));
+    let deadline = Instant::now() + Duration::from_secs(if full { 1800 } else { 120 });
+    while tip(&server, job)["stage"] != "filed" {
+        assert!(Instant::now() < deadline, "{}", tip(&server, job));
+        thread::sleep(Duration::from_millis(50));
+    }
+    let grown = server.peak().saturating_sub(before) >> 20;
+    let report = ncmec.report(TEST, ncmec.finished(TEST)["u1"][0]).unwrap();
+    assert_eq!(report.files.iter().map(|file| file.bytes).max(), Some(bytes));
+    assert!(grown < 64, "{grown} MB more for a file of {} MB", bytes >> 20);
+    println!("{} MB filed with {grown} MB more memory", bytes >> 20);
+}
+
+#[test]
+fn check_05_a_person_is_told_that_it_is_in_progress() {
+    let (ncmec, platform, server) = start();
+    ncmec.fail(Endpoint::Submit, Fault::Stall, 1);
+    let job = decide(&server, &platform, "u1");
+    wait(&server, job, |tip| tip["in_progress"] == true && tip["stage"] == "opening");
+    let (status, answer) = say(&server, job, json!({ "action": "retry" }));
+    assert_eq!(status, 409, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("in progress"), "{answer}");
+    wait(&server, job, |tip| tip["stage"] == "filed");
+    assert_eq!(ncmec.finished(TEST)["u1"].len(), 1);
+}
+
+/// A further file's host that gives nothing, or no end of it, holds a report up for hours at most: then it goes without,
+/// and says so.
+#[test]
+fn a_file_that_cannot_be_had_is_named_in_the_report() {
+    let (ncmec, platform, server) = start();
+    let gone = platform.url("media/gone");
+    let files = json!([{ "url": gone, "file_name": "chat.pdf" }]);
+    let job = decide_with(&server, &platform, "u1", json!({ "supplemental_files": files }));
+    let tip = wait(&server, job, |tip| tip["stage"] == "filed");
+    assert_eq!(tip["supplemental_files"][0]["url"], json!(gone), "{tip}");
+    let report = ncmec.report(TEST, ncmec.finished(TEST)["u1"][0]).unwrap();
+    assert_eq!(report.files.len(), 1);
+    assert!(report.xml.contains(&gone) && report.xml.contains("chat.pdf"), "{}", report.xml);
 }
