@@ -14,7 +14,8 @@ use crate::filing::{TEST, decide, decide_with, filed, set_up, setup};
 /// A server with an organisation, and its parties.
 fn start() -> (Ncmec, Platform, Server) {
     let (ncmec, platform) = (Ncmec::start(), Platform::start());
-    let server = setup(&ncmec).env("HASHWARD_NCMEC_CALL_MS", 1500).start();
+    // A day is four seconds: pauses, and how often the schema is compared.
+    let server = setup(&ncmec).env("HASHWARD_NCMEC_CALL_MS", 1500).env("HASHWARD_TIP_FASTER", 20_000).start();
     set_up(&server, &platform, TEST);
     (ncmec, platform, server)
 }
@@ -59,7 +60,7 @@ pub fn alarms(server: &Server, kind: &str) -> Vec<Value> {
 }
 
 #[test]
-fn check_13_60_every_fault_at_every_endpoint_ends_in_one_report() {
+fn check_13_16_60_every_fault_at_every_endpoint_ends_in_one_report() {
     let (ncmec, platform, server) = start();
     let endpoints = [Endpoint::Submit, Endpoint::Upload, Endpoint::FileInfo, Endpoint::Finish];
     let mut count = 0;
@@ -145,7 +146,7 @@ fn check_15_who_is_not_known_waits_with_an_alarm_and_goes_on_when_known() {
 fn check_10_a_report_that_ncmec_forgot_is_opened_again_unless_it_may_be_finished() {
     let (ncmec, platform, server) = start();
     // Forgotten before it was to be finished.
-    ncmec.fail_always(Endpoint::Upload, Fault::Code(1100));
+    ncmec.fail_always(Endpoint::Upload, Fault::Reset);
     let job = decide(&server, &platform, "u1");
     let first = wait(&server, job, |tip| tip["open"]["report_id"].is_i64());
     ncmec.advance(Duration::from_secs(26 * 3600));
@@ -264,4 +265,23 @@ fn a_file_that_cannot_be_had_is_named_in_the_report() {
     let report = ncmec.report(TEST, ncmec.finished(TEST)["u1"][0]).unwrap();
     assert_eq!(report.files.len(), 1);
     assert!(report.xml.contains(&gone) && report.xml.contains("chat.pdf"), "{}", report.xml);
+}
+
+#[test]
+fn check_27_another_schema_than_the_one_seen_last_is_an_alarm() {
+    let (ncmec, platform, server) = start();
+    decide(&server, &platform, "u1");
+    filed(&server, 1);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let asked = || ncmec.calls_of(Endpoint::Xsd).len();
+    while asked() < 2 {
+        assert!(Instant::now() < deadline, "the schema is asked for when there are credentials");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(alarms(&server, "ncmec.schema").is_empty());
+    ncmec.set_xsd(b"<xs:schema/>");
+    while alarms(&server, "ncmec.schema").is_empty() {
+        assert!(Instant::now() < deadline, "asked {} times", asked());
+        thread::sleep(Duration::from_millis(50));
+    }
 }
