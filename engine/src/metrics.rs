@@ -18,6 +18,7 @@ use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
+use crate::filer::FilerCounts;
 use crate::ledger::LedgerCounts;
 use crate::recent::RecentCounts;
 
@@ -63,6 +64,8 @@ pub struct Metrics {
     pub alarms: Arc<AlarmCounts>,
     /// How far the audit log is signed.
     pub audit: Arc<AuditCounts>,
+    /// What filing reports did.
+    pub filer: Arc<FilerCounts>,
     kernel: &'static str,
     reactor: OnceLock<&'static str>,
 }
@@ -80,6 +83,7 @@ impl Metrics {
             recent: Arc::default(),
             alarms: Arc::default(),
             audit: Arc::default(),
+            filer: Arc::default(),
             kernel,
             reactor: OnceLock::new(),
         }
@@ -284,6 +288,15 @@ impl Scrape {
             ("hashward_honeytokens_found", "Honeytokens found or exported since start", &alarms.honeytokens),
             ("hashward_budgets_spent", "Keys that had spent their budget, once an hour", &alarms.budgets),
             ("hashward_crowds", "Contents that very many queries were around", &alarms.crowds),
+        ] {
+            add(name, help, Kind::Counter, one(read(count)));
+        }
+        let filer = &metrics.filer;
+        for (name, help, count) in [
+            ("hashward_reports_filed", "Reports filed with NCMEC since start", &filer.filed),
+            ("hashward_ncmec_calls", "Calls to NCMEC since start", &filer.calls),
+            ("hashward_filing_failures", "Steps of filings that failed since start", &filer.failed),
+            ("hashward_filings_stopped", "Filings that were held for a person since start", &filer.held),
         ] {
             add(name, help, Kind::Counter, one(read(count)));
         }

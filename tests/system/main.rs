@@ -12,6 +12,8 @@ mod defence;
 mod disk;
 mod embeddings;
 mod evidence;
+mod filing;
+mod filing_killed;
 mod hma;
 mod items;
 mod killed;

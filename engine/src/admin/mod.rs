@@ -64,6 +64,7 @@ use crate::disk::Disk;
 use crate::embeddings::Embeddings;
 use crate::evidence::Evidence;
 use crate::exchanges::Exchanges;
+use crate::filer::circuit::Circuits;
 use crate::metrics::Metrics;
 use crate::recent::Recent;
 use crate::submit::Submitter;
@@ -93,6 +94,8 @@ pub struct Loaded {
     pub evidence: Arc<Evidence>,
     /// Rung when a deletion was begun.
     pub retention: Arc<Notify>,
+    /// Rung when a filing may go on.
+    pub filing: Arc<Notify>,
     /// Rung when something came that waits.
     pub intake: Arc<Notify>,
 }
@@ -123,6 +126,8 @@ pub struct Admin {
     pub objects: Option<Objects>,
     /// Set when the shards take traffic; cleared when the program drains.
     pub accepting: AtomicBool,
+    /// Who is not reported to, or for, for a while.
+    pub circuits: Arc<Circuits>,
 }
 
 impl Admin {
