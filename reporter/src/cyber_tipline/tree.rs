@@ -4,9 +4,11 @@
 //! what is read is never longer than what came, and nothing is ever looked up elsewhere. Namespaces are left to who reads.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
+use regex::bytes::Regex;
 
 use super::xml::is_legal;
 
@@ -82,21 +84,31 @@ fn charset_of(content_type: &str) -> Option<String> {
     })
 }
 
+/// An XML declaration (XML 1.0's production 23); what it captures is the encoding's name.
+static DECLARATION: LazyLock<Regex> = LazyLock::new(|| {
+    let quoted = |value: &str| format!("(?:\"{value}\"|'{value}')");
+    let part =
+        |name: &str, value: &str| format!("[ \\t\\r\\n]+{name}[ \\t\\r\\n]*=[ \\t\\r\\n]*{}", quoted(value));
+    let (version, encoding) = (part("version", r"1\.[0-9]+"), part("encoding", "([A-Za-z][A-Za-z0-9._-]*)"));
+    let standalone = part("standalone", "(?:yes|no)");
+    Regex::new(&format!(r"(?-u)\A<\?xml{version}(?:{encoding})?(?:{standalone})?[ \t\r\n]*\?>"))
+        .expect("the pattern is one")
+});
+
 /// The encoding that `<?xml … encoding="…"?>` names.
 fn declared(bytes: &[u8]) -> Option<String> {
-    let head = bytes.get(..bytes.len().min(256))?.strip_prefix(b"<?xml")?;
-    let head = head.get(..head.windows(2).position(|two| two == b"?>")?)?;
-    let head = std::str::from_utf8(head).ok()?;
-    let behind = head.get(head.find("encoding")? + "encoding".len()..)?.trim_start().strip_prefix('=')?;
-    let behind = behind.trim_start();
-    let quote = behind.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
-    behind.get(1..)?.split_once(quote).map(|(name, _)| name.to_string())
+    let found = DECLARATION.captures(bytes)?;
+    let name = found.get(1).or_else(|| found.get(2))?;
+    Some(String::from_utf8_lossy(name.as_bytes()).into_owned())
 }
 
 /// Reads a document: the element at its root.
 pub(super) fn parse(text: &str) -> Result<Element, Malformed> {
     if let Some((at, c)) = text.char_indices().find(|(_, c)| !is_legal(*c)) {
         return Err(Malformed { at, why: format!("has U+{:04X}, which XML does not have", u32::from(c)) });
+    }
+    if text.starts_with("<?xml") && !DECLARATION.is_match(text.as_bytes()) {
+        return Err(Malformed { at: 0, why: "its XML declaration is not as it must be".to_string() });
     }
     let mut reader = Reader::from_str(text);
     reader.config_mut().check_comments = true;
@@ -151,10 +163,7 @@ impl Growing {
                 self.text(c.encode_utf8(&mut [0; 4]))
             }
             Event::DocType(_) => Err("a DTD is refused".to_string()),
-            Event::Decl(declaration) if at == 0 => {
-                let version = declaration.version().map_err(|error| error.to_string())?;
-                if *version != *b"1.0" { Err("is not XML 1.0".to_string()) } else { Ok(()) }
-            }
+            Event::Decl(_) if at == 0 => Ok(()),
             Event::Decl(_) => Err("an XML declaration stands behind the beginning".to_string()),
             Event::PI(instruction) => {
                 let target = String::from_utf8_lossy(instruction.target()).into_owned();

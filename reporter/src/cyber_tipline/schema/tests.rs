@@ -276,7 +276,7 @@ fn what_is_not_well_formed_is_told_from_what_is_not_valid() {
         "<report>&#xFFFE;</report>",
         "<report>\u{1}</report>",
         " <?xml version=\"1.0\"?><report/>",
-        "<?xml version=\"1.1\"?><report/>",
+        "<?xml version=\"2.0\"?><report/>",
         "<1/>",
         "<a:b:c/>",
         "<report><!-- -- --></report>",
