@@ -16,9 +16,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
+use crate::circuits::FilerCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
-use crate::filer::FilerCounts;
 use crate::ledger::LedgerCounts;
 use crate::recent::RecentCounts;
 
@@ -126,6 +126,10 @@ pub struct CaseGauges {
     pub waiting: (u64, f64),
     /// Decisions that are still to be reported; none for who does not see them.
     pub filings: Option<u64>,
+    /// Of the first of them, how many are how far; empty for who does not see them.
+    pub filings_by_stage: Vec<(String, u64)>,
+    /// Filings that are held for a person, counted to a limit; none for who does not see them.
+    pub filings_held: Option<u64>,
     /// Alarms that nobody acknowledged, counted to a limit.
     pub alarms_open: u64,
     /// Alarms that nobody followed, because too many came at once.
@@ -353,12 +357,19 @@ impl Scrape {
             ] {
                 add(name, help, Kind::Gauge, one(value));
             }
-            let filings = cases.filings.map(|filings| (Vec::new(), filings as f64));
+            for (name, help, value) in [
+                ("hashward_filings_waiting", "Decisions to be reported to NCMEC", cases.filings),
+                ("hashward_filings_held", "Filings that are held for a person, to 10000", cases.filings_held),
+            ] {
+                let row = value.map(|value| (Vec::new(), value as f64));
+                add(name, help, Kind::Gauge, row.into_iter().collect());
+            }
+            let row = |(stage, count): &(String, u64)| (vec![("stage", stage.clone())], *count as f64);
             add(
-                "hashward_filings_waiting",
-                "Decisions to be reported to NCMEC",
+                "hashward_filings_stage",
+                "How far filings are, of the first 1000 that are not over",
                 Kind::Gauge,
-                filings.into_iter().collect(),
+                cases.filings_by_stage.iter().map(row).collect(),
             );
         }
         if let Some(state) = banks {

@@ -12,6 +12,7 @@ mod body;
 mod cases;
 mod contents;
 mod coop;
+mod cybertips;
 mod deed;
 mod embeddings;
 mod evidence;
@@ -57,6 +58,7 @@ use tokio::time::timeout;
 
 use crate::access::Door;
 use crate::access::logins::Logins;
+use crate::circuits::Circuits;
 use crate::config::Config;
 use crate::curator::Curator;
 use crate::desk::Desk;
@@ -64,7 +66,6 @@ use crate::disk::Disk;
 use crate::embeddings::Embeddings;
 use crate::evidence::Evidence;
 use crate::exchanges::Exchanges;
-use crate::filer::circuit::Circuits;
 use crate::metrics::Metrics;
 use crate::recent::Recent;
 use crate::submit::Submitter;
@@ -257,6 +258,10 @@ fn case_routes() -> Router<Arc<Admin>> {
         .route("/api/v1/evaluations", get(policies::evaluations))
         .route("/api/v1/webhooks", get(policies::webhooks))
         .route("/api/v1/webhooks/{name}", put(policies::put_webhook).delete(policies::remove_webhook))
+        .route("/api/v1/cybertips", get(cybertips::list))
+        .route("/api/v1/cybertips/export", get(cybertips::export))
+        .route("/api/v1/cybertips/{job}", get(cybertips::show).post(cybertips::say))
+        .route("/api/v1/cybertips/{job}/records", get(cybertips::records))
         .route("/api/v1/organisations", get(organisations::list))
         .route("/api/v1/organisations/{name}", get(organisations::show).put(organisations::put))
         .route(

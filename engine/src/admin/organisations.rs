@@ -18,7 +18,7 @@ use super::cases::blocking;
 use super::deed::Deed;
 use super::{Admin, Refusal};
 use crate::access::Caller;
-use crate::filer::circuit::Part;
+use crate::circuits::Part;
 
 type Body = Result<Json<Value>, JsonRejection>;
 

@@ -2,10 +2,9 @@
 //! as it may, all organisations beside each other. Where filings stand is in the store, and written by the desk; who
 //! starts again goes on.
 //!
-//! A host that does not work and an organisation that NCMEC does not know are left alone (`circuit`) until `/status`
+//! A host that does not work and an organisation that NCMEC does not know are left alone (`crate::circuits`) until `/status`
 //! answers well, and nobody's report pays for it.
 
-pub mod circuit;
 mod client;
 mod probe;
 mod send;
@@ -13,7 +12,6 @@ mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use index::store::{Store, StoreError};
@@ -26,8 +24,8 @@ use reporter::{JobId, OrgName, Tx};
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinSet};
 
-use self::circuit::{Circuits, May, Part};
 use self::client::Ncmec;
+use crate::circuits::{Circuits, FilerCounts, May, Part};
 use crate::clock::now_ms;
 use crate::desk::Desk;
 use crate::evidence::Evidence;
@@ -41,19 +39,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 const AT_ONCE: usize = 64;
 /// The same trouble is not told again so soon.
 const QUIET: Duration = Duration::from_secs(600);
-
-/// What is counted of filing.
-#[derive(Debug, Default)]
-pub struct FilerCounts {
-    /// Reports filed since start.
-    pub filed: AtomicU64,
-    /// Calls to NCMEC since start.
-    pub calls: AtomicU64,
-    /// Steps that failed since start.
-    pub failed: AtomicU64,
-    /// Filings that were held since start.
-    pub held: AtomicU64,
-}
 
 /// What filing needs.
 pub struct FilerParts {

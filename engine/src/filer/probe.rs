@@ -8,9 +8,9 @@ use reporter::cyber_tipline::verdict::{Verdict, judge};
 use reporter::tip::organisation::{Credentials, credentials, organisations};
 use sha2::{Digest, Sha256};
 
-use super::circuit::{May, Part};
 use super::client::Call;
 use super::{Filer, Ready};
+use crate::circuits::{May, Part};
 
 /// How often the schema is compared.
 const SCHEMA_EVERY: Duration = Duration::from_secs(24 * 3600);

@@ -18,9 +18,9 @@ use reporter::tip::info;
 use reporter::tip::record::{Body, Direction, Entry};
 use reporter::{DeskError, JobId, Turn};
 
-use super::circuit::Part;
 use super::client::Answered;
 use super::{Filer, Ready};
+use crate::circuits::Part;
 use crate::clock::now_ms;
 use crate::desk::AskError;
 use crate::failpoint::failpoint;

@@ -2,6 +2,7 @@
 //! costs a report anything; each closes by itself when `/status` answers well.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -106,6 +107,19 @@ impl Circuits {
     fn lock(&self) -> MutexGuard<'_, HashMap<Part, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is counted of filing.
+#[derive(Debug, Default)]
+pub struct FilerCounts {
+    /// Reports filed since start.
+    pub filed: AtomicU64,
+    /// Calls to NCMEC since start.
+    pub calls: AtomicU64,
+    /// Steps that failed since start.
+    pub failed: AtomicU64,
+    /// Filings that were held since start.
+    pub held: AtomicU64,
 }
 
 #[cfg(test)]
