@@ -38,6 +38,7 @@ use crate::access::Door;
 use crate::access::logins::Logins;
 use crate::admin::{Admin, Loaded};
 use crate::audit::{AuditKey, AuditSigner, Signing};
+use crate::circuits::Circuits;
 use crate::cli::Serve;
 use crate::config::Config;
 use crate::defence::Alarms;
@@ -48,7 +49,7 @@ use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::outbound::{Caller, Signer};
 use crate::submit::Submitter;
-use crate::{alarm, clock, curator, desk, exchanges, merge, recent};
+use crate::{alarm, clock, curator, desk, exchanges, filer, merge, recent};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
 const HELD_MIB: usize = 512;
@@ -92,6 +93,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         held_mib,
         scans: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         accepting: AtomicBool::new(false),
+        circuits: Arc::new(Circuits::new(filer::pace().faster)),
         config,
     });
     let admin_address = admin_port.local_addr()?;
@@ -135,7 +137,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         matches_max: admin.config.limits.matches_max,
     });
     let shards = shards::start(&admin, &banks, &catalog, ledger, recent.clone())?;
-    let (intake, retention) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let [intake, retention, filing] = [(); 3].map(|()| Arc::new(Notify::new()));
     control.runtime().spawn(alarm::hear(heard, desk.clone(), admin.metrics.alarms.clone()));
     let workers = Workers {
         store: case_store.clone(),
@@ -143,6 +145,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         curator: curator.clone(),
         evidence: evidence.clone(),
         retention: retention.clone(),
+        filing: filing.clone(),
     };
     workers.start(&admin, control.runtime(), caller, submitter.clone(), intake.clone())?;
     admin
@@ -158,6 +161,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
             desk,
             evidence,
             retention,
+            filing,
             intake,
         })
         .map_err(|_| anyhow!("loaded twice"))?;
@@ -216,7 +220,9 @@ fn load_rules(config: &Config) -> Result<Option<RulesFile>> {
 /// Calls parties, with the organisation's key where there is one.
 fn caller(config: &Config) -> Result<Caller> {
     let open = |path: &PathBuf| Signer::open(path).with_context(|| format!("signing key {}", path.display()));
-    Ok(Caller::new(config.signing_key_file.as_ref().map(open).transpose()?)?)
+    let [signer, former] = [&config.signing_key_file, &config.signing_key_file_former]
+        .map(|path| path.as_ref().map(open).transpose());
+    Ok(Caller::new(signer?, former?)?)
 }
 
 /// The cases, with the rules of the file.

@@ -17,9 +17,11 @@ use crate::audit::{HEADS_FILE, KEY_FILE};
 use crate::recent::RecentOptions;
 
 pub use kinds::{DurabilityWord, Names, Ranges, Reactor, Roles, Secret, SignalTypes};
+pub use ncmec::NcmecAccess;
 pub use settings::Settings;
 
 mod kinds;
+mod ncmec;
 mod settings;
 mod show;
 
@@ -83,6 +85,10 @@ pub struct Config {
     pub sns_topics: Names,
     /// File with the key that signs what webhooks are told.
     pub signing_key_file: Option<PathBuf>,
+    /// The one before it, while receivers change over.
+    pub signing_key_file_former: Option<PathBuf>,
+    /// Which CyberTipline is reported to.
+    pub ncmec: NcmecAccess,
     /// URL and key of the classifier; `None` if it is not asked.
     pub content_safety: Option<(String, Secret)>,
     /// How long submissions are kept to look for new content in.
@@ -281,6 +287,8 @@ impl Config {
             s3,
             sns_topics: settings.sns_topics.unwrap_or_default(),
             signing_key_file: settings.signing_key_file,
+            signing_key_file_former: settings.signing_key_file_former,
+            ncmec: NcmecAccess::of_process(),
             content_safety,
             recent: RecentOptions {
                 keep: Duration::from_secs(settings.recent_hours.unwrap_or(72).saturating_mul(3600)),

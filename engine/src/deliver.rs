@@ -9,9 +9,11 @@ use std::time::Duration;
 use index::bank::{BankChange, BankError, BankRequest, NewContent};
 use index::store::{Store, StoreError};
 use index::{RequestId, Signal};
-use reporter::Tx;
 use reporter::desk::outbox::{self, Addition, Delivery};
 use reporter::desk::settings;
+use reporter::tip::filing::ended::PRESERVATION;
+use reporter::tip::organisation::organisation;
+use reporter::{OrgName, Tx};
 use tokio::task::JoinSet;
 
 use crate::clock::now_ms;
@@ -134,17 +136,29 @@ impl Outbox {
     }
 
     async fn call(&self, delivery: &Delivery) -> Result<(), String> {
-        let named = settings::webhook(&Tx::new(&*self.store), &delivery.webhook)
-            .map_err(|error| error.to_string())?;
-        let webhook = named.ok_or_else(|| format!("there is no webhook '{}' any more", delivery.webhook))?;
+        let url = self.url_of(&delivery.webhook)?;
+        let body = delivery.body.to_string().into_bytes();
+        let id = format!("delivery-{}", delivery.number);
+        let called = self.caller.post(&url, &id, body, ANSWER_MAX);
+        let answer = self.hosts.ask(&url, called, |error| matches!(error, CallError::Broken(_)));
+        answer.await.map(drop)
+    }
+
+    /// Where a webhook is called, or an organisation's preservation endpoint.
+    fn url_of(&self, name: &str) -> Result<String, String> {
+        let tx = Tx::new(&*self.store);
+        if let Some(of) = name.strip_prefix(PRESERVATION) {
+            let found = OrgName::parse(of).map(|of| organisation(&tx, &of)).transpose();
+            let found = found.map_err(|error| error.to_string())?.flatten();
+            let url = found.and_then(|organisation| organisation.preservation_url);
+            return url.ok_or_else(|| format!("organisation '{of}' has no preservation endpoint any more"));
+        }
+        let named = settings::webhook(&tx, name).map_err(|error| error.to_string())?;
+        let webhook = named.ok_or_else(|| format!("there is no webhook '{name}' any more"))?;
         if !webhook.enabled {
             return Err("the webhook is switched off".to_string());
         }
-        let body = delivery.body.to_string().into_bytes();
-        let id = format!("delivery-{}", delivery.number);
-        let called = self.caller.post(&webhook.url, &id, body, ANSWER_MAX);
-        let answer = self.hosts.ask(&webhook.url, called, |error| matches!(error, CallError::Broken(_)));
-        answer.await.map(drop)
+        Ok(webhook.url)
     }
 
     async fn add(&self, addition: Addition) {

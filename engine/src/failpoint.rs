@@ -37,6 +37,19 @@ pub fn test_number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// A text that a test sets in the environment.
+#[cfg(feature = "failpoints")]
+pub fn test_text(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// None: builds for users are not steered so.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn test_text(_name: &str) -> Option<String> {
+    None
+}
+
 /// None: builds for users are not steered so.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]

@@ -2,7 +2,8 @@
 //!
 //! The one place where things are wired together. The data's way: `shard` (frames in, answers out) →
 //! `ledger` (hits durable) → `desk` (jobs). Items that platforms send come by `admin`, wait in the store, and are screened
-//! by `intake`; what must be told goes out by `deliver`; media of jobs are kept by `preserve`, and go by `retention`. Beside it `curator` and `merge` change the banks, `admin`
+//! by `intake`; what must be told goes out by `deliver`;
+//! reports to NCMEC by `filer`; media of jobs are kept by `preserve`, and go by `retention`. Beside it `curator` and `merge` change the banks, `admin`
 //! shows and steers, `audit` signs what was done, `boot` starts everything and `shutdown` ends it. `access` decides who
 //! calls, `defence` whether a key may have its answer.
 
@@ -11,6 +12,7 @@ mod admin;
 mod alarm;
 mod audit;
 pub mod boot;
+mod circuits;
 pub mod cli;
 mod clock;
 pub mod command;
@@ -24,6 +26,7 @@ mod embeddings;
 mod evidence;
 mod exchanges;
 mod failpoint;
+mod filer;
 mod hosts;
 mod intake;
 mod ledger;

@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
+use crate::circuits::FilerCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
 use crate::ledger::LedgerCounts;
@@ -63,6 +64,8 @@ pub struct Metrics {
     pub alarms: Arc<AlarmCounts>,
     /// How far the audit log is signed.
     pub audit: Arc<AuditCounts>,
+    /// What filing reports did.
+    pub filer: Arc<FilerCounts>,
     kernel: &'static str,
     reactor: OnceLock<&'static str>,
 }
@@ -80,6 +83,7 @@ impl Metrics {
             recent: Arc::default(),
             alarms: Arc::default(),
             audit: Arc::default(),
+            filer: Arc::default(),
             kernel,
             reactor: OnceLock::new(),
         }
@@ -122,6 +126,10 @@ pub struct CaseGauges {
     pub waiting: (u64, f64),
     /// Decisions that are still to be reported; none for who does not see them.
     pub filings: Option<u64>,
+    /// Of the first of them, how many are how far; empty for who does not see them.
+    pub filings_by_stage: Vec<(String, u64)>,
+    /// Filings that are held for a person, counted to a limit; none for who does not see them.
+    pub filings_held: Option<u64>,
     /// Alarms that nobody acknowledged, counted to a limit.
     pub alarms_open: u64,
     /// Alarms that nobody followed, because too many came at once.
@@ -287,6 +295,15 @@ impl Scrape {
         ] {
             add(name, help, Kind::Counter, one(read(count)));
         }
+        let filer = &metrics.filer;
+        for (name, help, count) in [
+            ("hashward_reports_filed", "Reports filed with NCMEC since start", &filer.filed),
+            ("hashward_ncmec_calls", "Calls to NCMEC since start", &filer.calls),
+            ("hashward_filing_failures", "Steps of filings that failed since start", &filer.failed),
+            ("hashward_filings_stopped", "Filings that were held for a person since start", &filer.held),
+        ] {
+            add(name, help, Kind::Counter, one(read(count)));
+        }
         let recent = &metrics.recent;
         add(
             "hashward_recent_kept",
@@ -340,12 +357,19 @@ impl Scrape {
             ] {
                 add(name, help, Kind::Gauge, one(value));
             }
-            let filings = cases.filings.map(|filings| (Vec::new(), filings as f64));
+            for (name, help, value) in [
+                ("hashward_filings_waiting", "Decisions to be reported to NCMEC", cases.filings),
+                ("hashward_filings_held", "Filings that are held for a person, to 10000", cases.filings_held),
+            ] {
+                let row = value.map(|value| (Vec::new(), value as f64));
+                add(name, help, Kind::Gauge, row.into_iter().collect());
+            }
+            let row = |(stage, count): &(String, u64)| (vec![("stage", stage.clone())], *count as f64);
             add(
-                "hashward_filings_waiting",
-                "Decisions to be reported to NCMEC",
+                "hashward_filings_stage",
+                "How far filings are, of the first 1000 that are not over",
                 Kind::Gauge,
-                filings.into_iter().collect(),
+                cases.filings_by_stage.iter().map(row).collect(),
             );
         }
         if let Some(state) = banks {

@@ -2,7 +2,8 @@
 //! anybody else.
 //!
 //! Signed twice (specs/coop.md 2.8): `Coop-Signature` is Coop's, over the body; `webhook-signature` covers the delivery's
-//! id and time as well (`id.timestamp.body`), so that a copy sent later is seen. Without a key nothing is sent.
+//! id and time as well (`id.timestamp.body`), so that a copy sent later is seen. Without a key nothing is sent. While a key
+//! is changed, `webhook-signature` carries a signature by the one before as well: receivers take either, when they like.
 
 use std::io;
 use std::path::Path;
@@ -76,11 +77,13 @@ pub enum CallError {
 pub struct Caller {
     client: Client,
     signer: Option<Signer>,
+    /// The key before it, while receivers still know that one alone.
+    former: Option<Signer>,
 }
 
 impl Caller {
-    /// A caller with the organisation's key, if there is one.
-    pub fn new(signer: Option<Signer>) -> Result<Self, CallError> {
+    /// A caller with the organisation's key, if there is one, and the one before it while that still counts.
+    pub fn new(signer: Option<Signer>, former: Option<Signer>) -> Result<Self, CallError> {
         choose_cryptography();
         let client = Client::builder()
             .user_agent(concat!("hashward/", env!("CARGO_PKG_VERSION")))
@@ -91,7 +94,7 @@ impl Caller {
             .connect_timeout(Duration::from_secs(5))
             .build()
             .map_err(|error| CallError::Broken(error.without_url().to_string()))?;
-        Ok(Self { client, signer })
+        Ok(Self { client, signer, former })
     }
 
     /// Sends a signed JSON body; gives the answer of a party that understood, at most so many bytes of it.
@@ -105,6 +108,9 @@ impl Caller {
         let signer = self.signer.as_ref().ok_or(CallError::NoKey)?;
         let timestamp = now_s().to_string();
         let dated = [id.as_bytes(), b".", timestamp.as_bytes(), b".", &body].concat();
+        let signatures = [Some(signer), self.former.as_ref()].into_iter().flatten();
+        let signatures = signatures.map(|signer| Ok(format!("v1rsa,{}", signer.sign(&dated)?)));
+        let signatures = signatures.collect::<Result<Vec<_>, CallError>>()?.join(" ");
         let request = self
             .client
             .post(url)
@@ -112,7 +118,7 @@ impl Caller {
             .header("coop-signature", signer.sign(&body)?)
             .header("webhook-id", id)
             .header("webhook-timestamp", &timestamp)
-            .header("webhook-signature", format!("v1rsa,{}", signer.sign(&dated)?))
+            .header("webhook-signature", signatures)
             .body(body);
         read(request.send().await, answer_max).await
     }

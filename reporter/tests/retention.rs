@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // clippy takes this file's helpers for code outside tests
 
-use index::store::{Durability, MemoryStore, Store};
+use index::store::{Durability, Keyspace, MemoryStore, Store};
 use reporter::cyber_tipline::Environment;
 use reporter::desk::decision::{self, Decider, Decision, DecisionKind};
 use reporter::desk::evidence::{self, Kept, MediumKey};
@@ -10,10 +10,10 @@ use reporter::desk::item::{Item, ItemKey, Media, MediaKind, Screening, item, put
 use reporter::desk::job::{Job, JobId, Reason, job, put_job};
 use reporter::desk::ncmec::{Escalation, escalate};
 use reporter::desk::queue::Verdict;
-use reporter::desk::retention::{self, Hold};
+use reporter::desk::retention::{self, Hold, Reported};
 use reporter::desk::settings::{Settings, put_settings};
-use reporter::tip::filing::person::{Word, say};
-use reporter::tip::filing::step;
+use reporter::tip::filing::{Draft, Filed, Informed, rows, step};
+use reporter::tip::record;
 use reporter::{Tx, audit, census};
 
 const DAY: u64 = 24 * 3_600_000;
@@ -77,11 +77,32 @@ fn commit(store: &MemoryStore, tx: Tx<'_>) {
     assert_eq!(census.faults, 0, "{census:?}");
 }
 
-/// A report is over: somebody says that it is not filed.
+/// A report is filed and finished under NCMEC's number 7.
 fn file(tx: &mut Tx<'_>, id: JobId, now_ms: u64) {
     assert!(retention::finished(tx, id, now_ms).is_err(), "it waits to be reported");
-    step::adopt(tx, Environment::Test, now_ms).unwrap();
-    say(tx, id, &Word::Cancel("a mistake".to_string()), "anna", Environment::Test, now_ms).unwrap();
+    assert_eq!(step::adopt(tx, Environment::Production, now_ms).unwrap(), 1);
+    assert!(retention::finished(tx, id, now_ms).is_err(), "it is being reported");
+    let (ticket, _) = step::take(tx, id, Environment::Production, now_ms).unwrap().unwrap();
+    let informed = Informed { info: None, at_ms: now_ms, extra: Vec::new() };
+    let sent = record::Entry {
+        call: "additional_info".to_string(),
+        direction: record::Direction::Sent,
+        head: "POST /".to_string(),
+        headers: Vec::new(),
+        body: record::Body::of(b"{}"),
+    };
+    step::informed(tx, ticket, &informed, vec![sent], now_ms).unwrap();
+    let draft = Draft { xml: "<report/>".to_string(), files: Vec::new(), notes: Vec::new(), at_ms: now_ms };
+    step::built(tx, ticket, &draft, Vec::new()).unwrap();
+    let filed = Filed {
+        report_id: 7,
+        at_ms: now_ms,
+        verified: true,
+        missing: Vec::new(),
+        unknown: Vec::new(),
+        said_by: None,
+    };
+    step::filed(tx, ticket, filed, None, now_ms).unwrap();
 }
 
 #[test]
@@ -101,6 +122,42 @@ fn a_report_is_kept_for_a_year_after_it_is_finished_and_not_a_day_less() {
     assert_eq!(retention::sweep(&mut tx, early + 2 * DAY).unwrap().0, 1);
     commit(&store, tx);
     assert_eq!(retention::under_way(&Tx::new(&store), 9).unwrap()[0].blobs, ["blob"]);
+}
+
+#[test]
+fn of_a_report_that_is_deleted_nothing_stays_but_that_it_was_filed() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    let user = ItemKey::new("user", "u");
+    let mut jobs = Vec::new();
+    for (at, id) in (0u64..).zip(["1", "2"]) {
+        let mut job = escalated(&mut tx, &post(id, "u"), &format!("blob-{id}"));
+        decide(&mut tx, &mut job, DecisionKind::Report, at * 100 * DAY);
+        file(&mut tx, job.id, at * 100 * DAY);
+        jobs.push(job.id);
+    }
+    commit(&store, tx);
+    let all = |tx: &Tx<'_>| tx.rows(Keyspace::Tips, b"", 999).unwrap();
+    let mut tx = Tx::new(&store);
+    assert_eq!(rows::prior(&tx, &user).unwrap(), [7, 7]);
+    let before = all(&tx).len();
+    assert_eq!(retention::sweep(&mut tx, 366 * DAY).unwrap().0, 1);
+    assert!(retention::go_on(&mut tx, jobs[0], 366 * DAY).unwrap());
+    let report = Some(Reported { environment: Environment::Production, report_id: 7, filed_ms: 0 });
+    let left = retention::tombstone(&tx, jobs[0]).unwrap().unwrap();
+    assert_eq!((left.report, left.deleted_ms), (report, 366 * DAY));
+    assert_eq!(rows::tip(&tx, jobs[0]).unwrap(), None);
+    assert!(rows::draft(&tx, jobs[0]).unwrap().is_none() && rows::informed(&tx, jobs[0]).unwrap().is_none());
+    assert!(record::records(&tx, jobs[0], 0, 9).unwrap().is_empty());
+    // The other one is whole.
+    assert_eq!(rows::prior(&tx, &user).unwrap(), [7]);
+    assert_eq!(
+        all(&tx).len(),
+        before - 5,
+        "its filing, what was added, its words, what was sent, its user's"
+    );
+    assert_eq!(record::records(&tx, jobs[1], 0, 9).unwrap().len(), 1);
+    commit(&store, tx);
 }
 
 #[test]

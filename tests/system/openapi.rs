@@ -240,6 +240,7 @@ fn answers_about_cases_have_the_shapes_that_are_described() {
         get("/api/v1/organisations"),
         get("/api/v1/organisations/default"),
         get("/api/v1/alarms?all=true"),
+        get("/api/v1/cybertips"),
         get("/api/v1/settings"),
         put("/api/v1/settings", json!({ "user_type": "user" })),
         put("/api/v1/settings/trusted-banks", json!({ "banks": [], "by": "ada" })),

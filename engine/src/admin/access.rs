@@ -117,6 +117,10 @@ const TABLE: &[(&str, Methods)] = &[
     ("/api/v1/evaluations", &[("GET", &[ChildSafety])]),
     ("/api/v1/census", &[("GET", &[ChildSafety])]),
     ("/api/v1/filings", &[("GET", &[ChildSafety, Report])]),
+    ("/api/v1/cybertips", &[("GET", &[ChildSafety, Report])]),
+    ("/api/v1/cybertips/export", &[("GET", &[ChildSafety, Report])]),
+    ("/api/v1/cybertips/{job}", &[("GET", &[ChildSafety, Report]), ("POST", &[ChildSafety, Report])]),
+    ("/api/v1/cybertips/{job}/records", &[("GET", &[ChildSafety, Report])]),
     ("/api/v1/alarms/{number}/acknowledge", &[("POST", &[Report])]),
     // Reviewing: what is seen of it is the caller's sight.
     ("/api/v1/queues", &[("GET", &[Review])]),

@@ -35,6 +35,11 @@ impl Refusal {
         Self { status, message: message.into(), retry_after_s: None, fields: Vec::new(), more: None }
     }
 
+    /// The same with what a client may need to go on.
+    pub fn with(self, more: Value) -> Self {
+        Self { more: Some(more), ..self }
+    }
+
     /// Its status.
     pub fn status(&self) -> StatusCode {
         self.status

@@ -1,5 +1,6 @@
 //! Alive, ready, counted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,6 +12,7 @@ use axum::{Extension, Json};
 use index::{Costs, SignalType};
 use reporter::access::Sight;
 use reporter::desk::{alarm, intake, outbox};
+use reporter::tip::filing::{Stage, rows};
 use reporter::{DeskError, Tx};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,6 +26,8 @@ use crate::metrics::CaseGauges;
 
 /// What waits is counted so far for metrics.
 const WAITING_MAX: usize = 10_000;
+/// Filings whose stage is looked at for metrics.
+const STAGES_MAX: usize = 1000;
 
 /// `GET /healthz`: the process answers. Says nothing about banks.
 pub async fn alive() -> &'static str {
@@ -73,16 +77,25 @@ fn case_gauges(tx: &Tx<'_>, sight: &Sight) -> Result<CaseGauges, DeskError> {
     let seconds =
         |since: Option<u64>| since.map_or(0.0, |since| now_ms.saturating_sub(since) as f64 / 1000.0);
     let (waiting, oldest_ms) = intake::backlog(tx, WAITING_MAX)?;
+    let filings = match sight.child_safety {
+        true => Some(outbox::filings_open(tx, WAITING_MAX)?),
+        false => None,
+    };
+    let mut stages = BTreeMap::<String, u64>::new();
+    for filing in filings.iter().flatten().take(STAGES_MAX) {
+        let stage = rows::tip(tx, filing.job)?.map_or(Stage::Decided, |tip| tip.stage);
+        *stages.entry(json!(stage).as_str().unwrap_or_default().to_string()).or_default() += 1;
+    }
+    let held = filings.is_some().then(|| rows::held(tx, WAITING_MAX)).transpose()?;
     Ok(CaseGauges {
         queues: queues_shown(tx, sight)?
             .iter()
             .map(|queue| queue.gauges(seconds(queue.oldest_ms())))
             .collect(),
         waiting: (waiting, seconds(oldest_ms)),
-        filings: match sight.child_safety {
-            true => Some(outbox::filings_open(tx, WAITING_MAX)?.len() as u64),
-            false => None,
-        },
+        filings: filings.map(|filings| filings.len() as u64),
+        filings_by_stage: stages.into_iter().collect(),
+        filings_held: held.map(|held| held.len() as u64),
         alarms_open: alarm::open_count(tx, sight.child_safety, WAITING_MAX)? as u64,
         alarms_lost: 0,
     })

@@ -12,6 +12,7 @@ mod body;
 mod cases;
 mod contents;
 mod coop;
+mod cybertips;
 mod deed;
 mod embeddings;
 mod evidence;
@@ -57,6 +58,7 @@ use tokio::time::timeout;
 
 use crate::access::Door;
 use crate::access::logins::Logins;
+use crate::circuits::Circuits;
 use crate::config::Config;
 use crate::curator::Curator;
 use crate::desk::Desk;
@@ -93,6 +95,8 @@ pub struct Loaded {
     pub evidence: Arc<Evidence>,
     /// Rung when a deletion was begun.
     pub retention: Arc<Notify>,
+    /// Rung when a filing may go on.
+    pub filing: Arc<Notify>,
     /// Rung when something came that waits.
     pub intake: Arc<Notify>,
 }
@@ -123,6 +127,8 @@ pub struct Admin {
     pub objects: Option<Objects>,
     /// Set when the shards take traffic; cleared when the program drains.
     pub accepting: AtomicBool,
+    /// Who is not reported to, or for, for a while.
+    pub circuits: Arc<Circuits>,
 }
 
 impl Admin {
@@ -252,6 +258,10 @@ fn case_routes() -> Router<Arc<Admin>> {
         .route("/api/v1/evaluations", get(policies::evaluations))
         .route("/api/v1/webhooks", get(policies::webhooks))
         .route("/api/v1/webhooks/{name}", put(policies::put_webhook).delete(policies::remove_webhook))
+        .route("/api/v1/cybertips", get(cybertips::list))
+        .route("/api/v1/cybertips/export", get(cybertips::export))
+        .route("/api/v1/cybertips/{job}", get(cybertips::show).post(cybertips::say))
+        .route("/api/v1/cybertips/{job}/records", get(cybertips::records))
         .route("/api/v1/organisations", get(organisations::list))
         .route("/api/v1/organisations/{name}", get(organisations::show).put(organisations::put))
         .route(

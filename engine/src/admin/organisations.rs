@@ -1,6 +1,7 @@
 //! For whom is reported to NCMEC: organisations' settings and credentials. Credentials go in and never come out.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -17,6 +18,7 @@ use super::cases::blocking;
 use super::deed::Deed;
 use super::{Admin, Refusal};
 use crate::access::Caller;
+use crate::circuits::Part;
 
 type Body = Result<Json<Value>, JsonRejection>;
 
@@ -153,12 +155,17 @@ pub async fn put_credentials(
     let new = Credentials::read(&At::new(&body, "")).map_err(DeskError::from)?;
     let deed = Deed::new(&caller, "organisation.credentials", format!("organisation {name}"));
     let deed = deed.with(json!({ "environment": new.environment }));
+    let of = name.clone();
     let kept = admin.loaded()?.act(deed, move |turn, _| {
         found(&turn.tx, &name)?;
         organisation::put_credentials(&mut turn.tx, &name, &new);
         Ok(known(&new))
     });
-    Ok(Json(kept.await?))
+    let kept = kept.await?;
+    // Whether these are right is asked now, not when the old ones would have been asked about again.
+    admin.circuits.hurry(&Part::Organisation(of), Instant::now());
+    admin.loaded()?.filing.notify_one();
+    Ok(Json(kept))
 }
 
 /// `DELETE /api/v1/organisations/{name}/credentials`: from then on nothing is reported for it.

@@ -12,6 +12,7 @@ use crate::curator::Curator;
 use crate::deliver::Outbox;
 use crate::desk::Desk;
 use crate::evidence::Evidence;
+use crate::filer::{Filer, FilerParts};
 use crate::hosts::Hosts;
 use crate::intake::Intake;
 use crate::outbound::Caller;
@@ -33,6 +34,8 @@ pub struct Workers {
     pub evidence: Arc<Evidence>,
     /// Rung when a deletion was begun.
     pub retention: Arc<Notify>,
+    /// Rung when a filing may go on.
+    pub filing: Arc<Notify>,
 }
 
 impl Workers {
@@ -45,7 +48,7 @@ impl Workers {
         submitter: Arc<Submitter>,
         bell: Arc<Notify>,
     ) -> Result<()> {
-        let Workers { store, desk, curator, evidence, retention } = self;
+        let Workers { store, desk, curator, evidence, retention, filing } = self;
         let sources = Arc::new(Sources { admin: admin.clone(), hosts: Hosts::default() });
         let classifier = admin
             .config
@@ -71,6 +74,7 @@ impl Workers {
             bell: retention,
         };
         runtime.spawn(retention.run());
+        let (filed_sources, filed_evidence) = (sources.clone(), evidence.clone());
         let preserver = Preserver {
             store: store.clone(),
             desk: desk.clone(),
@@ -79,6 +83,20 @@ impl Workers {
             counts: admin.metrics.preserve.clone(),
         };
         runtime.spawn(Arc::new(preserver).run());
+        let ncmec = admin.config.ncmec.clone();
+        let filer = Filer::new(FilerParts {
+            store: store.clone(),
+            desk: desk.clone(),
+            caller: caller.clone(),
+            sources: filed_sources,
+            evidence: filed_evidence,
+            environment: ncmec.environment,
+            base_url: ncmec.base_url,
+            bell: filing,
+            circuits: admin.circuits.clone(),
+            counts: admin.metrics.filer.clone(),
+        })?;
+        runtime.spawn(filer.run());
         let hosts = Hosts::default();
         let outbox = Outbox { store, desk, caller, hosts, curator, counts: admin.metrics.outbox.clone() };
         runtime.spawn(Arc::new(outbox).run());

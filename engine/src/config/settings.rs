@@ -73,6 +73,8 @@ settings! {
     rules: PathBuf = "HASHWARD_RULES",
     /// File with the organisation's RSA key (PEM, PKCS #8), which signs what webhooks are told; nothing is sent without
     signing_key_file: PathBuf = "HASHWARD_SIGNING_KEY_FILE",
+    /// The signing key before that one, while receivers change over: webhook-signature carries both
+    signing_key_file_former: PathBuf = "HASHWARD_SIGNING_KEY_FILE_FORMER",
     /// URL of Google's Content Safety API, for rules that ask it (needs HASHWARD_CONTENT_SAFETY_KEY) [default: not asked]
     content_safety_url: String = "HASHWARD_CONTENT_SAFETY_URL",
     /// What an acknowledgement is worth: sync (survives a power cut) or wal (survives kill -9) [default: sync]

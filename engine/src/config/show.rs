@@ -55,6 +55,8 @@ impl Config {
             #[serde(skip_serializing_if = "Option::is_none")]
             signing_key_file: &'a Option<PathBuf>,
             #[serde(skip_serializing_if = "Option::is_none")]
+            signing_key_file_former: &'a Option<PathBuf>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             content_safety_url: Option<&'a str>,
             recent_hours: u64,
             recent_bytes_max: u64,
@@ -103,6 +105,7 @@ impl Config {
             s3_region: self.s3.as_ref().map(|s3| s3.region.as_str()),
             sns_topics: self.sns_topics.to_string(),
             signing_key_file: &self.signing_key_file,
+            signing_key_file_former: &self.signing_key_file_former,
             content_safety_url: self.content_safety.as_ref().map(|(url, _)| url.as_str()),
             recent_hours: self.recent.keep.as_secs() / 3600,
             recent_bytes_max: self.recent.bytes_max,
@@ -120,6 +123,12 @@ impl Config {
             frame_seconds: self.limits.frame.as_secs(),
             log: &self.log,
         };
-        toml::to_string(&shown).expect("a flat table of plain values")
+        let table = toml::to_string(&shown).expect("a flat table of plain values");
+        let ncmec = &self.ncmec;
+        format!(
+            "{table}# The environment alone selects the {} CyberTipline, at {}\n",
+            ncmec.environment.name(),
+            ncmec.base_url
+        )
     }
 }

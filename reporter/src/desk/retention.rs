@@ -17,6 +17,9 @@
 //! | `T` ‖ job u64 | JSON row, version 1: [`Tombstone`] |
 //! | `I` ‖ job u64 ‖ item's type, id | nothing: items that the job names |
 //! | `i` ‖ item's type, id ‖ job u64 | nothing: jobs that name the item |
+//!
+//! Of keyspace `tips`, which `tip::filing` owns, a deletion takes the rows of the job: `f`, `n`, `x`, `r`, `t`, `h`, and the
+//! user's `p`. What it reads of `f` is a [`Filed`]. `i` stays, which says that NCMEC's number was this job's.
 
 use std::ops::ControlFlow;
 
@@ -34,8 +37,9 @@ use super::job::{Job, JobId, JobKind, job, job_key, numbered, put_job};
 use super::outbox;
 use super::settings::{Settings, settings};
 use crate::audit::{self, Entry};
+use crate::cyber_tipline::Environment;
 use crate::error::DeskError;
-use crate::tx::{Tx, key, read_row};
+use crate::tx::{Tx, after_prefix, key, read_row};
 
 const SPACE: Keyspace = Keyspace::Jobs;
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -119,6 +123,36 @@ pub struct Tombstone {
     pub deleted_ms: u64,
     /// What it was about.
     pub kind: JobKind,
+    /// What became of it at NCMEC, if it was reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Reported>,
+}
+
+/// What proves that a job was reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    /// To which CyberTipline.
+    pub environment: Environment,
+    /// NCMEC's number.
+    pub report_id: i64,
+    /// When it was filed, in milliseconds since 1970 (UTC).
+    pub filed_ms: u64,
+}
+
+/// What a deletion must know of a filing (`tip::filing::Tip`, whose names these are).
+#[derive(Deserialize)]
+struct Filed {
+    environment: Environment,
+    user: ItemKey,
+    #[serde(default)]
+    filed: Option<FiledAs>,
+}
+
+/// The same of `tip::filing::Filed`.
+#[derive(Deserialize)]
+struct FiledAs {
+    report_id: i64,
+    at_ms: u64,
 }
 
 /// A job was decided. What is reported stays until the report is finished.
@@ -283,8 +317,11 @@ pub fn go_on(tx: &mut Tx<'_>, id: JobId, now_ms: u64) -> Result<bool, StoreError
     for kind in [b'j', b'E', b'D'] {
         tx.delete(SPACE, job_key(kind, id));
     }
-    tx.save(SPACE, job_key(b'T', id), &Tombstone { job: id, deleted_ms: now_ms, kind: doomed.kind });
-    record(tx, &under_way, "job.deleted", serde_json::Value::Null, now_ms)?;
+    let report = forget_filing(tx, id)?;
+    let details = report.as_ref().map_or(serde_json::Value::Null, |report| json!(report));
+    let left = Tombstone { job: id, deleted_ms: now_ms, kind: doomed.kind, report };
+    tx.save(SPACE, job_key(b'T', id), &left);
+    record(tx, &under_way, "job.deleted", details, now_ms)?;
     Ok(true)
 }
 
@@ -299,7 +336,29 @@ fn forget_parts(tx: &mut Tx<'_>, doomed: &mut Job) -> Result<bool, StoreError> {
     Ok(gone < ROWS_AT_ONCE
         && forget_rows(tx, SPACE, &job_key(b'K', id))? < ROWS_AT_ONCE
         && forget_rows(tx, SPACE, &job_key(b'c', id))? < ROWS_AT_ONCE
-        && forget_rows(tx, Keyspace::Evidence, &job_key(b'v', id))? < ROWS_AT_ONCE)
+        && forget_rows(tx, Keyspace::Evidence, &job_key(b'v', id))? < ROWS_AT_ONCE
+        && forget_rows(tx, Keyspace::Tips, &job_key(b'r', id))? < ROWS_AT_ONCE)
+}
+
+/// What is left of a job that was deleted.
+pub fn tombstone(tx: &Tx<'_>, id: JobId) -> Result<Option<Tombstone>, StoreError> {
+    tx.read(SPACE, &job_key(b'T', id))
+}
+
+/// What was reported, sent and received goes; what proves that it was filed is given.
+fn forget_filing(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Reported>, StoreError> {
+    let space = Keyspace::Tips;
+    let place = job_key(b'f', id);
+    let Some(Filed { environment, user, filed }) = tx.read(space, &place)? else { return Ok(None) };
+    for (place, _) in tx.rows(space, &key(b'p', &[&user.type_id, &user.id]), usize::MAX)? {
+        if place.ends_with(&id.0.to_be_bytes()) {
+            tx.delete(space, place);
+        }
+    }
+    for kind in [b'n', b'x', b't', b'h', b'f'] {
+        tx.delete(space, job_key(kind, id));
+    }
+    Ok(filed.map(|FiledAs { report_id, at_ms }| Reported { environment, report_id, filed_ms: at_ms }))
 }
 
 /// What a hit held goes; its place in the log stays, because places are counted from the last one.
@@ -343,11 +402,15 @@ fn forget_items(tx: &mut Tx<'_>, doomed: &Job) -> Result<bool, StoreError> {
     Ok(done)
 }
 
-/// Says how many went.
+/// Takes rows out, as many as one commit does; says how many.
 fn forget_rows(tx: &mut Tx<'_>, space: Keyspace, prefix: &[u8]) -> Result<usize, StoreError> {
-    let rows = tx.rows(space, prefix, ROWS_AT_ONCE)?;
-    let count = rows.len();
-    rows.into_iter().for_each(|(place, _)| tx.delete(space, place));
+    let (mut places, end) = (Vec::new(), after_prefix(prefix));
+    tx.scan(space, Range { from: prefix, to: end.as_deref(), backwards: false }, &mut |place, _| {
+        places.push(place.to_vec());
+        if places.len() < ROWS_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    let count = places.len();
+    places.into_iter().for_each(|place| tx.delete(space, place));
     Ok(count)
 }
 

@@ -1,8 +1,9 @@
 //! A report on its way to NCMEC: each step durable before the next, so that no crash loses one or files it twice.
 //!
-//! What is here is what a filing *is*. `rows` says where it lies, `step` how it goes on, `person` what people may do to
+//! What is here is what a filing *is*. `rows` says where it lies, `step` how it goes on, `ended` what follows when it is filed, `person` what people may do to
 //! it, `pace` how long it waits.
 
+pub mod ended;
 pub mod pace;
 pub mod person;
 pub mod rows;

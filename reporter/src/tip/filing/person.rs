@@ -3,9 +3,10 @@
 
 use serde_json::json;
 
+use super::ended::conclude;
 use super::pace::INFO_FAILURES;
 use super::rows::{put, tip};
-use super::step::{conclude, leave};
+use super::step::leave;
 use super::{Cause, Filed, OpenReport, Stage, Tip};
 use crate::audit;
 use crate::cyber_tipline::Environment;

@@ -13,7 +13,10 @@
 //! | `i` ‖ environment u8 ‖ NCMEC's number u64 | u64: the filing that was finished under it |
 //! | `p` ‖ user's type, id ‖ all ones minus the time u64 ‖ job u64 | u64: NCMEC's number of a production report |
 //! | `r` ‖ job u64 ‖ number u64 | what was sent and received; owned by `record` |
-//! | `a` ‖ number u64 | alarms; owned by `desk::alarm` |
+//! | `a`, `u` ‖ number u64, `k` ‖ kind ‖ about | alarms; owned by `desk::alarm` |
+//!
+//! `desk::retention` takes all rows of a job but `i` when its contents are deleted. It goes by these keys, and reads
+//! `environment`, `user` and `filed` of a [`Tip`]: change both together.
 
 use std::ops::ControlFlow;
 

@@ -1,8 +1,4 @@
-//! A filing goes its steps under one holder and ends once. A model of NCMEC takes what is sent; crashes, lost answers,
-//! errors, two workers, the clock and people's words come in any order; and nothing is ever filed twice or lost.
-#![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
-
-use std::collections::BTreeMap;
+//! A filing, its store, its clock, and a model of NCMEC that takes what is sent.
 
 use index::store::{Durability, MemoryStore, Store};
 use proptest::prelude::*;
@@ -12,21 +8,22 @@ use reporter::desk::item::ItemKey;
 use reporter::desk::job::{Enqueue, JobKind, PRIORITY, Reason, close, enqueue, job_key, put_job};
 use reporter::desk::outbox::{self, Filing};
 use reporter::desk::queue::{QueueName, Verdict};
-use reporter::tip::filing::pace::{ATTEMPTS_MAX, Pace, is_expired};
+use reporter::tip::filing::pace::{Pace, is_expired};
 use reporter::tip::filing::person::{self, Word};
 use reporter::tip::filing::step::{self, Failure, Ticket};
 use reporter::tip::filing::{Cause, Draft, FileKind, Filed, Informed, Stage, Tip, TipFile, rows};
 use reporter::tip::record::{Body, Direction, Entry, first_broken};
 use reporter::{DeskError, JobId, OrgName, Tx};
+use std::collections::BTreeMap;
 
-const NOW: u64 = 1_800_000_000_000;
-const HOUR_MS: u64 = 3_600_000;
-const TEST: Environment = Environment::Test;
+pub const NOW: u64 = 1_800_000_000_000;
+pub const HOUR_MS: u64 = 3_600_000;
+pub const TEST: Environment = Environment::Test;
 const FILES: usize = 2;
 
 /// What came of a call, by chance.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Luck {
+pub enum Luck {
     Good,
     /// It is not carried out, and no answer comes.
     NotReached,
@@ -42,7 +39,7 @@ enum Luck {
 
 /// What happens next.
 #[derive(Clone, Debug)]
-enum Event {
+pub enum Event {
     Work(Luck),
     /// Somebody else takes the filing in the middle of a step, and goes on.
     Work2(Luck),
@@ -54,12 +51,12 @@ enum Event {
 
 /// NCMEC, as far as it matters here.
 #[derive(Default)]
-struct Ncmec {
+pub struct Ncmec {
     reports: BTreeMap<i64, Report>,
     files: usize,
 }
 
-struct Report {
+pub struct Report {
     opened_ms: u64,
     changed_ms: u64,
     finished: bool,
@@ -92,10 +89,10 @@ enum Answer {
     Nothing,
 }
 
-struct World {
-    store: MemoryStore,
+pub struct World {
+    pub store: MemoryStore,
     ncmec: Ncmec,
-    now_ms: u64,
+    pub now_ms: u64,
     last_id: i64,
 }
 
@@ -105,7 +102,7 @@ fn entry(call: &str, direction: Direction) -> Entry {
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut world =
             Self { store: MemoryStore::default(), ncmec: Ncmec::default(), now_ms: NOW, last_id: 0 };
         world
@@ -150,7 +147,7 @@ impl World {
         world
     }
 
-    fn commit<T>(
+    pub fn commit<T>(
         &mut self,
         work: impl FnOnce(&mut Tx<'_>, u64) -> Result<T, DeskError>,
     ) -> Result<T, DeskError> {
@@ -161,17 +158,17 @@ impl World {
         Ok(done)
     }
 
-    fn tip(&self) -> Option<Tip> {
+    pub fn tip(&self) -> Option<Tip> {
         rows::tip(&Tx::new(&self.store), JobId(1)).unwrap()
     }
 
-    fn take(&mut self) -> Option<(Ticket, Tip)> {
+    pub fn take(&mut self) -> Option<(Ticket, Tip)> {
         self.commit(|tx, now| step::adopt(tx, TEST, now)).unwrap();
         self.commit(|tx, now| step::take(tx, JobId(1), TEST, now)).unwrap()
     }
 
     /// A process that starts: what the one before had is nobody's.
-    fn start_anew(&mut self) {
+    pub fn start_anew(&mut self) {
         self.commit(step::give_back).unwrap();
     }
 
@@ -206,7 +203,7 @@ impl World {
     }
 
     /// Works on the filing until it rests, with this luck at its first call, and good luck after. False if it died.
-    fn work(&mut self, luck: Luck) -> bool {
+    pub fn work(&mut self, luck: Luck) -> bool {
         let Some((ticket, _)) = self.take() else { return true };
         let mut luck = Some(luck);
         for _ in 0..30 {
@@ -224,7 +221,7 @@ impl World {
         panic!("a filing does not come to rest");
     }
 
-    fn step(&mut self, ticket: Ticket, tip: &Tip, luck: &mut Option<Luck>) -> Result<bool, DeskError> {
+    pub fn step(&mut self, ticket: Ticket, tip: &Tip, luck: &mut Option<Luck>) -> Result<bool, DeskError> {
         let id = tip.open.as_ref().map(|open| open.report_id);
         match tip.stage {
             Stage::Decided => {
@@ -349,7 +346,7 @@ impl World {
         Ok(true)
     }
 
-    fn say(&mut self, word: &Word) {
+    pub fn say(&mut self, word: &Word) {
         match self.commit(|tx, now| person::say(tx, JobId(1), word, "ben", TEST, now)) {
             Ok(_) | Err(DeskError::Conflict { .. } | DeskError::NotFound { .. }) => {}
             Err(error) => panic!("{error}"),
@@ -357,7 +354,7 @@ impl World {
     }
 
     /// A person asks NCMEC whether it has the report, and says what it says.
-    fn ask_ncmec(&mut self) {
+    pub fn ask_ncmec(&mut self) {
         let Some(tip) = self.tip().filter(|tip| tip.held.is_some()) else { return };
         let Some(open) = tip.open else { return self.say(&Word::Retry) };
         match self.ncmec.finished().contains(&open.report_id) {
@@ -369,7 +366,7 @@ impl World {
         }
     }
 
-    fn check(&self) {
+    pub fn check(&self) {
         let finished = self.ncmec.finished();
         assert!(finished.len() <= 1, "filed twice: {finished:?}");
         let Some(tip) = self.tip() else { return };
@@ -398,7 +395,7 @@ fn luck() -> impl Strategy<Value = Luck> {
     ]
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => luck().prop_map(Event::Work),
         1 => luck().prop_map(Event::Work2),
@@ -407,106 +404,4 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Resume),
         1 => Just(Event::Asked),
     ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn check_01_02_03_10_11_whatever_happens_a_job_is_filed_once_or_a_person_is_asked(
-        events in proptest::collection::vec(event(), 0..25)
-    ) {
-        let mut world = World::new();
-        for event in events {
-            match event {
-                Event::Work(luck) => {
-                    if !world.work(luck) {
-                        world.start_anew();
-                    }
-                }
-                Event::Work2(luck) => {
-                    // The first worker stops after taking it; the process is thought dead, and another goes on.
-                    let first = world.take();
-                    world.start_anew();
-                    if !world.work(luck) {
-                        world.start_anew();
-                    }
-                    if let Some((ticket, tip)) = first {
-                        let late = world.step(ticket, &tip, &mut None);
-                        prop_assert!(matches!(late, Err(DeskError::Conflict { .. })), "an old ticket opens a step");
-                    }
-                }
-                Event::Hours(hours) => world.now_ms += hours * HOUR_MS,
-                Event::Retry => world.say(&Word::Retry),
-                Event::Resume => world.say(&Word::Resume),
-                Event::Asked => world.ask_ncmec(),
-            }
-            world.check();
-        }
-        // From now on all is well, and people do what they are asked to: it comes to an end.
-        world.start_anew();
-        for _ in 0..40 {
-            world.now_ms += HOUR_MS;
-            world.work(Luck::Good);
-            world.check();
-            world.ask_ncmec();
-        }
-        let tip = world.tip().unwrap();
-        prop_assert_eq!(tip.stage, Stage::Filed, "{:?}", tip);
-        prop_assert_eq!(outbox::filings_open(&Tx::new(&world.store), 9).unwrap(), Vec::new());
-    }
-}
-
-/// With faults alone and nobody to help, nearly all come to their end by themselves, and the others are held.
-#[test]
-fn check_17_what_runs_out_is_held_with_an_alarm() {
-    let mut world = World::new();
-    for spent in 1..=ATTEMPTS_MAX {
-        assert_eq!(world.tip().map_or(0, |tip| tip.spent), spent - 1);
-        world.now_ms = world.tip().map_or(NOW, |tip| tip.due_ms);
-        assert!(world.work(Luck::Again));
-    }
-    let tip = world.tip().unwrap();
-    assert_eq!(tip.held.map(|held| held.cause), Some(Cause::AttemptsSpent));
-    assert!(world.now_ms - NOW < 30 * 24 * HOUR_MS);
-    let alarms = reporter::desk::alarm::open_alarms(&Tx::new(&world.store), 9).unwrap();
-    assert!(alarms.iter().any(|alarm| alarm.kind == "tip.held" && alarm.about == "job 1"), "{alarms:?}");
-    assert!(alarms.iter().any(|alarm| alarm.kind == "tip.late"), "{alarms:?}");
-    world.say(&Word::Resume);
-    assert!(world.work(Luck::Good));
-    assert_eq!(world.tip().unwrap().stage, Stage::Filed);
-}
-
-#[test]
-fn what_spends_nothing_is_tried_for_thirty_days_and_then_held() {
-    let mut world = World::new();
-    while world.tip().is_none_or(|tip| tip.held.is_none()) {
-        world.now_ms = world.tip().map_or(NOW, |tip| tip.due_ms);
-        assert!(world.work(Luck::NotReached));
-        assert!(world.tip().unwrap().spent == 0);
-    }
-    assert_eq!(world.tip().unwrap().held.unwrap().cause, Cause::TooOld);
-    assert!(world.now_ms - NOW > 30 * 24 * HOUR_MS);
-}
-
-#[test]
-fn check_23_a_report_begun_in_one_environment_is_never_touched_by_the_other() {
-    let mut world = World::new();
-    assert!(world.work(Luck::NotReached));
-    world.now_ms += 24 * HOUR_MS;
-    let taken = world.commit(|tx, now| step::take(tx, JobId(1), Environment::Production, now)).unwrap();
-    assert_eq!(taken, None);
-    let held = world.tip().unwrap();
-    assert_eq!(held.held.map(|held| held.cause), Some(Cause::EnvironmentChanged));
-    assert_eq!(held.environment, TEST);
-    let say = |world: &mut World, word: Word, environment| {
-        world.commit(|tx, now| person::say(tx, JobId(1), &word, "ben", environment, now))
-    };
-    assert!(say(&mut world, Word::Resume, Environment::Production).is_err());
-    // Something was sent to the test one, so even a retry stays there.
-    let tip = say(&mut world, Word::Retry, Environment::Production).unwrap();
-    assert_eq!(tip.environment, TEST);
-    assert!(say(&mut world, Word::Resume, TEST).is_ok());
-    assert!(world.work(Luck::Good));
-    assert_eq!(world.tip().unwrap().stage, Stage::Filed);
 }
