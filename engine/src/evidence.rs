@@ -121,7 +121,6 @@ impl Evidence {
     }
 
     /// A blob's length, and all of it piece by piece.
-    #[allow(dead_code)] // whoever files reports uploads so
     pub async fn stream(
         self: &Arc<Self>,
         blob: &str,

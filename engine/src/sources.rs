@@ -41,7 +41,6 @@ impl Sources {
 
     /// Fetches a file into the vault, however long it is, up to the setting's limit. It is in hand there until a commit
     /// names it, and the caller lets it go.
-    #[allow(dead_code)] // whoever files reports fetches further files so
     pub async fn fetch_into_vault(&self, evidence: &Arc<Evidence>, url: &str) -> Result<Kept, String> {
         self.preserve(evidence, url, |_| Ok(())).await
     }
