@@ -26,6 +26,7 @@ mod organisations;
 mod outbound;
 mod powercut;
 mod reactor;
+mod reporting;
 mod retention;
 mod review;
 mod rules;

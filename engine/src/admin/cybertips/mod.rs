@@ -18,7 +18,6 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use index::store::Store;
-use reporter::cyber_tipline::Environment;
 use reporter::desk::job::JobId;
 use reporter::desk::retention;
 use reporter::tip::filing::person::{self, Word};
@@ -39,11 +38,6 @@ const REASON_CHARS_MAX: usize = 1000;
 const RECORDS_BYTES_MAX: usize = 16 << 20;
 /// Filings of an export that are read at a time.
 const EXPORTED_AT_ONCE: usize = 100;
-
-/// Which CyberTipline this process reports to.
-fn environment() -> Environment {
-    Environment::of(std::env::var("NCMEC_ENV").ok().as_deref())
-}
 
 fn absent(job: JobId) -> DeskError {
     DeskError::NotFound { what: "filing of job", name: job.to_string() }
@@ -201,14 +195,17 @@ pub async fn say(
 ) -> Result<Json<Value>, Refusal> {
     let (job, Json(body), eyes) = (job_id(&id)?, body?, Seen::by(&caller));
     let word = read_word(&At::new(&body, ""))?;
-    let who = caller.name();
-    let said = admin.loaded()?.desk.ask(move |turn| {
+    let (who, environment) = (caller.name(), admin.config.ncmec.environment);
+    let loaded = admin.loaded()?;
+    let said = loaded.desk.ask(move |turn| {
         if rows::tip(&turn.tx, job)?.is_none_or(|tip| !eyes.sees(&tip)) {
             return Err(absent(job));
         }
-        person::say(&mut turn.tx, job, &word, &who, environment(), turn.terms.now_ms)
+        person::say(&mut turn.tx, job, &word, &who, environment, turn.terms.now_ms)
     });
-    Ok(Json(shown::summary(&said.await?)))
+    let said = said.await?;
+    loaded.filing.notify_one();
+    Ok(Json(shown::summary(&said)))
 }
 
 fn read_word(at: &At<'_>) -> Result<Word, DeskError> {
