@@ -176,24 +176,23 @@ class Bench:
         while page := self.api("GET", f"jobs/{job['id']}/media?after={after}")["entries"]:
             media += page
             after = page[-1]["number"]
-        decided = [{"media": medium["number"], "classification": "A1"} for medium in media]
+        decided = [{"media": medium["number"], "classification": "Unclassified"} for medium in media]
         decision = {"decision": "report", "lease": job["lease"]["token"], "revision": job["revision"],
                     "incident_type": "Child Pornography (possession, manufacture, and distribution)", "media": decided}
         self.api("POST", f"jobs/{job['id']}/decision", decision)
         return job["subject"]["id"], time.time()
 
     def finished(self):
-        """When which user's report was finished; each must be once."""
-        times = {}
-        for user, ids in call("GET", f"{self.control}/finished").items():
+        """Whose report is finished; each must be once."""
+        finished = call("GET", f"{self.control}/finished")
+        for user, ids in finished.items():
             if len(ids) != 1:
                 sys.exit(f"{user} was reported {len(ids)} times: {ids}")
-            times[user] = ids[0]
-        return times
+        return set(finished)
 
     def filed(self, users):
         """Waits until all are filed; gives when each was."""
-        until("filing", lambda: set(users) <= set(self.finished()))
+        until("filing", lambda: set(users) <= self.finished())
         reports = call("GET", f"{self.control}/reports?state=finished")
         return {report["esp_identifier"]: report["modified_ms"] / 1000 for report in reports}
 
@@ -213,9 +212,19 @@ def alone(bench):
     say(f"one organisation, one report at a time, {args.files} files each, an answer takes {args.delay_ms} ms:")
     say(f"  {args.reports} reports with {uploads} files in {seconds:.1f} s: {rate:.0f} an hour (promised: {AN_HOUR_MIN})")
     waited = len(calls) * args.delay_ms / 1000
-    say(f"  of those {seconds:.1f} s, {waited:.1f} were NCMEC's own")
+    say(f"  of those {seconds:.1f} s, {waited:.1f} were NCMEC's own; calls at once: {at_once(calls)}")
     return {"reports": args.reports, "files": args.files, "delay_ms": args.delay_ms, "seconds": seconds, "an_hour": rate,
-            "uploads": uploads, "ncmec_seconds": waited}
+            "uploads": uploads, "ncmec_seconds": waited, "calls_at_once": at_once(calls)}
+
+
+def at_once(calls):
+    """The most calls that were under way at once."""
+    turns = sorted([(row["began_us"], 1) for row in calls] + [(row["ended_us"], -1) for row in calls])
+    now = most = 0
+    for _, change in turns:
+        now += change
+        most = max(most, now)
+    return most
 
 
 def together(bench):
@@ -253,9 +262,11 @@ def main():
     fair = slowest < results["together"]["many"]["last"] / 2
     if not fair:
         say("NOT AS PROMISED: those with few reports wait for the one with many")
-    if results["alone"]["an_hour"] < AN_HOUR_MIN:
+    if not (fast := results["alone"]["an_hour"] >= AN_HOUR_MIN):
         say("NOT AS PROMISED: too few reports an hour")
-    return 0 if fair and results["alone"]["an_hour"] >= AN_HOUR_MIN else 1
+    if not (modest := results["alone"]["calls_at_once"] == 1):
+        say("NOT AS PROMISED: more than one call of an organisation at once")
+    return 0 if fair and fast and modest else 1
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ fn the_recorded_answers_are_read() {
 }
 
 #[test]
-fn check_8_a_code_is_read_under_either_root_and_by_names() {
+fn check_08_a_code_is_read_under_either_root_and_by_names() {
     for root in ["reportResponse", "reportDoneResponse"] {
         let body = format!(
             "<{root}><files><fileId>a</fileId><other/><fileId>b</fileId></files><new>1</new><reportId>9</reportId>\

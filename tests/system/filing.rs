@@ -10,7 +10,7 @@ use tests::{Ncmec, Platform, Server, Setup};
 
 use crate::items::{describe, png, post, rule, send, settled, sound};
 
-const TEST: Environment = Environment::Test;
+pub const TEST: Environment = Environment::Test;
 
 /// A server that reports to a stand-in, with an organisation; pauses are short.
 pub fn setup(ncmec: &Ncmec) -> Setup {
@@ -50,6 +50,11 @@ pub fn organisation(server: &Server, more: Value) {
 
 /// Sends a post of a user's whose picture is known, and decides on the job that comes of it: it is reported.
 pub fn decide(server: &Server, platform: &Platform, user: &str) -> u64 {
+    decide_with(server, platform, user, json!({}))
+}
+
+/// The same, with more in the decision.
+pub fn decide_with(server: &Server, platform: &Platform, user: &str, more: Value) -> u64 {
     let url = platform.url("media/known");
     send(server, &[post(&format!("of-{user}"), user, json!({ "cover": url }))]);
     settled(server);
@@ -59,13 +64,14 @@ pub fn decide(server: &Server, platform: &Platform, user: &str) -> u64 {
     let decided: Vec<Value> = (1..=job["media"].as_u64().unwrap())
         .map(|number| json!({ "media": number, "classification": "Unclassified" }))
         .collect();
-    let body = json!({
+    let mut body = json!({
         "decision": "report",
         "lease": job["lease"]["token"],
         "revision": job["revision"],
         "incident_type": "Child Pornography (possession, manufacture, and distribution)",
         "media": decided,
     });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let (status, answer) = server.http.post(&format!("/api/v1/jobs/{id}/decision"), &body);
     assert_eq!(status, 200, "{answer}");
     id

@@ -200,7 +200,7 @@ fn check(server: &Server, ncmec: &Ncmec, killed: usize) {
         assert_eq!(reports.len(), 1, "{user} was reported more than once: {reports:?}");
     }
     let (_, list) = server.http.get("/api/v1/cybertips?limit=1000");
-    let tips = list["cybertips"].as_array().unwrap_or_else(|| panic!("{list}"));
+    let tips = list["entries"].as_array().unwrap_or_else(|| panic!("{list}"));
     assert_eq!(tips.len(), FILINGS);
     for tip in tips {
         let user = tip["user"]["id"].as_str().unwrap();

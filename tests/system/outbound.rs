@@ -3,12 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use reporter::cyber_tipline::Environment;
 use serde_json::{Value, json};
-use tests::{Platform, Setup, skipped};
+use tests::{Ncmec, Platform, Setup, skipped};
 
 use crate::banks::random_hashes;
+use crate::filing;
 use crate::items::{describe, hashed, png, post, rule, send, settled};
 
 /// Writes `address port` of every connection to a file.
@@ -44,18 +48,60 @@ int connect(int fd, const struct sockaddr *to, socklen_t length) {
 }
 "#;
 
+/// The shim, and where it writes; none without a C compiler.
+fn watch(folder: &Path) -> Option<(PathBuf, PathBuf)> {
+    let (source, shim, log) = (folder.join("s.c"), folder.join("s.so"), folder.join("connections"));
+    fs::write(&source, SHIM).unwrap();
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(&source).arg("-ldl").status();
+    built.is_ok_and(|status| status.success()).then_some((shim, log))
+}
+
+/// Whom it called.
+fn called(log: &Path) -> BTreeSet<String> {
+    fs::read_to_string(log).unwrap_or_default().lines().map(str::to_string).collect()
+}
+
+/// As the shim writes it.
+fn line(address: SocketAddr) -> String {
+    format!("{} {}", address.ip(), address.port())
+}
+
+#[test]
+fn check_26_a_report_goes_to_the_one_cybertipline_and_to_nobody_else() {
+    let test = "check_26_a_report_goes_to_the_one_cybertipline_and_to_nobody_else";
+    for production in [false, true] {
+        let (ncmec, platform, folder) = (Ncmec::start(), Platform::start(), tempfile::tempdir().unwrap());
+        let Some((shim, log)) = watch(folder.path()) else { return skipped(test, "no C compiler") };
+        let setup = filing::setup(&ncmec).env("LD_PRELOAD", shim.display()).env("CONNECTIONS", log.display());
+        let (setup, environment) = match production {
+            true => (setup.env("NCMEC_ENV", "production"), Environment::Production),
+            false => (setup, Environment::Test),
+        };
+        let server = setup.start();
+        filing::set_up(&server, &platform, environment);
+        let (info, preservation) = (platform.url("info"), platform.url("preserve"));
+        filing::organisation(
+            &server,
+            json!({ "additional_info_url": info, "preservation_url": preservation }),
+        );
+        filing::decide(&server, &platform, "u1");
+        filing::filed(&server, 1);
+        if production {
+            platform.wait("/preserve", 1);
+        }
+        drop(server.stop());
+        let url = if production { ncmec.production_url() } else { ncmec.url() };
+        let host = url.trim_start_matches("http://").split('/').next().unwrap().parse().unwrap();
+        assert_eq!(called(&log), BTreeSet::from([line(platform.address), line(host)]));
+    }
+}
+
 #[test]
 fn nobody_is_called_whom_an_operator_has_not_named() {
     let test = "nobody_is_called_whom_an_operator_has_not_named";
     let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let (source, shim, log) = (path("s.c"), path("s.so"), path("connections"));
-    fs::write(&source, SHIM).unwrap();
-    let built =
-        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&shim).arg(&source).arg("-ldl").status();
-    if !built.is_ok_and(|status| status.success()) {
-        return skipped(test, "no C compiler");
-    }
+    let Some((shim, log)) = watch(folder.path()) else { return skipped(test, "no C compiler") };
     let platform = Platform::start();
     let server = Setup::default()
         .flag("--fetch-allow", "127.0.0.1/32")
@@ -97,8 +143,5 @@ fn nobody_is_called_whom_an_operator_has_not_named() {
         "incident_type": "Child Sex Tourism", "media": media });
     assert_eq!(server.http.post(&format!("/api/v1/jobs/{}/decision", job["id"]), &decision).0, 200);
     drop(server.stop());
-    let called = fs::read_to_string(&log).unwrap();
-    let called: BTreeSet<&str> = called.lines().collect();
-    let platforms = format!("127.0.0.1 {}", platform.address.port());
-    assert_eq!(called, BTreeSet::from([platforms.as_str()]));
+    assert_eq!(called(&log), BTreeSet::from([line(platform.address)]));
 }

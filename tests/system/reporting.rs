@@ -1,379 +1,439 @@
-//! What people see of reports and do to them: whose a report is, what was sent and received for it, what is held and why,
-//! and alarms that stay until somebody looks.
+//! What is filed, as it stands in the ledger of the stand-in: from items, a reviewer's decision and the platform's answer
+//! to the last file. `reporter/tests/report` has the same checks one by one.
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use reporter::cyber_tipline::Environment;
 use serde_json::{Value, json};
-use tests::ncmec::{Endpoint, Fault, Options};
-use tests::{Http, Ncmec, Platform, Server, Setup};
+use tests::ncmec::{Endpoint, File, Report};
+use tests::{Misinformed, Ncmec, Platform, Server};
 
-use crate::access::{PASSWORD, bearing, create_admin, key, person};
-use crate::filing::{filed, set_up, setup};
-use crate::items::{post, send, settled, sound};
+use crate::filing::{filed, organisation, set_up, setup};
+use crate::items::{png, post, send, settled, sound};
 
 const TEST: Environment = Environment::Test;
-const PRODUCTION: Environment = Environment::Production;
+const INCIDENT: &str = "Online Enticement of Children for Sexual Acts";
 
-/// A server on a data directory with an admin, who is its client.
-fn start(setup: Setup, data: &Path) -> Server {
-    let mut server = setup.data(data).start();
-    server.http = Http::logged_in(&server.admin, "root", PASSWORD);
-    server
-}
-
-/// The same that was set up to report.
-fn reporting(ncmec: &Ncmec, platform: &Platform, data: &Path) -> Server {
-    assert!(create_admin(data, "root", PASSWORD).0);
-    let server = start(setup(ncmec), data);
-    set_up(&server, platform, TEST);
-    server
-}
-
-/// A user's job, which a person decides as a report; whether they open its medium before.
-fn reported(server: &Server, platform: &Platform, reviewer: &Http, user: &str, opens: bool) -> u64 {
-    let url = platform.url("media/known");
-    send(server, &[post(&format!("of-{user}"), user, json!({ "cover": url }))]);
-    settled(server);
-    let (status, job) = reviewer.post("/api/v1/queues/ncmec/next", &json!({}));
-    assert_eq!(status, 200, "{job}");
-    let place = format!("/api/v1/jobs/{}", job["id"]);
-    if opens {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while reviewer.bytes(&format!("{place}/media/1/content"), &[]).0 != 200 {
-            assert!(Instant::now() < deadline, "{}", server.log());
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-    let classification = if opens { "A1" } else { "Unclassified" };
-    let body = json!({
-        "decision": "report",
-        "lease": job["lease"]["token"],
-        "revision": job["revision"],
-        "incident_type": "Child Pornography (possession, manufacture, and distribution)",
-        "media": [{ "media": 1, "classification": classification, "viewed": opens }],
-    });
-    let (status, answer) = reviewer.post(&format!("{place}/decision"), &body);
-    assert_eq!(status, 200, "{answer}");
-    job["id"].as_u64().unwrap()
-}
-
-/// Waits until a list of reports or alarms is as it should be.
-fn until(http: &Http, server: &Server, path: &str, fits: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-    let deadline = Instant::now() + Duration::from_secs(40);
-    loop {
-        let (status, page) = http.get(path);
-        assert_eq!(status, 200, "{page}");
-        let entries = page["entries"].as_array().unwrap();
-        if fits(entries) {
-            return entries.clone();
-        }
-        assert!(Instant::now() < deadline, "{page}\n{}", server.log());
-        thread::sleep(Duration::from_millis(30));
+/// Item types with addresses and conversations, beside those of `items`.
+fn describe_more(server: &Server) {
+    let field = |name: &str, of: &str| json!({ "name": name, "type": of });
+    let common = [
+        field("text", "STRING"),
+        field("author", "RELATED_ITEM"),
+        field("made", "DATETIME"),
+        field("ip", "IP_ADDRESS"),
+    ];
+    let roles = json!({ "creatorId": "author", "createdAt": "made", "ipAddress": "ip" });
+    let mut of_message = roles.clone();
+    of_message["threadId"] = json!("thread");
+    let pictures = json!({ "name": "pictures", "type": "IMAGE", "container": "ARRAY" });
+    let photo = [&common[..], &[field("page", "URL"), pictures]].concat();
+    let message = [&common[..], &[field("thread", "RELATED_ITEM")]].concat();
+    let user = [
+        field("name", "STRING"),
+        field("mail", "EMAIL_ADDRESS"),
+        field("ip", "IP_ADDRESS"),
+        field("face", "IMAGE"),
+    ];
+    for (id, of) in [
+        ("photo", json!({ "kind": "CONTENT", "fields": photo, "roles": roles })),
+        ("message", json!({ "kind": "CONTENT", "fields": message, "roles": of_message })),
+        (
+            "user",
+            json!({ "kind": "USER", "fields": user,
+                "roles": { "displayName": "name", "email": "mail", "ipAddress": "ip", "profileIcon": "face" } }),
+        ),
+    ] {
+        let (status, answer) = server.http.put(&format!("/api/v1/item-types/{id}"), &of);
+        assert_eq!(status, 200, "{answer}");
     }
 }
 
-fn alarms_open(http: &Http) -> f64 {
-    let (_, text) = http.plain("GET", "/metrics", None);
-    let line = text.lines().find(|line| line.starts_with("hashward_alarms_open")).unwrap();
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
-#[test]
-fn check_56_a_test_report_is_its_reviewers_and_nobody_elses() {
-    let (ncmec, platform, folder) = (Ncmec::start(), Platform::start(), tempfile::tempdir().unwrap());
-    let server = reporting(&ncmec, &platform, &folder.path().join("data"));
-    let admin = &server.http;
-    let [anna, carl] = ["anna", "carl"].map(|name| person(&server, admin, name, "child_safety_moderator"));
-    let (ben, dora) = (person(&server, admin, "ben", "moderator"), person(&server, admin, "dora", "analyst"));
-    let machine = bearing(&server, &key(admin, &["report"]).1);
-    let job = reported(&server, &platform, &anna, "u1", false);
-    filed(&server, 1);
-    let place = format!("/api/v1/cybertips/{job}");
-    let entries = anna.get("/api/v1/cybertips").1["entries"].clone();
-    assert_eq!((&entries[0]["is_test"], &entries[0]["stage"]), (&json!(true), &json!("filed")), "{entries}");
-    assert_eq!(machine.get("/api/v1/cybertips").1["entries"], entries);
-    for other in [admin, &carl] {
-        assert_eq!(other.get("/api/v1/cybertips").1["entries"], json!([]));
-        let number = format!("/api/v1/cybertips?report_id={}", entries[0]["report_id"]);
-        assert_eq!(other.get(&number).1["entries"], json!([]));
-        let absent = other.get("/api/v1/cybertips/999999").1.to_string().replace("999999", "N");
-        for (status, answer) in [
-            other.get(&place),
-            other.get(&format!("{place}/records")),
-            other.post(&place, &json!({ "action": "retry" })),
-        ] {
-            assert_eq!((status, answer.to_string().replace(&job.to_string(), "N")), (404, absent.clone()));
-        }
-        assert_eq!(other.plain("GET", "/api/v1/cybertips/export", None), (200, String::new()));
-    }
-    for other in [&ben, &dora] {
-        for path in ["/api/v1/cybertips", &place, "/api/v1/cybertips/export", "/api/v1/filings"] {
-            assert_eq!(other.get(path).0, 403, "{path}");
-        }
-    }
-    let (_, text) = dora.plain("GET", "/metrics", None);
-    assert!(!text.contains("hashward_filings_held{}") && !text.contains("stage="), "counts are hidden, too");
-    let (status, answer) = anna.post(&place, &json!({ "action": "retry" }));
-    assert!(status == 409 && answer["message"].as_str().unwrap().contains("is over"), "{answer}");
-    let (_, lines) = anna.plain("GET", "/api/v1/cybertips/export", None);
-    let line: Value = serde_json::from_str(lines.trim()).unwrap();
-    assert_eq!((&line["job"], lines.lines().count()), (&json!(job), 1));
-    let log = admin.get("/api/v1/audit?limit=1000").1["entries"].clone();
-    let has = |who: &str, action: &str| {
-        let mut entries = log.as_array().unwrap().iter();
-        entries.any(|entry| entry["action"] == action && entry["who"] == who)
+fn started(environment: Environment) -> (Ncmec, Platform, Server) {
+    let (ncmec, platform) = (Ncmec::start(), Platform::start());
+    let server = match environment {
+        Environment::Test => setup(&ncmec).start(),
+        Environment::Production => setup(&ncmec).env("NCMEC_ENV", "production").start(),
     };
-    assert!(has("filer", "tip.opened") && has("filer", "tip.filed"));
-    assert!(has("person:anna", "request.begun") && has("person:root", "request.begun"));
-    assert!(!has("person:root", "tip.view") && !has("person:carl", "tip.view"), "they saw nothing");
+    set_up(&server, &platform, environment);
+    describe_more(&server);
+    (ncmec, platform, server)
+}
+
+fn of_type(kind: &str, id: &str, user: &str, mut data: Value) -> Value {
+    data["author"] = json!({ "id": user, "typeId": "user" });
+    json!({ "id": id, "typeId": kind, "data": data })
+}
+
+/// Waits until each of a job's media that has a URL is preserved; gives them.
+fn preserved(server: &Server, job: &Value) -> Vec<Value> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let media = server.pages(&format!("/api/v1/jobs/{}/media", job["id"]));
+        if media.iter().all(|medium| medium["evidence"]["state"] == "kept") {
+            return media;
+        }
+        assert!(Instant::now() < deadline, "{media:#?}\n{}", server.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn next(server: &Server) -> Value {
+    let (status, job) = server.http.post("/api/v1/queues/ncmec/next", &json!({ "reviewer": "anna" }));
+    assert_eq!(status, 200, "{job}");
+    job
+}
+
+/// A decision to report what it says of media, with these fields besides.
+fn try_report(server: &Server, job: &Value, media: &[Value], more: Value) -> (u16, Value) {
+    let mut body = json!({ "decision": "report", "lease": job["lease"]["token"], "revision": job["revision"],
+        "incident_type": INCIDENT, "media": media });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    server.http.post(&format!("/api/v1/jobs/{}/decision", job["id"]), &body)
+}
+
+fn report(server: &Server, job: &Value, media: &[Value], more: Value) {
+    let (status, answer) = try_report(server, job, media, more);
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// Every medium as one that was looked at, with this class.
+fn all_as(media: &[Value], class: &str) -> Vec<Value> {
+    let of = |medium: &Value| json!({ "media": medium["number"], "classification": class, "viewed": true });
+    media.iter().map(of).collect()
+}
+
+/// The reports on a user, oldest first.
+fn on(ncmec: &Ncmec, environment: Environment, user: &str) -> Vec<Report> {
+    let mut numbers = ncmec.finished(environment).remove(user).unwrap_or_default();
+    numbers.sort_unstable();
+    numbers.into_iter().map(|number| ncmec.report(environment, number).unwrap()).collect()
+}
+
+/// What stands in each element of this name.
+fn texts(xml: &str, name: &str) -> Vec<String> {
+    let (begin, end) = (format!("<{name}"), format!("</{name}>"));
+    let mut found = Vec::new();
+    let mut rest = xml;
+    while let Some(at) = rest.find(&begin) {
+        rest = &rest[at + begin.len()..];
+        if rest.starts_with(['>', ' ']) {
+            let (_, inside) = rest.split_once('>').unwrap();
+            found.push(unescaped(inside.split_once(&end).unwrap().0));
+        }
+    }
+    found
+}
+
+fn unescaped(text: &str) -> String {
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&apos;", "'")
+        .replace("&amp;", "&")
+}
+
+fn one(xml: &str, name: &str) -> String {
+    let mut found = texts(xml, name);
+    assert_eq!(found.len(), 1, "{name}: {found:?}");
+    found.remove(0)
+}
+
+fn details(file: &File) -> &str {
+    file.details.as_deref().expect("details of each file")
+}
+
+fn file<'r>(report: &'r Report, name: &str) -> &'r File {
+    let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
+    report.files.iter().find(|file| file.name == name).unwrap_or_else(|| panic!("{name}: {names:?}"))
 }
 
 #[test]
-fn check_56_a_production_report_is_seen_by_who_may_see_reports() {
-    let (ncmec, platform, folder) = (Ncmec::start(), Platform::start(), tempfile::tempdir().unwrap());
-    let data = folder.path().join("data");
-    assert!(create_admin(&data, "root", PASSWORD).0);
-    let server = start(setup(&ncmec).env("NCMEC_ENV", "production"), &data);
-    set_up(&server, &platform, PRODUCTION);
-    let [anna, carl] =
-        ["anna", "carl"].map(|name| person(&server, &server.http, name, "child_safety_moderator"));
-    let ben = person(&server, &server.http, "ben", "moderator");
-    let job = reported(&server, &platform, &anna, "u1", false);
+fn a_report_says_everything_that_is_known_and_nothing_else() {
+    let (ncmec, platform, server) = started(TEST);
+    organisation(
+        &server,
+        json!({ "additional_info_url": platform.url("info"), "more_info_url": "https://example.com/ncmec", "esp_service": "Chat",
+            "company_template": "Serve us by mail.", "terms_of_service": "No abuse.",
+            "contact_person": { "first_name": "Ada", "last_name": "Law", "email": "law@example.com", "phone": "+1 555 0100" } }),
+    );
+    let urls = [("b/image.png", 11), ("c/image.png", 12), ("face", 13)]
+        .map(|(name, seed)| platform.put(name, "image/png", &png(seed)));
+    let gone = platform.put("gone?key=secret&x=1", "image/png", &png(9));
+    send(
+        &server,
+        &[
+            json!({ "id": "u", "typeId": "user", "data": { "name": "Sunny <3", "mail": "u@example.com", "ip": "198.51.100.7", "face": urls[2] } }),
+            of_type("photo", "gone", "u", json!({ "pictures": [gone] })),
+            of_type(
+                "message",
+                "m2",
+                "v",
+                json!({ "text": "=cmd, \"no\"", "made": "2026-01-02T00:01:00Z", "thread": { "id": "t", "typeId": "thread" } }),
+            ),
+        ],
+    );
+    settled(&server);
+    let known = platform.url("media/known");
+    let made = json!({ "made": "2026-01-02T00:00:00Z", "ip": "198.51.100.1", "page": "https://example.com/p/1", "pictures": [known, urls[0], urls[1]] });
+    send(&server, &[of_type("photo", "p", "u", made)]);
+    settled(&server);
+    let said = json!({ "text": "hello", "made": "2026-01-02T00:00:30Z", "ip": "198.51.100.2", "thread": { "id": "t", "typeId": "thread" } });
+    let complaint = json!({ "reporter": { "kind": "user", "typeId": "user", "id": "v" }, "reportedForReason": { "csam": true },
+        "reportedItem": of_type("message", "m1", "u", said), "reportedItemsInThread": [{ "id": "m2", "typeId": "message" }] });
+    assert_eq!(server.http.post("/api/v1/report", &complaint).0, 201);
+    settled(&server);
+
+    platform.inform_of_user("u", json!({ "screenName": "sunny", "data": { "plan": "free" },
+        "email": [{ "email": "U@example.com", "type": "Home", "verified": true }], "ipCaptureEvent": [{ "ipAddress": "192.0.2.1" }] }));
+    platform.inform_of_media("p", json!({ "publiclyAvailable": true, "fileName": "IMG_1.png",
+        "ipCaptureEvent": [{ "ipAddress": "192.0.2.2", "eventName": "Upload" }, { "ipAddress": "192.0.2.3", "eventName": "Login" }],
+        "fileDetails": { "hash": "abee", "hashType": "pdq" } }));
+    platform.inform_of_media("gone", json!({ "missing": true }));
+    let evidence = platform.put("e.pdf", "application/pdf", b"%PDF-");
+    platform
+        .inform_besides("additionalFiles", json!([{ "fileUrl": evidence, "additionalInfo": ["evidence"] }]));
+    platform
+        .inform_besides("messages", json!([{ "id": "m1", "typeId": "message", "ipAddress": "192.0.2.9" }]));
+    platform.inform_besides("additionalInfo", json!("the platform's words"));
+
+    let job = next(&server);
+    let media = preserved(&server, &job);
+    let mut decided = all_as(&media, "A1");
+    let at = |url: &str| media.iter().position(|medium| medium["url"] == url).unwrap();
+    decided[at(&urls[0])] =
+        json!({ "media": media[at(&urls[0])]["number"], "classification": "Unclassified" });
+    decided[at(&urls[1])]["annotations"] = json!(["potentialMeme"]);
+    let shot = platform.put("shot", "image/png", &png(5));
+    let more = json!({ "escalate": "   ", "additional_info": "the reviewer's words", "threads": job["threads"], "contents": job["contents"],
+        "supplemental_files": [{ "url": shot, "file_name": "shot.png" }] });
+    let (status, refused) = try_report(&server, &job, &decided, more.clone());
+    assert_eq!((status, &refused["fields"][0]["pointer"]), (400, &json!("/escalate")), "check 34: {refused}");
+    let mut more = more;
+    more["escalate"] = json!("a child is in danger & afraid");
+    report(&server, &job, &decided, more);
     filed(&server, 1);
-    for http in [&anna, &carl, &server.http] {
-        let (status, shown) = http.get(&format!("/api/v1/cybertips/{job}"));
+    let filed = on(&ncmec, TEST, "u").remove(0);
+    says(&filed.xml, &gone);
+    files_say(&filed, &urls);
+    let asked = platform.asked("/info")[0].json();
+    assert_eq!(asked["users"], json!([{ "id": "u", "typeId": "user" }]));
+    assert_eq!(asked["media"].as_array().unwrap().len(), 2, "the user's own picture is the user: {asked}");
+}
+
+/// What the report itself says.
+fn says(xml: &str, gone: &str) {
+    assert_eq!(one(xml, "incidentType"), INCIDENT);
+    assert_eq!(one(xml, "escalateToHighPriority"), "a child is in danger & afraid", "check 34");
+    assert_eq!(one(xml, "incidentDateTime"), "2026-01-02T00:00:30Z", "check 35");
+    assert_eq!(texts(xml, "legalURL"), ["https://example.com/terms"]);
+    assert_eq!(one(xml, "companyTemplate"), "Serve us by mail.");
+    assert_eq!(one(xml, "termsOfService"), "No abuse.");
+    assert_eq!(one(&one(xml, "reportingPerson"), "email"), "reports@example.com");
+    assert_eq!(one(&one(xml, "contactPerson"), "phone"), "+1 555 0100");
+    let user = one(xml, "personOrUserReported");
+    assert_eq!(
+        (one(&user, "espIdentifier"), one(&user, "espService")),
+        ("u".to_string(), "Chat".to_string())
+    );
+    assert_eq!(
+        (one(&user, "screenName"), one(&user, "displayName")),
+        ("sunny".to_string(), "Sunny <3".to_string())
+    );
+    assert_eq!(texts(&user, "email"), ["U@example.com"]);
+    let addresses = texts(&user, "ipAddress");
+    for address in ["192.0.2.1", "198.51.100.7", "192.0.2.3", "198.51.100.1", "192.0.2.9"] {
+        assert!(addresses.iter().any(|known| known == address), "check 29: {address} of {addresses:?}");
+    }
+    assert!(
+        user.contains("<ipCaptureEvent><ipAddress>192.0.2.1</ipAddress></ipCaptureEvent>"),
+        "check 30: {user}"
+    );
+    assert!(!user.contains("priorCTReports"), "it is a test");
+    assert!(texts(xml, "url").iter().any(|url| url == "https://example.com/p/1"));
+    assert_eq!(one(&one(xml, "intendedRecipient"), "espIdentifier"), "v");
+    let words = texts(xml, "additionalInfo").pop().unwrap();
+    for said in ["the reviewer's words", "the platform's words", r#"{"plan":"free"}"#, gone, "hello"] {
+        assert!(words.contains(said), "{said}: {words}");
+    }
+    assert!(!xml.contains("/>"), "check 31: {xml}");
+}
+
+/// What its files are, and say.
+fn files_say(report: &Report, urls: &[String; 3]) {
+    assert_eq!(report.files.len(), 7, "{:?}", report.files.iter().map(|file| &file.name).collect::<Vec<_>>());
+    let mut of_item = Vec::new();
+    for file in report.files.iter().filter(|file| details(file).contains("<fileRelevance>Reported<")) {
+        let said = details(file);
         assert_eq!(
-            (status, &shown["is_test"], &shown["environment"]),
-            (200, &json!(false), &json!("production"))
+            said.matches("<ipCaptureEvent>").count(),
+            usize::from(!said.contains("/media/face")),
+            "check 29: {said}"
+        );
+        assert!(said.contains(&format!("<originalFileHash hashType=\"MD5\">{}<", file.md5)), "{said}");
+        assert!(said.contains("<exifViewedByEsp>false<"));
+        if said.contains("/media/face") {
+            continue;
+        }
+        assert_eq!(one(said, "ipAddress"), "192.0.2.2", "the platform's upload comes first");
+        assert_eq!(one(said, "publiclyAvailable"), "true");
+        assert!(
+            !texts(said, "originalFileHash").contains(&"abee".to_string()),
+            "check 45: it is nobody's: {said}"
+        );
+        of_item.push((
+            one(said, "originalFileName"),
+            one(said, "fileViewedByEsp"),
+            texts(said, "industryClassification"),
+        ));
+        assert_eq!(said.contains("<potentialMeme>true<"), said.contains(&urls[1]));
+    }
+    of_item.sort();
+    let (viewed, a1) = ("true".to_string(), vec!["A1".to_string()]);
+    let image = "image.png".to_string();
+    assert_eq!(
+        of_item,
+        [
+            (image.clone(), "false".to_string(), Vec::new()),
+            (image, viewed.clone(), a1.clone()),
+            ("known".to_string(), viewed, a1)
+        ],
+        "checks 36 and 45"
+    );
+    for name in ["e.pdf", "shot.png", "t.csv"] {
+        let said = details(file(report, name));
+        assert_eq!(one(said, "fileRelevance"), "Supplemental Reported", "check 37");
+        assert_eq!(one(said, "fileViewedByEsp"), "false", "check 36");
+        assert!(
+            !said.contains("industryClassification") && !said.contains("fileAnnotations"),
+            "check 37: {said}"
         );
     }
-    assert_eq!(ben.get(&format!("/api/v1/cybertips/{job}")).0, 403);
-    assert!(ncmec.finished(TEST).is_empty());
-}
-
-#[test]
-fn check_58_what_was_sent_and_received_is_kept_to_the_byte_without_the_login() {
-    let (ncmec, platform, folder) = (Ncmec::start(), Platform::start(), tempfile::tempdir().unwrap());
-    let server = reporting(&ncmec, &platform, &folder.path().join("data"));
-    let anna = person(&server, &server.http, "anna", "child_safety_moderator");
-    let job = reported(&server, &platform, &anna, "u1", true);
-    filed(&server, 1);
-    let place = format!("/api/v1/cybertips/{job}");
-    let (_, shown) = anna.get(&place);
-    let number = shown["report_id"].as_i64().unwrap();
-    let there = ncmec.report(TEST, number).unwrap();
-    assert_eq!(shown["xml"], there.xml);
-    let medium = &shown["media"][0];
-    assert_eq!((&medium["classification"], &medium["file_id"]), (&json!("A1"), &json!(there.files[0].id)));
-    assert_eq!(Some(medium["details_xml"].as_str().unwrap()), there.files[0].details.as_deref());
-
-    let records = pages(&anna, &format!("{place}/records"));
-    assert!(records.iter().all(|record| record["sound"] == true), "{records:#?}");
-    let calls: Vec<(&str, &str)> = records
-        .iter()
-        .map(|record| (record["call"].as_str().unwrap(), record["direction"].as_str().unwrap()))
-        .collect();
-    let each = ["submit", "upload", "fileinfo", "finish"];
-    assert_eq!(calls, each.map(|call| [(call, "sent"), (call, "received")]).concat());
-    assert_eq!(records[0]["body"]["utf8"], there.xml, "to the byte");
-    for (record, call) in records.iter().skip(1).step_by(2).zip(each) {
-        let made = ncmec.calls_of(call.parse().unwrap());
-        let headers = record["headers"].to_string();
-        assert!(headers.contains(&made[0].request_id), "{headers}");
-    }
-    let all = json!(records).to_string();
-    let user = Ncmec::user(TEST);
-    assert!(!all.contains(&user.password) && !all.to_lowercase().contains("authorization"));
-    let text = json!(shown).to_string();
-    assert!(!text.contains(&user.password));
-    let (_, log) = server.http.get("/api/v1/audit?limit=1000&action=tip");
-    let looked = log["entries"].as_array().unwrap().iter();
-    let by_anna = looked.filter(|entry| entry["who"] == "person:anna").map(|entry| entry["action"].clone());
-    let by_anna: Vec<Value> = by_anna.collect();
+    let csv = String::from_utf8(file(report, "t.csv").kept.clone().unwrap()).unwrap();
     assert_eq!(
-        (by_anna.first(), by_anna.last()),
-        (Some(&json!("tip.view_records")), Some(&json!("tip.view")))
+        csv,
+        "content,src,target,thread,type,contentId,chat_type,ip\n\
+         \"hello\",\"u\",\"v\",\"t\",\"text\",\"\",\"private\",\"192.0.2.9\"\n\
+         \"'=cmd, \"\"no\"\"\",\"v\",\"u\",\"t\",\"text\",\"\",\"private\",\"\"\n",
+        "check 49"
     );
-    for secret in [user.password.as_str(), "media/known"] {
-        assert!(!server.log().contains(secret), "{secret} is in the log");
-    }
-}
-
-/// All of a list that is continued as `after`.
-fn pages(http: &Http, path: &str) -> Vec<Value> {
-    let (mut all, mut after) = (Vec::new(), 0);
-    loop {
-        let (status, page) = http.get(&format!("{path}?limit=3&after={after}"));
-        assert_eq!((status, &page["first_broken"]), (200, &Value::Null), "{page}");
-        all.extend(page["entries"].as_array().unwrap().iter().cloned());
-        match page["next"].as_u64() {
-            Some(next) => after = next,
-            None => return all,
-        }
-    }
 }
 
 #[test]
-fn check_36_a_report_says_viewed_only_of_what_a_person_opened() {
-    let (ncmec, platform, folder) = (Ncmec::start(), Platform::start(), tempfile::tempdir().unwrap());
-    let server = reporting(&ncmec, &platform, &folder.path().join("data"));
-    let anna = person(&server, &server.http, "anna", "child_safety_moderator");
-    for (user, opens) in [("u1", true), ("u2", false)] {
-        let job = reported(&server, &platform, &anna, user, opens);
-        filed(&server, if opens { 1 } else { 2 });
-        let (_, shown) = anna.get(&format!("/api/v1/cybertips/{job}"));
-        let details = shown["media"][0]["details_xml"].as_str().unwrap();
-        assert!(details.contains(&format!("<fileViewedByEsp>{opens}</fileViewedByEsp>")), "{details}");
-        assert!(!details.contains("<exifViewedByEsp>true"), "{details}");
+fn check_12_and_40_and_41_a_second_report_names_the_first_and_no_name_is_made_up() {
+    let (ncmec, platform, server) = started(Environment::Production);
+    for count in 1..=3 {
+        let url = platform.url("media/known");
+        send(&server, &[post(&format!("p{count}"), "u", json!({ "cover": url }))]);
+        settled(&server);
+        let job = next(&server);
+        let media = preserved(&server, &job);
+        report(&server, &job, &all_as(&media, "Unclassified"), json!({}));
+        filed(&server, count);
     }
+    let reports = on(&ncmec, Environment::Production, "u");
+    let numbers: Vec<String> = reports.iter().map(|report| report.id.to_string()).collect();
+    let prior = |at: usize| texts(&reports[at].xml, "priorCTReports");
+    assert_eq!((prior(0), prior(1)), (vec![], vec![numbers[0].clone()]));
+    assert_eq!(prior(2), [numbers[1].clone(), numbers[0].clone()], "newest first");
+    assert!(!reports[0].xml.contains("screenName"), "check 40: {}", reports[0].xml);
+    assert!(reports[0].xml.contains("<espIdentifier>u</espIdentifier>"));
+    assert!(on(&ncmec, TEST, "u").is_empty());
 }
 
 #[test]
-fn check_22_with_the_other_environments_login_nothing_is_sent_and_an_alarm_stays() {
-    let (ncmec, platform, folder) = (Ncmec::start(), Platform::start(), tempfile::tempdir().unwrap());
-    let server = reporting(&ncmec, &platform, &folder.path().join("data"));
-    let admin = &server.http;
-    let login = |environment| {
-        let user = Ncmec::user(environment);
-        let body = json!({ "username": user.name, "password": user.password, "environment": environment });
-        let path = "/api/v1/organisations/default/credentials";
-        assert_eq!(admin.put(path, &body).0, 200);
+fn check_44_what_dies_between_the_review_and_the_filing_is_filed_from_what_was_preserved() {
+    let (ncmec, platform, server) = started(TEST);
+    let bytes = [&png(3)[..], b"as the reviewer saw it"].concat();
+    let url = platform.put("dies", "image/png", &bytes);
+    send(&server, &[post("1", "u", json!({ "cover": url }))]);
+    settled(&server);
+    let job = next(&server);
+    let media = preserved(&server, &job);
+    platform.lose_all();
+    report(&server, &job, &all_as(&media, "A1"), json!({}));
+    filed(&server, 1);
+    let filed = on(&ncmec, TEST, "u").remove(0);
+    assert_eq!(filed.files[0].kept.as_deref(), Some(&bytes[..]));
+    assert_eq!(one(details(&filed.files[0]), "locationOfFile"), url);
+}
+
+#[test]
+fn check_46_if_every_medium_is_gone_nothing_is_sent_and_a_person_looks() {
+    let (ncmec, platform, server) = started(TEST);
+    organisation(&server, json!({ "additional_info_url": platform.url("info") }));
+    platform.inform_of_media("1", json!({ "missing": true }));
+    send(&server, &[post("1", "u", json!({ "cover": platform.url("media/known") }))]);
+    settled(&server);
+    let job = next(&server);
+    let media = preserved(&server, &job);
+    report(&server, &job, &all_as(&media, "Unclassified"), json!({}));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while sound(&server)["filings_held"] != 1 {
+        assert!(Instant::now() < deadline, "{}\n{}", sound(&server), server.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(ncmec.calls_of(Endpoint::Submit).is_empty());
+    let (status, tip) = server.http.get(&format!("/api/v1/cybertips/{}", job["id"]));
+    assert_eq!(status, 200, "{tip}");
+    assert!(tip.to_string().contains("all_media_missing"), "{tip}");
+}
+
+#[test]
+fn check_46_a_profile_picture_alone_is_filed() {
+    let (ncmec, platform, server) = started(TEST);
+    organisation(&server, json!({ "additional_info_url": platform.url("info") }));
+    let face =
+        json!({ "id": "u", "typeId": "user", "data": { "name": "u", "face": platform.url("media/known") } });
+    send(&server, &[face]);
+    settled(&server);
+    // A match is routed by its item: the user's own picture is the user's job.
+    let job = next(&server);
+    let media = preserved(&server, &job);
+    report(&server, &job, &all_as(&media, "Unclassified"), json!({}));
+    filed(&server, 1);
+    assert_eq!(platform.asked("/info")[0].json()["media"], json!([]));
+    assert_eq!(on(&ncmec, TEST, "u")[0].files.len(), 1);
+}
+
+#[test]
+fn check_47_and_48_an_answer_that_is_not_whole_files_nothing_and_the_next_one_does() {
+    let (ncmec, platform, server) = started(TEST);
+    organisation(&server, json!({ "additional_info_url": platform.url("info") }));
+    let wrong = [
+        Misinformed::Omits("of-u".to_string()),
+        Misinformed::WrongType("screenName"),
+        Misinformed::Html,
+        Misinformed::Huge(100 << 20),
+    ];
+    wrong.iter().for_each(|fault| platform.misinform(fault.clone()));
+    crate::filing::decide(&server, &platform, "u");
+    filed(&server, 1);
+    assert_eq!(platform.asked("/info").len(), wrong.len() + 1);
+    let calls = ncmec.calls_of(Endpoint::Submit);
+    assert_eq!(calls.len(), 1, "nothing was sent of what was not whole");
+    assert_eq!(one(&on(&ncmec, TEST, "u")[0].xml, "screenName"), "screen-u");
+}
+
+#[test]
+fn check_50_words_alone_are_enqueued_reviewed_and_filed() {
+    let (ncmec, _platform, server) = started(TEST);
+    let said = |id: &str, by: &str, text: &str| {
+        of_type("message", id, by, json!({ "text": text, "made": "2026-01-02T00:00:00Z" }))
     };
-    login(PRODUCTION);
-    let anna = person(&server, admin, "anna", "child_safety_moderator");
-    let (ben, dora) = (person(&server, admin, "ben", "moderator"), person(&server, admin, "dora", "analyst"));
-    let before = ncmec.calls().len();
-    reported(&server, &platform, &anna, "u1", false);
-    let raised = until(&anna, &server, "/api/v1/alarms", |open| !open.is_empty());
-    let alarm = raised.iter().find(|alarm| alarm["kind"] == "ncmec.not_set_up").unwrap();
-    assert!(alarm["words"].as_str().unwrap().contains("production"), "{alarm}");
-    assert_eq!(ncmec.calls().len(), before, "not a byte was sent");
-    // Whoever may not see child safety data sees no such alarm, nor counts it.
-    assert!(alarms_open(admin) > 0.0);
-    for other in [&ben, &dora] {
-        assert_eq!(other.get("/api/v1/alarms?all=true").1["entries"], json!([]));
-    }
-    assert_eq!(alarms_open(&dora), 0.0);
-    login(TEST);
+    let complaint = json!({ "reporter": { "kind": "user", "typeId": "user", "id": "v" }, "reportedForReason": { "csam": true },
+        "reportedItem": said("m1", "groomer", "meet me"), "reportedItemThread": [said("m2", "v", "no")] });
+    assert_eq!(server.http.post("/api/v1/report", &complaint).0, 201);
+    settled(&server);
+    let job = next(&server);
+    report(&server, &job, &[], json!({ "threads": job["threads"], "contents": job["contents"] }));
     filed(&server, 1);
-    let numbers: Vec<&Value> = raised.iter().map(|alarm| &alarm["number"]).collect();
-    let still = anna.get("/api/v1/alarms").1["entries"].clone();
-    assert!(
-        still.as_array().unwrap().iter().any(|open| open["number"] == alarm["number"]),
-        "until acknowledged"
-    );
-    for number in numbers {
-        let path = format!("/api/v1/alarms/{number}/acknowledge");
-        for other in [&ben, &dora] {
-            assert_eq!(other.post(&path, &json!({})).0, 403);
-        }
-        let (status, done) = anna.post(&path, &json!({}));
-        assert_eq!((status, &done["acknowledged"]["by"]), (200, &json!("person:anna")));
-    }
-    assert_eq!(anna.post("/api/v1/alarms/99999/acknowledge", &json!({})).0, 404);
-    let (_, log) = admin.get("/api/v1/audit?limit=1000&action=alarm.acknowledge");
-    assert_eq!(log["entries"].as_array().unwrap().len(), raised.len());
-}
-
-#[test]
-fn check_14_what_ncmec_refuses_is_held_until_a_person_says_what_to_do() {
-    let (ncmec, platform, folder) = (Ncmec::start(), Platform::start(), tempfile::tempdir().unwrap());
-    let server = reporting(&ncmec, &platform, &folder.path().join("data"));
-    let anna = person(&server, &server.http, "anna", "child_safety_moderator");
-    ncmec.fail_always(Endpoint::Submit, Fault::Code(4100));
-    let jobs: Vec<u64> =
-        ["u1", "u2"].iter().map(|user| reported(&server, &platform, &anna, user, false)).collect();
-    let held = until(&anna, &server, "/api/v1/cybertips?held=true", |held| held.len() == 2);
-    assert!(held.iter().all(|tip| tip["held"]["cause"] == "rejected" && tip["in_progress"] == false));
-    let calls = ncmec.calls_of(Endpoint::Submit).len();
-    thread::sleep(Duration::from_secs(1));
-    assert_eq!(ncmec.calls_of(Endpoint::Submit).len(), calls, "nothing by itself");
-    assert_eq!(server.metric("hashward_filings_held"), 2.0);
-    let open = anna.get("/api/v1/alarms").1["entries"].clone();
-    for job in &jobs {
-        let about = format!("job {job}");
-        let is = |alarm: &Value| alarm["kind"] == "tip.held" && alarm["about"] == about.as_str();
-        assert!(open.as_array().unwrap().iter().any(is), "{open}");
-    }
-    let say = |job: u64, body: Value| anna.post(&format!("/api/v1/cybertips/{job}"), &body);
-    for wrong in [
-        json!({}),
-        json!({ "action": "forget" }),
-        json!({ "action": "cancel" }),
-        json!({ "action": "confirm_filed" }),
-        json!({ "action": "retry", "report_id": 1 }),
-    ] {
-        assert_eq!(say(jobs[0], wrong.clone()).0, 400, "{wrong}");
-    }
-    assert_eq!(
-        say(jobs[0], json!({ "action": "confirm_filed", "report_id": 1 })).0,
-        409,
-        "nothing is in doubt"
-    );
-    assert_eq!(say(jobs[0], json!({ "action": "file_minimal" })).0, 409, "the platform has not failed");
-    let (status, cancelled) = say(jobs[1], json!({ "action": "cancel", "reason": "decided by mistake" }));
-    assert_eq!((status, &cancelled["stage"]), (200, &json!("cancelled")), "{cancelled}");
-    ncmec.heal();
-    assert_eq!(say(jobs[0], json!({ "action": "retry" })).0, 200);
-    filed(&server, 1);
-    assert_eq!(ncmec.finished(TEST).keys().collect::<Vec<_>>(), ["u1"]);
-    let list = |query: &str| anna.get(&format!("/api/v1/cybertips?{query}")).1["entries"].clone();
-    for (query, found) in [
-        ("stage=filed", vec![jobs[0]]),
-        ("stage=cancelled", vec![jobs[1]]),
-        ("limit=1", vec![jobs[1]]),
-        (&format!("before={}", jobs[1]), vec![jobs[0]]),
-        ("typeId=user&id=u1", vec![jobs[0]]),
-        ("organisation=other", vec![]),
-        ("environment=production", vec![]),
-        ("until_ms=1", vec![]),
-        ("since_ms=1&environment=test", vec![jobs[1], jobs[0]]),
-    ] {
-        let listed: Vec<u64> =
-            list(query).as_array().unwrap().iter().map(|tip| tip["job"].as_u64().unwrap()).collect();
-        assert_eq!(listed, found, "{query}");
-    }
-    assert_eq!(anna.get("/api/v1/cybertips?id=u1").0, 400);
-    let (_, log) = server.http.get("/api/v1/audit?limit=1000");
-    let has = |action: &str| log["entries"].as_array().unwrap().iter().any(|entry| entry["action"] == action);
-    assert!(has("tip.held") && has("tip.cancel") && has("tip.retry"));
-    assert!(!log.to_string().contains("by mistake"), "why is with the filing, sealed");
-    sound(&server);
-}
-
-#[test]
-fn check_24_equal_numbers_of_both_environments_stand_side_by_side() {
-    let (ncmec, platform, folder) = (Ncmec::start(), Platform::start(), tempfile::tempdir().unwrap());
-    let data = folder.path().join("data");
-    let server = reporting(&ncmec, &platform, &data);
-    let machine = key(&server.http, &["report"]).1;
-    let anna = person(&server, &server.http, "anna", "child_safety_moderator");
-    let first = reported(&server, &platform, &anna, "u1", false);
-    filed(&server, 1);
-    drop(server.stop());
-    // Another stand-in, whose production CyberTipline begins with the same number.
-    let other = Ncmec::with(Options::default()).unwrap();
-    let server = start(setup(&other).env("NCMEC_ENV", "production"), &data);
-    let user = Ncmec::user(PRODUCTION);
-    let body = json!({ "username": user.name, "password": user.password, "environment": "production" });
-    assert_eq!(server.http.put("/api/v1/organisations/default/credentials", &body).0, 200);
-    let anna = Http::logged_in(&server.admin, "anna", PASSWORD);
-    let second = reported(&server, &platform, &anna, "u1", false);
-    filed(&server, 2);
-    let (one, two) = (ncmec.finished(TEST)["u1"][0], other.finished(PRODUCTION)["u1"][0]);
-    assert_eq!(one, two);
-    let machine = bearing(&server, &machine);
-    let entries = machine.get(&format!("/api/v1/cybertips?report_id={one}")).1["entries"].clone();
-    let found: Vec<(u64, bool)> = entries
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|tip| (tip["job"].as_u64().unwrap(), tip["is_test"].as_bool().unwrap()))
-        .collect();
-    assert_eq!(found, [(second, false), (first, true)]);
-    let report = other.report(PRODUCTION, two).unwrap();
-    assert!(!report.xml.contains("priorCTReports"), "test reports are not named: {}", report.xml);
+    let filed = on(&ncmec, TEST, "groomer").remove(0);
+    let words = texts(&filed.xml, "additionalInfo").pop().unwrap();
+    assert!(words.contains("meet me"), "{words}");
+    assert_eq!(filed.files.len(), 1);
+    assert_eq!(one(details(&filed.files[0]), "fileRelevance"), "Reported", "check 49: there is no medium");
+    let csv = String::from_utf8(filed.files[0].kept.clone().unwrap()).unwrap();
+    assert!(csv.contains("\"meet me\"") && csv.contains("\"no\""), "{csv}");
 }

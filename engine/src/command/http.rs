@@ -67,6 +67,12 @@ impl Api {
         )
     }
 
+    /// Sends JSON, to stand where the path says.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        let body = SendBody::from_owned_reader(std::io::Cursor::new(body.to_string()));
+        read(self.send_with(self.agent.put(self.url(path)), "application/json", body)?)
+    }
+
     /// Sends a stream of any length.
     pub fn stream(&self, path: &str, body: impl Read + 'static) -> Result<Value> {
         self.send(path, "application/octet-stream", SendBody::from_owned_reader(body))

@@ -196,15 +196,14 @@ pub async fn say(
     let (job, Json(body), eyes) = (job_id(&id)?, body?, Seen::by(&caller));
     let word = read_word(&At::new(&body, ""))?;
     let (who, environment) = (caller.name(), admin.config.ncmec.environment);
-    let loaded = admin.loaded()?;
-    let said = loaded.desk.ask(move |turn| {
+    let said = admin.loaded()?.desk.ask(move |turn| {
         if rows::tip(&turn.tx, job)?.is_none_or(|tip| !eyes.sees(&tip)) {
             return Err(absent(job));
         }
         person::say(&mut turn.tx, job, &word, &who, environment, turn.terms.now_ms)
     });
     let said = said.await?;
-    loaded.filing.notify_one();
+    admin.loaded()?.filing.notify_one();
     Ok(Json(shown::summary(&said)))
 }
 
