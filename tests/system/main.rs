@@ -28,6 +28,7 @@ mod organisations;
 mod outbound;
 mod powercut;
 mod reactor;
+mod rekey;
 mod reporting;
 mod reports;
 mod retention;
