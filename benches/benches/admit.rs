@@ -75,6 +75,20 @@ fn admit(criterion: &mut Criterion) {
             black_box(warden.admit(&frame, std::iter::once(found(1)), at as u64)).is_ok()
         });
     });
+    let mut content = REGIONS;
+    group.bench_function(
+        "one hit in a frame, each around another content, all remembered that can be",
+        |bencher| {
+            bencher.iter(|| {
+                at = 1 + at % (frames.len() - 1);
+                content += 1;
+                let mut frame = [frames[at][0]; FRAME];
+                frame[1..].copy_from_slice(&frames[at][1..]);
+                frame[0].0[..8].copy_from_slice(&content.to_le_bytes());
+                black_box(warden.admit(&frame, std::iter::once(found(content)), at as u64)).is_ok()
+            });
+        },
+    );
     group.finish();
 }
 

@@ -8,6 +8,8 @@ mod shards;
 mod stores;
 mod workers;
 
+pub use stores::KEY_FILE;
+
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;

@@ -34,6 +34,8 @@ pub enum Verb {
     Hash(Hash),
     /// Make an admin, where nobody can log in yet
     Admin(AdminArgs),
+    /// Wrap all keys of a stopped server's data under another key file
+    Rekey(RekeyArgs),
     /// Check what a stopped server has stored
     Check(Check),
     /// Show the whole way on this machine, step by step, with figures
@@ -289,7 +291,24 @@ pub enum AdminVerb {
         /// Where everything durable lies
         #[arg(long, env = "HASHWARD_DATA_DIR", default_value = "hashward-data")]
         data_dir: PathBuf,
+        /// The server's key file [default: secrets.key in the data directory]
+        #[arg(long, env = "HASHWARD_KEY_FILE")]
+        key_file: Option<PathBuf>,
     },
+}
+
+/// `hashward rekey`
+#[derive(Debug, Args)]
+pub struct RekeyArgs {
+    /// Where everything durable lies
+    #[arg(long, env = "HASHWARD_DATA_DIR", default_value = "hashward-data")]
+    pub data_dir: PathBuf,
+    /// The key file that everything is wrapped under [default: secrets.key in the data directory]
+    #[arg(long, env = "HASHWARD_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
+    /// The key file that takes its place; made if it is not there
+    #[arg(long)]
+    pub new_key_file: PathBuf,
 }
 
 /// `hashward check`

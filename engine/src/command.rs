@@ -9,4 +9,5 @@ pub mod hash;
 mod http;
 pub mod index;
 pub mod lookup;
+pub mod rekey;
 pub mod scan;

@@ -35,6 +35,7 @@ mod metrics;
 mod outbound;
 mod preserve;
 mod recent;
+mod rekey;
 mod retention;
 mod safety;
 mod sealed;

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Verb::Embeddings(embeddings) => command::embeddings::run(embeddings),
         Verb::Hash(hash) => command::hash::run(hash),
         Verb::Admin(admin) => command::admin::run(admin),
+        Verb::Rekey(rekey) => command::rekey::run(rekey),
         Verb::Check(check) => command::check::run(check),
         Verb::Demo(demo) => command::demo::run(demo),
     };

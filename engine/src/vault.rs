@@ -9,6 +9,7 @@ mod blob;
 mod folder;
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
@@ -223,26 +224,62 @@ impl Vault {
 
     /// Opens a piece; what it reads is verified as it is read. Its end was verified when this returns.
     pub fn open_blob(&self, id: BlobId) -> Result<BlobReader, VaultError> {
-        let open = |ending: &str| {
-            self.folder.open_file(&format!("{id}{ending}"), OFlags::RDONLY).map_err(|error| {
-                match error.kind() {
-                    io::ErrorKind::NotFound => VaultError::Gone(id),
-                    _ => self.disk(error),
-                }
-            })
-        };
-        let mut wrapped = Vec::new();
-        open(KEYS)?.take(4096).read_to_end(&mut wrapped).map_err(|error| self.disk(error))?;
+        let wrapped = self.wrapped_key(id)?;
         let key = self.wrap.unwrap(&key_name(id), &wrapped).map_err(|reason| match reason {
             WrapError::Broken => VaultError::Damaged { id, reason: format!("its key {reason}") },
             WrapError::Unavailable(_) => VaultError::Key { id, reason },
         })?;
         let damaged = |reason: String| VaultError::Damaged { id, reason };
         let key = key.try_into().map_err(|_| damaged("its key has another length".to_string()))?;
-        BlobReader::open(open(BLOB)?, id, &key).map_err(|error| match error.kind() {
+        BlobReader::open(self.open_file(id, BLOB)?, id, &key).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => damaged(error.to_string()),
             _ => self.disk(error),
         })
+    }
+
+    fn wrapped_key(&self, id: BlobId) -> Result<Vec<u8>, VaultError> {
+        let mut wrapped = Vec::new();
+        let file = self.open_file(id, KEYS)?;
+        file.take(4096).read_to_end(&mut wrapped).map_err(|error| self.disk(error))?;
+        Ok(wrapped)
+    }
+
+    fn open_file(&self, id: BlobId, ending: &str) -> Result<File, VaultError> {
+        let opened = self.folder.open_file(&format!("{id}{ending}"), OFlags::RDONLY);
+        opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => VaultError::Gone(id),
+            _ => self.disk(error),
+        })
+    }
+
+    /// Wraps the key of every piece anew, but of those that are wrapped so already; says how many, and which pieces have a key
+    /// that opens with neither. Nobody else may use the vault meanwhile.
+    pub fn rewrap(&self, to: &dyn Wrap) -> Result<(u64, Vec<BlobId>), VaultError> {
+        let (mut count, mut broken) = (0, Vec::new());
+        for id in self.list()? {
+            let (name, file) = (key_name(id), format!("{id}{KEYS}"));
+            if !self.folder.exists(&file).map_err(|error| self.disk(error))? {
+                continue; // half destroyed: only its content is left
+            }
+            let wrapped = self.wrapped_key(id)?;
+            if to.unwrap(&name, &wrapped).is_ok() {
+                continue;
+            }
+            let key = match self.wrap.unwrap(&name, &wrapped) {
+                Ok(key) => key,
+                Err(WrapError::Broken) => {
+                    broken.push(id);
+                    continue;
+                }
+                Err(reason) => return Err(VaultError::Key { id, reason }),
+            };
+            let wrapped = to.wrap(&name, &key).map_err(|reason| VaultError::Key { id, reason })?;
+            self.admit()?;
+            self.folder.write(&file, NEW, &wrapped).map_err(|error| self.disk(error))?;
+            failpoint("rekey-evidence");
+            count += 1;
+        }
+        Ok((count, broken))
     }
 
     /// Destroys a piece for good; true if there was anything of it. After a crash in the midst it is called again, as it is

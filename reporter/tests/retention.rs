@@ -239,3 +239,80 @@ fn items_that_made_no_job_go_when_they_are_old_and_those_of_jobs_stay() {
     assert!(is_there(&tx, "1") && !is_there(&tx, "2") && is_there(&tx, "3"));
     commit(&store, tx);
 }
+
+/// Takes out of a store what versions before preservation and retention did not write.
+fn age(store: &MemoryStore) {
+    let tx = Tx::new(store);
+    let mut batch = index::store::Batch::default();
+    for (key, _) in tx.rows(index::store::Keyspace::Evidence, b"", usize::MAX).unwrap() {
+        batch.delete(index::store::Keyspace::Evidence, key);
+    }
+    for kind in [b"I", b"i", b"E", b"X"] {
+        for (key, _) in tx.rows(index::store::Keyspace::Jobs, kind, usize::MAX).unwrap() {
+            batch.delete(index::store::Keyspace::Jobs, key);
+        }
+    }
+    store.commit(batch, Durability::Sync).unwrap();
+}
+
+#[test]
+fn jobs_of_before_get_what_every_job_has_and_nothing_of_them_goes_at_once() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    // More than one commit takes.
+    let ids: Vec<JobId> = (0..300)
+        .map(|at| {
+            let mut job = escalated(&mut tx, &post(&format!("p{at}"), &format!("u{at}")), &format!("b{at}"));
+            match at % 3 {
+                0 => {}
+                1 => decide(&mut tx, &mut job, DecisionKind::Ignore, DAY),
+                _ => decide(&mut tx, &mut job, DecisionKind::Report, DAY),
+            }
+            job.id
+        })
+        .collect();
+    commit(&store, tx);
+    age(&store);
+    let now = 5_000 * DAY;
+    assert_eq!(reporter::renew_jobs(&store, Durability::Sync, now).unwrap(), 300);
+    assert_eq!(reporter::renew_jobs(&store, Durability::Sync, now + DAY).unwrap(), 0, "once");
+    let mut tx = Tx::new(&store);
+    assert_eq!(evidence::due(&tx, now, 999).unwrap().len(), 200, "of those that are open or to be reported");
+    let term = |tx: &Tx<'_>, at: usize| retention::term(tx, ids[at]).unwrap();
+    assert_eq!((term(&tx, 0), term(&tx, 2)), (None, None));
+    assert_eq!(term(&tx, 1).unwrap().ended_ms, now, "it runs from now on");
+    assert_eq!(retention::sweep(&mut tx, now + 29 * DAY).unwrap().0, 0);
+    assert!(retention::sweep(&mut tx, now + 31 * DAY).unwrap().0 > 0);
+    while !retention::go_on(&mut tx, ids[1], now + 31 * DAY).unwrap() {}
+    assert!(item(&tx, &ItemKey::new("post", "p1")).unwrap().is_none(), "its item goes with it");
+    assert!(item(&tx, &ItemKey::new("post", "p0")).unwrap().is_some());
+    commit(&store, tx);
+}
+
+#[test]
+fn a_deletion_takes_so_many_rows_in_a_commit_and_is_sound_in_between() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    let mut job = escalated(&mut tx, &post("1", "u"), "blob");
+    for at in 0..7_000 {
+        evidence::view(&mut tx, (job.id, 1), &format!("person{at}"), 1).unwrap();
+    }
+    assert_eq!(evidence::viewers(&tx, job.id, 1).unwrap().len(), 100, "the first are listed");
+    assert!(evidence::has_viewed(&tx, (job.id, 1), "person6999").unwrap());
+    decide(&mut tx, &mut job, DecisionKind::Ignore, DAY);
+    retention::begin(&mut tx, job.id, "root", 99 * DAY).unwrap();
+    commit(&store, tx);
+    let mut commits = 0;
+    loop {
+        let mut tx = Tx::new(&store);
+        let done = retention::go_on(&mut tx, job.id, 99 * DAY).unwrap();
+        commit(&store, tx);
+        commits += 1;
+        if done {
+            break;
+        }
+    }
+    assert_eq!(commits, 2);
+    let left = Tx::new(&store).rows(index::store::Keyspace::Evidence, b"", 9).unwrap();
+    assert!(left.is_empty());
+}

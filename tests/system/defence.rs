@@ -263,3 +263,42 @@ fn a_honeytoken_that_is_found_or_exported_is_told() {
     }
     assert_eq!(admin.get(&format!("/api/v1/keys/{number}")).1["frozen"], Value::Null);
 }
+
+#[test]
+fn a_key_chooses_no_threshold_beyond_the_types_own_on_either_port() {
+    let (server, admin) = with_admin(Setup::default());
+    let hashes = banked(&admin, 1);
+    let near = hex(&flipped(&hashes[0], 20, 1));
+    let secret = key(&admin, &["distance"]).1;
+    let http = bearing(&server, &secret);
+    let by_http = |http: &Http, threshold: u16| {
+        let lookup = json!({ "signal_type": "pdq", "signals": [near], "threshold": threshold });
+        let batch = json!({ "items": [{ "signals": { "pdq": near } }], "threshold": threshold });
+        [http.post("/api/v1/lookup", &lookup).0, http.post("/api/v1/match", &batch).0]
+    };
+    let by_wire = |threshold: u16| {
+        let query = Query { threshold: Some(threshold), ..Query::pdq(vec![hashes[0]]) };
+        client(&server, &secret).lookup(query).is_ok()
+    };
+    for (threshold, may) in [(0, true), (31, true), (32, false), (128, false)] {
+        assert_eq!(by_http(&http, threshold), [if may { 200 } else { 403 }; 2], "{threshold}");
+        assert_eq!(by_wire(threshold), may, "{threshold}");
+        assert_eq!(by_http(&admin, threshold), [200; 2], "a person may: {threshold}");
+    }
+}
+
+#[test]
+fn files_that_are_looked_up_are_judged_as_hashes_are() {
+    let platform = Platform::start();
+    let (server, admin) = with_admin(Setup::default().flag("--fetch-allow", "127.0.0.1/32"));
+    banked(&admin, 1);
+    let made = admin.post(
+        "/api/v1/keys",
+        &json!({ "name": "three", "scopes": ["distance"], "budget": { "per_hour": 3 } }),
+    );
+    assert_eq!(made.0, 201, "{}", made.1);
+    let http = bearing(&server, made.1["secret"].as_str().unwrap());
+    let url = platform.put("a", "image/png", &crate::items::png(3));
+    let asked: Vec<u16> = (0..4).map(|_| http.get(&format!("/m/lookup?url={url}")).0).collect();
+    assert_eq!((asked[0], asked[3]), (200, 429), "{asked:?}");
+}

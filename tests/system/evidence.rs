@@ -15,12 +15,12 @@ use crate::access::{bearing, key, person, with_admin};
 use crate::items::{describe, png, post, rule, send, settled, sound};
 
 /// With blobs that nothing names destroyed at once.
-fn setup() -> Setup {
+pub fn setup() -> Setup {
     Setup::default().flag("--fetch-allow", "127.0.0.1/32").env("HASHWARD_ORPHAN_MS", 0)
 }
 
 /// Knows one picture, whose users go to NCMEC; whatever says so is reviewed.
-fn set_up(server: &Server) {
+pub fn set_up(server: &Server) {
     describe(server);
     server.create_bank("KNOWN");
     assert_eq!(server.http.upload("/c/bank/KNOWN/content", "photo", &png(3)).0, 200);
@@ -45,7 +45,7 @@ fn media(server: &Server, job: &Value) -> Vec<Value> {
 }
 
 /// Waits until every medium of every queue's jobs is preserved; gives them.
-fn preserved(server: &Server) -> Vec<Value> {
+pub fn preserved(server: &Server) -> Vec<Value> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let jobs = server.queues().into_iter().flat_map(|(_, jobs)| jobs);
@@ -58,7 +58,7 @@ fn preserved(server: &Server) -> Vec<Value> {
     }
 }
 
-fn content(http: &Http, job: &Value, number: u64) -> (u16, Vec<u8>) {
+pub fn content(http: &Http, job: &Value, number: u64) -> (u16, Vec<u8>) {
     let (status, _, bytes) = http.bytes(&format!("/api/v1/jobs/{}/media/{number}/content", job["id"]), &[]);
     (status, bytes)
 }

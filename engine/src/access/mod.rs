@@ -5,6 +5,7 @@
 
 pub mod logins;
 pub mod password;
+mod seen;
 mod wardens;
 
 use std::io;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use index::{ContentId, Hash256};
+use index::{ContentId, Distance, Hash256, SignalType};
 use reporter::access::{Digest, Directory, Right, Rights, Sight, digest};
 use subtle::ConstantTimeEq;
 
+pub use self::seen::Seen;
 use self::wardens::Wardens;
 use crate::clock::now_ms;
 use crate::config::Secret;
@@ -85,6 +87,18 @@ impl Caller {
         self.warden.as_ref().filter(|warden| warden.is_frozen())?.frozen()
     }
 
+    /// Why they may not ask at a threshold, if they may not: one rule for both ports. Whoever chooses the threshold learns
+    /// the distance by trying; and beyond the type's own, questions need not lie as near each other to find a content, so
+    /// whoever watches a key would see less.
+    pub fn refused_threshold(&self, kind: SignalType, asked: Option<Distance>) -> Option<&'static str> {
+        let asked = asked?;
+        if self.warden.is_some() && asked > kind.threshold() {
+            return Some("a key asks at the signal type's own threshold at most");
+        }
+        let sees = self.rights.has(Right::Distance);
+        (!sees).then_some("without the right 'distance' one asks at the signal type's own threshold")
+    }
+
     /// Their login name, if they are a person.
     pub fn person(&self) -> Option<&str> {
         match &self.who {
@@ -140,8 +154,7 @@ impl Door {
         M: Iterator<Item = Matched> + Clone,
     {
         self.look_for_honeytokens(caller, matched.clone().map(|matched| matched.content));
-        let Some(warden) = &caller.warden else { return Ok(()) };
-        warden.admit(queries, matched, now_ms())
+        admit(caller, queries, matched)
     }
 
     /// The same of signals of other types.
@@ -152,7 +165,18 @@ impl Door {
         found: impl Iterator<Item = ContentId>,
     ) -> Result<(), Refused> {
         self.look_for_honeytokens(caller, found);
-        caller.warden.as_ref().map_or(Ok(()), |warden| warden.admit_others(lookups, now_ms()))
+        admit_others(caller, lookups)
+    }
+
+    /// The same of a request of many signals.
+    pub fn judge_all(&self, caller: &Caller, seen: Seen) -> Result<(), Refused> {
+        if let Some(content) = seen.honeytoken {
+            self.found_honeytoken(caller, content);
+        }
+        if !seen.hashes.is_empty() {
+            admit(caller, &seen.hashes, seen.nearest.iter().copied())?;
+        }
+        if seen.others == 0 { Ok(()) } else { admit_others(caller, seen.others) }
     }
 
     fn look_for_honeytokens(&self, caller: &Caller, found: impl Iterator<Item = ContentId>) {
@@ -165,9 +189,12 @@ impl Door {
             return;
         }
         if let Some(content) = found.find(|content| directory.honeytokens.contains_key(content)) {
-            let what = format!("found honeytoken content {}", content.0);
-            self.honeytoken(caller, &what);
+            self.found_honeytoken(caller, content);
         }
+    }
+
+    fn found_honeytoken(&self, caller: &Caller, content: ContentId) {
+        self.honeytoken(caller, &format!("found honeytoken content {}", content.0));
     }
 
     /// Somebody takes a bank's list out: honeytokens in it are told of.
@@ -237,6 +264,17 @@ impl Door {
         let (session, person) = directory.session(&digest(token), now_ms())?;
         Some((Caller::new(Who::Person(person.name.clone()), person.role.rights()), session.csrf.clone()))
     }
+}
+
+fn admit<M>(caller: &Caller, queries: &[Hash256], matched: M) -> Result<(), Refused>
+where
+    M: Iterator<Item = Matched> + Clone,
+{
+    caller.warden.as_ref().map_or(Ok(()), |warden| warden.admit(queries, matched, now_ms()))
+}
+
+fn admit_others(caller: &Caller, lookups: usize) -> Result<(), Refused> {
+    caller.warden.as_ref().map_or(Ok(()), |warden| warden.admit_others(lookups, now_ms()))
 }
 
 /// Whether a text is meant as a key's secret.

@@ -22,10 +22,10 @@ use super::banks::no_bank;
 use super::body::declared;
 use super::cases::blocking;
 use super::hashing::{self, Hashed, Wanted};
-use super::lookup::threshold;
-use super::matches::{MatchShown, judge};
+use super::lookup::chosen;
+use super::matches::MatchShown;
 use super::{Admin, Refusal};
-use crate::access::Caller;
+use crate::access::{Caller, Seen};
 use crate::clock::now_s;
 
 /// Items of one request.
@@ -230,7 +230,7 @@ pub async fn match_batch(
         )));
     }
     let mut rule = admin.config.find_rule();
-    rule.threshold = body.threshold.map(|bits| threshold(SignalType::Pdq, Some(bits))).transpose()?;
+    rule.threshold = chosen(&caller, SignalType::Pdq, body.threshold)?;
     let banks = {
         let state = admin.loaded()?.banks.state_owned();
         let id = |name: &String| state.directory.named(name).map(|bank| bank.id).ok_or_else(|| no_bank(name));
@@ -246,8 +246,8 @@ pub async fn match_batch(
     let door = admin.door.clone();
     blocking(move || {
         let _turn = turn;
-        let asked = RefCell::default();
-        let how = How { state: &state, rule, banks, limit, now_s: now_s(), asked: &asked };
+        let seen = RefCell::new(Seen::new(&door));
+        let how = How { state: &state, rule, banks, limit, now_s: now_s(), seen: &seen };
         let mut room = FindScratch::default();
         let items: Vec<ItemAnswer> = ids
             .into_iter()
@@ -257,8 +257,7 @@ pub async fn match_batch(
                 Err(error) => ItemAnswer { id, error: Some(error), found: None },
             })
             .collect();
-        let Asked { signals, found } = asked.into_inner();
-        judge(&door, &caller, &signals, &found)?;
+        door.judge_all(&caller, seen.into_inner())?;
         let incomplete = items.iter().filter(|item| !item.is_complete()).count();
         Ok(Json(json!({ "generation": state.generation, "incomplete": incomplete, "items": items })))
     })
@@ -320,14 +319,8 @@ struct How<'a> {
     banks: Option<Vec<BankId>>,
     limit: usize,
     now_s: u64,
-    asked: &'a RefCell<Asked>,
-}
-
-/// What a whole request asked, and what it found, to be judged before it is told.
-#[derive(Default)]
-struct Asked {
-    signals: Vec<Signal>,
-    found: Vec<(u32, Match)>,
+    /// What the whole request asked and found, to be judged before it is told.
+    seen: &'a RefCell<Seen>,
 }
 
 impl How<'_> {
@@ -343,10 +336,7 @@ impl How<'_> {
         let (texts, times): (Vec<Signal>, Vec<Option<u32>>) = signals.into_iter().unzip();
         let mut found = Vec::new();
         self.state.find_all(&texts, &self.rule, room, &mut found);
-        let mut asked = self.asked.borrow_mut();
-        let first = asked.signals.len() as u32;
-        asked.found.extend(found.iter().map(|(place, hit)| (first + *place, *hit)));
-        asked.signals.extend_from_slice(&texts);
+        self.seen.borrow_mut().note(&texts, &found);
         let mut found: Vec<(SignalType, Option<u32>, Match)> = found
             .into_iter()
             .map(|(place, hit)| (texts[place as usize].kind(), times[place as usize], hit))

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::banks::no_bank;
 use super::cases::blocking;
-use super::matches::{Matches, judge};
+use super::matches::Matches;
 use super::{Admin, Refusal};
-use crate::access::Caller;
+use crate::access::{Caller, Seen};
 use crate::clock::now_s;
 
 const SIGNALS_MAX: usize = 1000;
@@ -69,14 +69,7 @@ pub async fn lookup(
         )));
     }
     let sees = caller.rights.has(Right::Distance);
-    if !sees && body.threshold.is_some() {
-        // Whoever chooses the threshold learns the distance by trying.
-        return Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            "without the right 'distance' one asks at the signal type's own threshold",
-        ));
-    }
-    let rule = rule(&admin, kind, body.threshold)?;
+    let rule = rule(&admin, &caller, kind, body.threshold)?;
     // Every bank is to be named where nothing but banks is.
     let limit = match sees {
         true => body.limit.unwrap_or(usize::MAX).min(admin.config.limits.matches_max),
@@ -97,16 +90,13 @@ pub async fn lookup(
         let _turn = turn;
         let mut results = Vec::with_capacity(signals.len());
         let (mut found, mut room, now_s) = (Vec::new(), FindScratch::default(), now_s());
-        let (mut asked, watched) =
-            (Vec::new(), caller.warden.is_some() || !door.directory().honeytokens.is_empty());
+        let mut seen = Seen::new(&door);
         // So few at a time that what a bank full of duplicates answers fits the memory.
         for signals in signals.chunks(AT_ONCE) {
             found.clear();
             state.find_all(signals, &rule, &mut room, &mut found);
+            seen.note(signals, &found);
             let first = results.len();
-            if watched {
-                asked.extend(found.iter().map(|(place, hit)| (first as u32 + *place, *hit)));
-            }
             results.extend(
                 signals
                     .iter()
@@ -118,7 +108,7 @@ pub async fn lookup(
                 }
             }
         }
-        judge(&door, &caller, &signals, &asked)?;
+        door.judge_all(&caller, seen)?;
         if !sees {
             results.iter_mut().for_each(|result| result.matches.veil());
         }
@@ -184,14 +174,22 @@ pub async fn nearest(
 }
 
 /// What counts as a match where a request asks for a threshold, or does not.
-fn rule(admin: &Admin, kind: SignalType, asked: Option<u16>) -> Result<FindRule, Refusal> {
+fn rule(admin: &Admin, caller: &Caller, kind: SignalType, asked: Option<u16>) -> Result<FindRule, Refusal> {
     let mut rule = admin.config.find_rule();
-    if asked.is_some() {
-        let asked = threshold(kind, asked)?;
+    if let Some(asked) = chosen(caller, kind, asked)? {
         rule.threshold = Some(asked);
         rule.video.distance = asked;
     }
     Ok(rule)
+}
+
+/// The threshold that a request chooses, if it does, and its caller may.
+pub fn chosen(caller: &Caller, kind: SignalType, asked: Option<u16>) -> Result<Option<Distance>, Refusal> {
+    let asked = asked.map(|bits| threshold(kind, Some(bits))).transpose()?;
+    match caller.refused_threshold(kind, asked) {
+        Some(why) => Err(Refusal::new(StatusCode::FORBIDDEN, why)),
+        None => Ok(asked),
+    }
 }
 
 /// The threshold asked for, or the type's own.

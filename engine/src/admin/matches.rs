@@ -1,11 +1,8 @@
 //! Matches as our own routes show them.
 
 use index::bank::BankState;
-use index::{ContentId, Match, Nearness, Signal};
+use index::{ContentId, Match, Nearness};
 use serde::Serialize;
-
-use crate::access::{Caller, Door};
-use crate::defence::{Matched, Refused};
 
 /// A banked content that a signal matches.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,41 +38,6 @@ impl MatchShown {
         let (query_percent, banked_percent) = frames.unzip();
         Self { bank, content: Some(hit.content), distance, query_percent, banked_percent }
     }
-}
-
-/// Whether what signals matched may be told to who asked; `found` names the place of its signal. Called before anything of
-/// the answer goes out.
-pub fn judge(
-    door: &Door,
-    caller: &Caller,
-    signals: &[Signal],
-    found: &[(u32, Match)],
-) -> Result<(), Refused> {
-    let mut places = Vec::with_capacity(signals.len());
-    let mut hashes = Vec::new();
-    for signal in signals {
-        places.push(hashes.len() as u32);
-        if let Signal::Pdq(hash) = signal {
-            hashes.push(*hash);
-        }
-    }
-    let near = |(place, hit): &(u32, Match)| match (signals.get(*place as usize)?, hit.nearness) {
-        (Signal::Pdq(_), Nearness::Bits(distance)) => {
-            Some(Matched { query: *places.get(*place as usize)?, content: hit.content, distance })
-        }
-        _ => None,
-    };
-    let mut matched: Vec<Matched> = found.iter().filter_map(near).collect();
-    matched.sort_by_key(|matched| matched.query);
-    if !hashes.is_empty() {
-        door.judge(caller, &hashes, matched.into_iter())?;
-    }
-    let others = signals.len() - hashes.len();
-    if others == 0 {
-        return Ok(());
-    }
-    let other = |(place, _): &&(u32, Match)| !matches!(signals.get(*place as usize), Some(Signal::Pdq(_)));
-    door.judge_others(caller, others, found.iter().filter(other).map(|(_, hit)| hit.content))
 }
 
 /// What matched one signal, nearest first, up to a limit.

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::access::password;
 use crate::admin::{self, Admin};
 
 /// How long requests under way may take when the program stops.
@@ -66,6 +67,7 @@ pub fn start(admin: Arc<Admin>, port: TcpListener) -> io::Result<Control> {
                 let _ = signal_sender.try_send(()); // the receiver lives as long as the program
                 let _ = (terminate.recv().await, interrupt.recv().await);
             });
+            tokio::task::spawn_blocking(password::nobodys);
             let port = tokio::net::TcpListener::from_std(port)?;
             let (ended, end) = oneshot::channel();
             let serving = admin::routes(admin).serve(port, async move {

@@ -4,13 +4,18 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use index::store::{DataDir, Database, Keyspace, Range, RocksStore, Store, StoreError, StoreOptions};
 
+use crate::clock::now_ms;
 use crate::config::Config;
+use crate::rekey;
 use crate::sealed::{Seal, find_sealed};
 use crate::secrets::{DataKey, KeyFile, Wrap};
 use crate::vault;
+
+/// The key file where nobody says otherwise, in the data directory.
+pub const KEY_FILE: &str = "secrets.key";
 
 /// What is opened.
 pub struct Stores {
@@ -26,6 +31,11 @@ pub struct Stores {
 
 /// Opens both databases with their keys; makes those where nothing was sealed yet.
 pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
+    if rekey::is_under_way(data_dir.path()) {
+        bail!(
+            "a change of the key file was begun and not ended: run `hashward rekey` again with the same old and new file"
+        );
+    }
     let bank = open_plain(config, data_dir, Database::Bank)?;
     let case = open_plain(config, data_dir, Database::Case)?;
     let mut sealed = find_sealed(&*bank, Database::Bank)?.or(find_sealed(&*case, Database::Case)?);
@@ -39,7 +49,7 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
         Some((api, _)) if sealed.is_none() => Some(format!("the stored credentials of '{api}'")),
         _ => sealed.clone(),
     };
-    let default = data_dir.path().join("secrets.key");
+    let default = data_dir.path().join(KEY_FILE);
     let path = config.key_file.as_deref().unwrap_or(&default);
     let wrap: Arc<dyn Wrap> = Arc::new(KeyFile::open(path, needs_key_file.as_deref())?);
     tell_where(path, data_dir.path());
@@ -58,6 +68,13 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
     let seal = Seal::new(Arc::new(DataKey::open(data_dir.path(), wrap.clone(), sealed.as_deref())?))?;
     let bank = seal.open(bank, Database::Bank, |_| Ok(()))?;
     let case = seal.open(case, Database::Case, |case| reporter::renew_media_keys(case, config.durability))?;
+    let renewed = reporter::renew_jobs(&*case, config.durability, now_ms())?;
+    if renewed > 0 {
+        tracing::info!(
+            jobs = renewed,
+            "jobs of an older version: their media are preserved from now on, and what was dismissed has a term"
+        );
+    }
     Ok(Stores { bank, case, wrap, seal })
 }
 

@@ -20,8 +20,9 @@ use crate::config::{Config, Settings};
 
 /// Makes an admin; one who is there already becomes an admin with this password.
 pub fn run(args: AdminArgs) -> Result<ExitCode> {
-    let AdminVerb::Create { name, password_file, data_dir } = args.verb;
-    let config = Config::resolve(Settings { data_dir: Some(data_dir), ..Settings::default() }, None)?;
+    let AdminVerb::Create { name, password_file, data_dir, key_file } = args.verb;
+    let settings = Settings { data_dir: Some(data_dir), key_file, ..Settings::default() };
+    let config = Config::resolve(settings, None)?;
     let given = json!(name);
     let name = At::new(&given, "NAME").login()?;
     let given = read_password(password_file.as_deref())?;

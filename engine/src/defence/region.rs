@@ -11,7 +11,7 @@
 //!
 //! The numbers are measured: `docs/defence.md`.
 
-use index::{ContentId, Hash256};
+use index::Hash256;
 
 use super::traces::REACH;
 
@@ -81,10 +81,8 @@ pub struct Noted {
 /// A content and the queries around it.
 #[derive(Debug)]
 pub struct Region {
-    /// The content that the first member found.
-    pub content: ContentId,
-    /// When a member was last seen, in the table's own count and in milliseconds.
-    pub last: (u64, u64),
+    /// When a member was last seen, in milliseconds.
+    pub last_ms: u64,
     first: Hash256,
     /// The first member that found the content within the usual distance: covered is what differs from it.
     base: Option<Hash256>,
@@ -105,10 +103,9 @@ pub struct Region {
 
 impl Region {
     /// A region without members but the first.
-    pub fn new(content: ContentId, first: Hash256, close: bool) -> Self {
+    pub fn new(first: Hash256, close: bool, now_ms: u64) -> Self {
         Self {
-            content,
-            last: (0, 0),
+            last_ms: now_ms,
             first,
             base: close.then_some(first),
             recent: Vec::new(),
@@ -125,7 +122,7 @@ impl Region {
 
     /// How much would be lost by forgetting it. Halved by each day of silence, so that old crowds make room.
     pub fn weight(&self, now_ms: u64) -> u32 {
-        let idle_days = now_ms.saturating_sub(self.last.1) / DAY_MS;
+        let idle_days = now_ms.saturating_sub(self.last_ms) / DAY_MS;
         self.probes.checked_shr(idle_days.min(32) as u32).unwrap_or(0)
     }
 

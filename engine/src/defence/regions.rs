@@ -26,16 +26,21 @@ pub struct Hit {
     pub close: bool,
 }
 
-/// The regions of a key.
+/// The regions of a key. What is looked for among all of them stands by itself, in little memory: a frame with a hit reads
+/// the regions that it is about, and no others.
 #[derive(Debug, Default)]
 pub struct Regions {
     regions: Vec<Region>,
-    /// How far each of them reaches: by itself, because every query that may be near one is held against all.
+    /// Each one's content.
+    contents: Vec<ContentId>,
+    /// How far each of them reaches: every query that may be near one is held against all.
     reaches: Vec<Reach>,
-    /// Counts what was noted: a clock that never goes back.
-    turn: u64,
+    /// Their places in the order in which they were asked in, the longest ago first.
+    order: Vec<u8>,
     stale: usize,
 }
+
+const _: () = assert!(REGIONS_MAX <= 1 << 8, "a place is a byte");
 
 /// A region's first member, and the bits within which all others lie.
 #[derive(Clone, Copy, Debug)]
@@ -54,19 +59,18 @@ impl Regions {
         limits: &Limits,
         now_ms: u64,
     ) -> Noted {
-        let own = hit.and_then(|hit| self.regions.iter().position(|region| region.content == hit.content));
+        let own = hit.and_then(|hit| self.contents.iter().position(|content| *content == hit.content));
         let mut place = own.map(|at| (at, self.regions[at].nearest(hash)));
         let within_reach = place.is_some_and(|(_, (between, _))| between <= REACH);
         if !within_reach && traces.may_be_near(hash) {
             place = self.neighbour(hash).or(place);
         }
-        self.turn += 1;
-        let last = (self.turn, now_ms);
         match (place, hit) {
             (Some((at, nearest)), _) => {
+                self.asked_in(at);
                 let region = &mut self.regions[at];
-                let close = hit.is_some_and(|hit| hit.close && hit.content == region.content);
-                region.last = last;
+                let close = hit.is_some_and(|hit| hit.close && hit.content == self.contents[at]);
+                region.last_ms = now_ms;
                 let noted = region.note(hash, nearest, close, limits, now_ms);
                 if nearest.0 > 0 {
                     let reach = &mut self.reaches[at];
@@ -77,11 +81,8 @@ impl Regions {
                 noted
             }
             (None, Some(hit)) => {
-                self.make_room(traces, now_ms);
-                let mut region = Region::new(hit.content, *hash, hit.close);
-                region.last = last;
-                self.regions.push(region);
-                self.reaches.push(Reach { first: *hash, radius: 0 });
+                let region = Region::new(*hash, hit.close, now_ms);
+                self.put(region, hit.content, Reach { first: *hash, radius: 0 }, traces, now_ms);
                 traces.add(hash);
                 Noted::default()
             }
@@ -99,20 +100,37 @@ impl Regions {
             .min_by_key(|(_, (between, _))| *between)
     }
 
-    fn make_room(&mut self, traces: &Traces, now_ms: u64) {
+    /// Somebody asks in it: it is the last now.
+    fn asked_in(&mut self, at: usize) {
+        if let Some(place) = self.order.iter().position(|other| usize::from(*other) == at) {
+            self.order[place..].rotate_left(1);
+        }
+    }
+
+    /// Takes in a region, in the place of the lightest of the older half if there is no other.
+    fn put(&mut self, region: Region, content: ContentId, reach: Reach, traces: &Traces, now_ms: u64) {
         if self.regions.len() < REGIONS_MAX {
+            self.order.push(self.regions.len() as u8);
+            self.regions.push(region);
+            self.contents.push(content);
+            self.reaches.push(reach);
             return;
         }
-        let mut turns: Vec<u64> = self.regions.iter().map(|region| region.last.0).collect();
-        let (_, oldest_that_stays, _) = turns.select_nth_unstable(REGIONS_MAX - RECENT);
-        let oldest_that_stays = *oldest_that_stays;
-        let old = self.regions.iter().enumerate().filter(|(_, region)| region.last.0 < oldest_that_stays);
-        let lightest = old.min_by_key(|(_, region)| (region.weight(now_ms), region.last.0));
-        if let Some((at, _)) = lightest {
-            self.reaches.swap_remove(at);
-            let gone = self.regions.swap_remove(at);
-            self.forget(gone.remembered().count(), traces);
+        let (mut lightest, mut weight) = (0, u32::MAX);
+        for (place, at) in self.order[..REGIONS_MAX - RECENT].iter().enumerate() {
+            let other = self.regions[usize::from(*at)].weight(now_ms);
+            if other < weight {
+                (lightest, weight) = (place, other);
+            }
+            if weight == 0 {
+                break; // none is lighter, and of those this is the oldest
+            }
         }
+        let at = usize::from(self.order[lightest]);
+        self.order[lightest..].rotate_left(1);
+        (self.contents[at], self.reaches[at]) = (content, reach);
+        let gone = std::mem::replace(&mut self.regions[at], region);
+        self.forget(gone.remembered().count(), traces);
     }
 
     fn forget(&mut self, members: usize, traces: &Traces) {

@@ -146,9 +146,19 @@ impl DataKey {
         Ok(())
     }
 
-    /// Whole or not there: a crash in between leaves what was.
+    /// Wraps it anew; what is sealed with it stays as it is.
+    pub fn rewrap(&self, to: &dyn Wrap) -> Result<(), WrapError> {
+        let sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write_with(to, &sealed)
+    }
+
     fn write(&self, sealed: &BTreeSet<String>) -> Result<(), WrapError> {
-        let wrapped = self.wrap.wrap(&name(sealed), &self.key)?;
+        self.write_with(&*self.wrap, sealed)
+    }
+
+    /// Whole or not there: a crash in between leaves what was.
+    fn write_with(&self, wrap: &dyn Wrap, sealed: &BTreeSet<String>) -> Result<(), WrapError> {
+        let wrapped = wrap.wrap(&name(sealed), &self.key)?;
         let stored =
             Stored { version: VERSION, sealed: sealed.clone(), key: BASE64_STANDARD.encode(wrapped) };
         let text = serde_json::to_vec(&stored).map_err(io::Error::other)?;

@@ -114,18 +114,8 @@ pub(super) fn refusal(
     {
         return Some(refused(correlation, &Refused::Frozen { why }));
     }
-    let wide = |threshold| threshold > query.signal_type.threshold();
-    if caller.warden.is_some() && query.threshold.is_some_and(wide) {
-        let message = "a key asks at the signal type's own threshold at most".to_string();
-        return Some(fault(correlation, ErrorCode::forbidden, "threshold", message));
-    }
-    // Whoever chooses the threshold learns the distance by trying.
-    if query.threshold.is_some() && !caller.rights.has(Right::Distance) {
-        let message =
-            "a key without the right 'distance' asks at the signal type's own threshold".to_string();
-        return Some(fault(correlation, ErrorCode::forbidden, "threshold", message));
-    }
-    None
+    let why = caller.refused_threshold(query.signal_type, query.threshold)?;
+    Some(fault(correlation, ErrorCode::forbidden, "threshold", why.to_string()))
 }
 
 /// What a client is told whose answer is withheld.

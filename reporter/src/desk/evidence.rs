@@ -36,6 +36,8 @@ const SPACE: Keyspace = Keyspace::Evidence;
 const GIVEN_UP_MS: u64 = 7 * 24 * 3_600_000;
 /// A medium that is being compared with the banks is on its way already: it is fetched anew only if that fails.
 const HEAD_START_MS: u64 = 2000;
+/// People that are listed of those who opened a medium.
+const VIEWERS_MAX: usize = 100;
 pub(crate) const MEDIUM: u8 = b'm';
 const ARRIVAL: u8 = b'a';
 pub(crate) const TIP: u8 = b't';
@@ -305,10 +307,10 @@ pub fn has_viewed(tx: &Tx<'_>, (job, number): (JobId, u64), person: &str) -> Res
     Ok(tx.get(SPACE, &view_key(job, number, person))?.is_some())
 }
 
-/// The people who opened a job's medium.
+/// The people who opened a job's medium, the first ones by name.
 pub fn viewers(tx: &Tx<'_>, job: JobId, number: u64) -> Result<Vec<String>, StoreError> {
     let prefix = numbered(b'v', job, number);
-    let rows = tx.rows(SPACE, &prefix, usize::MAX)?;
+    let rows = tx.rows(SPACE, &prefix, VIEWERS_MAX)?;
     Ok(rows.iter().map(|(key, _)| String::from_utf8_lossy(&key[prefix.len()..]).into_owned()).collect())
 }
 

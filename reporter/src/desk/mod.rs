@@ -15,6 +15,7 @@ pub mod lease;
 pub mod ncmec;
 pub mod outbox;
 pub mod queue;
+pub mod renew;
 pub mod retention;
 pub mod screening;
 pub mod settings;

@@ -48,8 +48,8 @@ const NOBODY: &str = "retention";
 /// Jobs whose deletion a sweep begins, and items that it removes.
 const JOBS_AT_ONCE: usize = 20;
 const ITEMS_AT_ONCE: usize = 1000;
-/// Hits that one commit takes out of a job.
-const HITS_AT_ONCE: usize = 5000;
+/// Rows that one commit takes out of a job.
+const ROWS_AT_ONCE: usize = 5000;
 
 /// Why a job's contents are kept for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,9 +158,14 @@ struct FiledAs {
 /// A job was decided. What is reported stays until the report is finished.
 pub fn closed(tx: &mut Tx<'_>, id: JobId, how: DecisionKind, now_ms: u64) -> Result<(), StoreError> {
     if how != DecisionKind::Report {
-        put_term(tx, id, &Term::new(Ended::Dismissed, now_ms, &settings(tx)?))?;
+        begin_term(tx, id, Ended::Dismissed, now_ms)?;
     }
     Ok(())
+}
+
+/// Its time runs from now on.
+pub(super) fn begin_term(tx: &mut Tx<'_>, id: JobId, ended: Ended, now_ms: u64) -> Result<(), StoreError> {
+    put_term(tx, id, &Term::new(ended, now_ms, &settings(tx)?))
 }
 
 /// A job's report is finished: from now on the law's time runs. Its filing is out of the outbox.
@@ -175,7 +180,7 @@ pub fn finished(tx: &mut Tx<'_>, id: JobId, now_ms: u64) -> Result<(), DeskError
         _ => return refuse(format!("job {id} is not decided as a report")),
     }
     if term(tx, id)?.is_none() {
-        put_term(tx, id, &Term::new(Ended::Reported, now_ms, &settings(tx)?))?;
+        begin_term(tx, id, Ended::Reported, now_ms)?;
     }
     Ok(())
 }
@@ -227,6 +232,15 @@ pub fn let_go(tx: &mut Tx<'_>, id: JobId) -> Result<Hold, DeskError> {
 pub fn name(tx: &mut Tx<'_>, id: JobId, of: &ItemKey) {
     tx.put(SPACE, [&job_key(b'I', id)[..], &item_part(of)].concat(), []);
     tx.put(SPACE, [&named_key(of)[..], &id.0.to_be_bytes()].concat(), []);
+}
+
+/// The same unless it is noted; true if it was not.
+pub(super) fn name_once(tx: &mut Tx<'_>, id: JobId, of: &ItemKey) -> Result<bool, StoreError> {
+    let missing = tx.get(SPACE, &[&job_key(b'I', id)[..], &item_part(of)].concat())?.is_none();
+    if missing {
+        name(tx, id, of);
+    }
+    Ok(missing)
 }
 
 fn is_named(tx: &Tx<'_>, of: &ItemKey) -> Result<bool, StoreError> {
@@ -291,19 +305,14 @@ pub fn under_way(tx: &Tx<'_>, max: usize) -> Result<Vec<Deletion>, StoreError> {
 }
 
 /// Goes on with a deletion whose blobs are destroyed; true when it is done. False asks for another commit: there are more
-/// hits than one takes.
+/// rows than one takes.
 pub fn go_on(tx: &mut Tx<'_>, id: JobId, now_ms: u64) -> Result<bool, StoreError> {
     let Some(under_way) = deletion(tx, id)? else { return Ok(true) };
     let mut doomed = job(tx, id)?.ok_or_else(|| wrong(SPACE, "a job is being deleted and not there"))?;
-    if !forget_hits(tx, &mut doomed)? {
+    if !forget_parts(tx, &mut doomed)? {
         put_job(tx, &doomed);
         return Ok(false);
     }
-    forget_items(tx, &doomed)?;
-    for kind in [b'm', b'K', b'c'] {
-        forget_rows(tx, SPACE, &job_key(kind, id))?;
-    }
-    forget_rows(tx, Keyspace::Evidence, &job_key(b'v', id))?;
     tx.delete(Keyspace::Decisions, job_key(b'd', id));
     for kind in [b'j', b'E', b'D'] {
         tx.delete(SPACE, job_key(kind, id));
@@ -314,6 +323,21 @@ pub fn go_on(tx: &mut Tx<'_>, id: JobId, now_ms: u64) -> Result<bool, StoreError
     tx.save(SPACE, job_key(b'T', id), &left);
     record(tx, &under_way, "job.deleted", details, now_ms)?;
     Ok(true)
+}
+
+/// Takes out what a job consists of, as much as one commit does; true when nothing is left.
+fn forget_parts(tx: &mut Tx<'_>, doomed: &mut Job) -> Result<bool, StoreError> {
+    if !forget_hits(tx, doomed)? || !forget_items(tx, doomed)? {
+        return Ok(false);
+    }
+    let id = doomed.id;
+    let gone = forget_rows(tx, SPACE, &job_key(b'm', id))?;
+    doomed.media = doomed.media.saturating_sub(gone as u64);
+    Ok(gone < ROWS_AT_ONCE
+        && forget_rows(tx, SPACE, &job_key(b'K', id))? < ROWS_AT_ONCE
+        && forget_rows(tx, SPACE, &job_key(b'c', id))? < ROWS_AT_ONCE
+        && forget_rows(tx, Keyspace::Evidence, &job_key(b'v', id))? < ROWS_AT_ONCE
+        && forget_rows(tx, Keyspace::Tips, &job_key(b'r', id))? < ROWS_AT_ONCE)
 }
 
 /// What is left of a job that was deleted.
@@ -331,7 +355,6 @@ fn forget_filing(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Reported>, StoreEr
             tx.delete(space, place);
         }
     }
-    forget_rows(tx, space, &job_key(b'r', id))?;
     for kind in [b'n', b'x', b't', b'h', b'f'] {
         tx.delete(space, job_key(kind, id));
     }
@@ -341,7 +364,7 @@ fn forget_filing(tx: &mut Tx<'_>, id: JobId) -> Result<Option<Reported>, StoreEr
 /// What a hit held goes; its place in the log stays, because places are counted from the last one.
 fn forget_hits(tx: &mut Tx<'_>, doomed: &mut Job) -> Result<bool, StoreError> {
     let prefix = job_key(b'h', doomed.id);
-    let rows = numbered(tx, &prefix, 0, HITS_AT_ONCE)?;
+    let rows = numbered(tx, &prefix, 0, ROWS_AT_ONCE)?;
     for (position, _) in &rows {
         let place = hit_key(Position(*position));
         if let Some(row) = tx.get(Keyspace::Hits, &place)? {
@@ -353,13 +376,15 @@ fn forget_hits(tx: &mut Tx<'_>, doomed: &mut Job) -> Result<bool, StoreError> {
         tx.delete(SPACE, [&prefix[..], &position.to_be_bytes()].concat());
     }
     doomed.hits = doomed.hits.saturating_sub(rows.len() as u64);
-    Ok(rows.len() < HITS_AT_ONCE)
+    Ok(rows.len() < ROWS_AT_ONCE)
 }
 
 /// Items and reports of the job that no other job names.
-fn forget_items(tx: &mut Tx<'_>, doomed: &Job) -> Result<(), StoreError> {
+fn forget_items(tx: &mut Tx<'_>, doomed: &Job) -> Result<bool, StoreError> {
     let prefix = job_key(b'I', doomed.id);
-    for (place, _) in tx.rows(SPACE, &prefix, usize::MAX)? {
+    let rows = tx.rows(SPACE, &prefix, ROWS_AT_ONCE)?;
+    let done = rows.len() < ROWS_AT_ONCE;
+    for (place, _) in rows {
         let of = read_item(&place[prefix.len()..])?;
         tx.delete(SPACE, [&named_key(&of)[..], &doomed.id.0.to_be_bytes()].concat());
         tx.delete(SPACE, place);
@@ -374,17 +399,19 @@ fn forget_items(tx: &mut Tx<'_>, doomed: &Job) -> Result<(), StoreError> {
             item::forget_report(tx, id);
         }
     }
-    Ok(())
+    Ok(done)
 }
 
-fn forget_rows(tx: &mut Tx<'_>, space: Keyspace, prefix: &[u8]) -> Result<(), StoreError> {
+/// Takes rows out, as many as one commit does; says how many.
+fn forget_rows(tx: &mut Tx<'_>, space: Keyspace, prefix: &[u8]) -> Result<usize, StoreError> {
     let (mut places, end) = (Vec::new(), after_prefix(prefix));
     tx.scan(space, Range { from: prefix, to: end.as_deref(), backwards: false }, &mut |place, _| {
         places.push(place.to_vec());
-        ControlFlow::Continue(())
+        if places.len() < ROWS_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
+    let count = places.len();
     places.into_iter().for_each(|place| tx.delete(space, place));
-    Ok(())
+    Ok(count)
 }
 
 /// Begins to delete jobs whose time is over, and removes items that made none; says how many of each.

@@ -14,14 +14,13 @@ use serde_json::{Map, Value, json};
 
 use super::super::Refusal;
 use super::super::cases::blocking;
-use super::super::matches::judge;
 use super::Admin;
 use super::answer::{Answer, Fault, json};
 use super::coin::flip;
 use super::fields::{Fields, Pairs, first, json_body};
 use super::media::{self, Hashes, Upload};
 use super::signals::{installed, parse};
-use crate::access::Caller;
+use crate::access::{Caller, Seen};
 
 thread_local! {
     /// Room a search needs, used again by the next one on this thread.
@@ -164,7 +163,7 @@ pub async fn lookup(
         media::needs_hasher(&admin)?;
         state(&admin)?;
         let hashes = media::hash_url(&admin, url, &query).await?;
-        let mut answer = look_up_hashes(&admin, &hashes, &query, false).await?;
+        let mut answer = look_up_hashes(&admin, &caller, &hashes, &query, false).await?;
         return Ok(json(&match kind {
             Some(kind) => answer.remove(kind).unwrap_or_else(|| json!({})),
             None => Value::Object(answer),
@@ -183,34 +182,49 @@ pub async fn lookup(
 
 /// Refuses a key that reads the list out.
 fn may_be_told(admin: &Admin, caller: &Caller, signal: Signal, found: &[Match]) -> Result<(), Fault> {
+    let mut seen = Seen::new(&admin.door);
+    note(&mut seen, signal, found);
+    Ok(admin.door.judge_all(caller, seen).map_err(Refusal::from)?)
+}
+
+fn note(seen: &mut Seen, signal: Signal, found: &[Match]) {
     let found: Vec<(u32, Match)> = found.iter().map(|hit| (0, *hit)).collect();
-    Ok(judge(&admin.door, caller, &[signal], &found).map_err(Refusal::from)?)
+    seen.note(&[signal], &found);
 }
 
 /// `POST /m/lookup` of a file.
-pub async fn lookup_file(State(admin): State<Arc<Admin>>, Query(query): Pairs, request: Request) -> Answer {
+pub async fn lookup_file(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Pairs,
+    request: Request,
+) -> Answer {
     media::needs_hasher(&admin)?;
     state(&admin)?;
     let form = Upload::read(&admin, request).await?;
     let hashes = media::hash_upload(&admin, form, &query).await?;
     let bypass = first(&query, "bypass_coinflip") == Some("true");
-    Ok(json(&Value::Object(look_up_hashes(&admin, &hashes, &query, bypass).await?)))
+    Ok(json(&Value::Object(look_up_hashes(&admin, &caller, &hashes, &query, bypass).await?)))
 }
 
 async fn look_up_hashes(
     admin: &Arc<Admin>,
+    caller: &Caller,
     hashes: &Hashes,
     query: &[(String, String)],
     bypass: bool,
 ) -> Result<Map<String, Value>, Fault> {
     let state = state(admin)?;
-    let mut answer = Map::new();
+    let (mut answer, mut seen) = (Map::new(), Seen::new(&admin.door));
     for (kind, text) in hashes {
         let signal = signal(admin, kind.name(), text)?;
         let coin = if bypass { 0.0 } else { flip(first(query, "seed")) };
         let gate = Gate::new(&state, first(query, "banks"), coin);
-        answer.insert(kind.name().to_string(), by_bank(&state, &gate, search(admin, &state, &signal).await?));
+        let found = search(admin, &state, &signal).await?;
+        note(&mut seen, signal, &found);
+        answer.insert(kind.name().to_string(), by_bank(&state, &gate, found));
     }
+    admin.door.judge_all(caller, seen).map_err(Refusal::from)?;
     Ok(answer)
 }
 
