@@ -219,7 +219,8 @@ def alone(bench):
 
 def at_once(calls):
     """The most calls that were under way at once."""
-    turns = sorted([(row["began_us"], 1) for row in calls] + [(row["ended_us"], -1) for row in calls])
+    ends = [(row["ended_us"] or float("inf"), -1) for row in calls]  # the last one may be under way still
+    turns = sorted([(row["began_us"], 1) for row in calls] + ends)
     now = most = 0
     for _, change in turns:
         now += change

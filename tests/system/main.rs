@@ -30,6 +30,7 @@ mod powercut;
 mod reactor;
 mod rekey;
 mod reporting;
+mod reports;
 mod retention;
 mod review;
 mod rules;

@@ -115,7 +115,10 @@ impl Filer {
         loop {
             self.adopt().await;
             if self.host_may().await {
-                for (name, _) in self.read(rows::waiting).await.unwrap_or_default() {
+                let mut waiting = self.read(rows::waiting).await.unwrap_or_default();
+                // Who has waited longest comes first to a place that is free: nobody's name decides.
+                waiting.sort_by_key(|(_, due_ms)| *due_ms);
+                for (name, _) in waiting {
                     let Some(ready) = self.ready(&name, &mut told).await else { continue };
                     let busy = under_way.values().filter(|(of, _)| *of == name).count();
                     let free = (ready.organisation.at_once as usize).saturating_sub(busy);

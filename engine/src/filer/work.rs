@@ -75,7 +75,10 @@ impl Filer {
                     let words = format!("what became of a step could not be written: {error}");
                     return self.fail(ticket, Failure::Free { words, pause_ms: None }, Vec::new()).await;
                 }
-                Err(Stop::Ends) => return,
+                Err(Stop::Ends) => {
+                    let words = "what is stored of it does not read".to_string();
+                    return self.fail(ticket, Failure::Free { words, pause_ms: None }, Vec::new()).await;
+                }
             }
         }
     }

@@ -73,7 +73,10 @@ pub fn say(
                 "the report of job {job} may be filed already: ask NCMEC about its number, then confirm_filed or open_new"
             ));
         }
-        Word::Retry => renew(&mut after, environment),
+        Word::Retry => {
+            renew(&mut after, environment);
+            after.minimal = None;
+        }
         Word::FileMinimal => {
             if before.stage > Stage::Decided || before.failures < INFO_FAILURES {
                 let problem = format!(
