@@ -19,7 +19,7 @@
 //! | `i` ‖ item's type, id ‖ job u64 | nothing: jobs that name the item |
 //!
 //! Of keyspace `tips`, which `tip::filing` owns, a deletion takes the rows of the job: `f`, `n`, `x`, `r`, `t`, `h`, and the
-//! user's `p`. What it reads of `f` is a [`Filed`]. `i` stays, which says that NCMEC's number was this job's.
+//! user's `p`. What it reads of `f` is a `Filed`. `i` stays, which says that NCMEC's number was this job's.
 
 use std::ops::ControlFlow;
 
