@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use index::store::Store;
-use index::{Hit, Position, RequestId, Signal, SignalType, UploadContext};
+use index::{Hit, Position, RequestId, Signal, SignalType, Tenant, UploadContext};
 use ingest::media::fetch::Fetched;
 use reporter::Tx;
 use reporter::desk::evidence::Kept;
@@ -192,6 +192,7 @@ impl Intake {
                         url: media.url.clone(),
                         created_at_ms: item.created_ms,
                         ip: None,
+                        tenant: arrival.tenant.clone(),
                         arrival: Some(arrival.number),
                     },
                 });
@@ -263,6 +264,7 @@ struct Looked {
 /// A look at one arrival: knows whether its media must be preserved, and holds some of them until it is known.
 struct Look<'a> {
     intake: &'a Intake,
+    tenant: Option<Tenant>,
     must: AtomicBool,
     /// By field: bytes, and what their host says they are.
     aside: Mutex<BTreeMap<String, (Bytes, String)>>,
@@ -271,7 +273,8 @@ struct Look<'a> {
 impl<'a> Look<'a> {
     fn at(intake: &'a Intake, arrival: &Arrival) -> Self {
         let must = arrival.report.is_some() || arrival.item.matches().next().is_some();
-        Self { intake, must: AtomicBool::new(must), aside: Mutex::default() }
+        let tenant = arrival.tenant.clone();
+        Self { intake, tenant, must: AtomicBool::new(must), aside: Mutex::default() }
     }
 
     /// Holds what was not seen to be needed yet, while there is room.
@@ -300,9 +303,9 @@ impl<'a> Look<'a> {
 impl World for Look<'_> {
     async fn screen(&self, media: &Media) -> Result<Screened, String> {
         let Looked { signals, trouble, file } = self.intake.signals(media).await?;
-        let submitter = self.intake.submitter.clone();
+        let (submitter, tenant) = (self.intake.submitter.clone(), self.tenant.clone());
         let matching = tokio::task::spawn_blocking(move || {
-            let (_, matched) = submitter.matching(&signals);
+            let (_, matched) = submitter.matching(tenant.as_ref(), &signals);
             (signals, matched)
         });
         let (signals, matched) = matching.await.map_err(|_| "the server is shutting down".to_string())?;

@@ -8,7 +8,7 @@ use async_channel::bounded;
 use index::bank::{BankState, Banks};
 use index::{
     Distance, FindRule, FindScratch, Generation, Hit, HitMatch, Match, Nearness, Position, RequestId, Signal,
-    UploadContext,
+    Tenant, UploadContext,
 };
 use ingest::wire::{Query, Request};
 use reporter::router::{self, policy::Catalog};
@@ -73,7 +73,7 @@ impl Submitter {
         self.keep(request, &signals, &context);
         let this = self.clone();
         let found = tokio::task::spawn_blocking(move || {
-            let (generation, matched) = this.matching(&signals);
+            let (generation, matched) = this.matching(context.tenant.as_ref(), &signals);
             let hits: Vec<Hit> = matched
                 .into_iter()
                 .map(|Matched { place, matches, total }| Hit {
@@ -123,9 +123,10 @@ impl Submitter {
         Err(SubmitError::Busy)
     }
 
-    /// What signals match now, each by its place. Takes a CPU for a while.
-    pub fn matching(&self, signals: &[Signal]) -> (Generation, Vec<Matched>) {
+    /// What signals match now, each by its place; for a tenant in its own banks and everybody's. Takes a CPU for a while.
+    pub fn matching(&self, tenant: Option<&Tenant>, signals: &[Signal]) -> (Generation, Vec<Matched>) {
         let state = self.banks.state_owned();
+        let state = tenant.map_or_else(|| state.clone(), |tenant| Arc::new(state.seen_by(tenant)));
         let now_s = now_s();
         let mut found = Vec::new();
         state.find_all(signals, &self.rule, &mut FindScratch::default(), &mut found);

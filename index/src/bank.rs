@@ -12,6 +12,7 @@ mod history;
 mod load;
 mod outcome;
 mod paused;
+mod seen;
 mod stored;
 mod tables;
 
@@ -35,6 +36,7 @@ use crate::segment::Searchable;
 use crate::signal::{BankId, ContentId, Distance, Generation, Hash256, SignalType};
 use crate::snapshot::{Found, MergeJob, Scratch, Snapshot};
 use crate::store::{Durability, RequestWindow, Store, WindowLimits};
+use crate::tenant::Tenant;
 
 /// Longest bank name, as in HMA.
 pub const NAME_MAX: usize = 255;
@@ -95,6 +97,8 @@ pub struct Directory {
     /// Banks with a threshold of their own, and the widest of those.
     own_thresholds: usize,
     widest: Distance,
+    /// Whose eyes it is for; nobody's in particular for the operator.
+    tenant: Option<Tenant>,
 }
 
 impl Directory {
@@ -153,10 +157,10 @@ pub struct BankState {
 }
 
 impl BankState {
-    /// Takes out what shall not match: contents that are paused, banks that are switched off. Where there are none,
-    /// as nearly always, nothing is looked at.
+    /// Takes out what shall not match: contents that are paused, banks that are switched off or not seen. Where there are
+    /// none, as nearly always, nothing is looked at.
     pub fn keep_matching(&self, found: &mut Vec<Found>, now_s: impl FnOnce() -> u64) {
-        if self.paused.is_empty() && self.directory.off == 0 {
+        if self.paused.is_empty() && self.directory.off == 0 && self.directory.tenant.is_none() {
             return;
         }
         let now_s = now_s();
@@ -186,6 +190,13 @@ impl BankState {
                 at += 1;
                 let bank = || self.directory.get(hit.bank).and_then(|bank| bank.threshold);
                 at <= before || hit.distance <= bank().unwrap_or(own)
+            });
+        }
+        if self.directory.tenant.is_some() {
+            let mut at = 0;
+            found.retain(|hit| {
+                at += 1;
+                at <= before || self.directory.get(hit.bank).is_some()
             });
         }
     }

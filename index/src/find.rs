@@ -186,6 +186,11 @@ impl BankState {
             bank: hit.bank,
             nearness: bits(hit.distance),
         }));
+        let mut at = 0;
+        matches.retain(|found| {
+            at += 1;
+            at <= before || self.directory.get(found.bank).is_some()
+        });
         matches[before..].sort_by_key(|found| (found.nearness.rank(), found.content));
     }
 }

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::signal::{BankId, ContentId, Distance, Generation, SignalType, number};
+use crate::tenant::Tenant;
 
 number! {
     /// Place of a hit in the hit log: 1, 2, 3 … without holes.
@@ -79,9 +80,33 @@ pub struct UploadContext {
     /// The address it was uploaded from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
+    /// The tenant whose key sent it. Uploaders cannot tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// Of an item that waited in this program: its arrival, whose jobs it belongs to. Uploaders cannot tell it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arrival: Option<u64>,
+}
+
+/// The type of an upload of which nobody said what it is.
+pub const UPLOAD: &str = "upload";
+
+impl UploadContext {
+    /// The same as a tenant's: what it names is its own.
+    #[must_use]
+    pub fn of(mut self, tenant: Option<&Tenant>) -> Self {
+        if let Some(tenant) = tenant {
+            self.item_type = self.item_type.map(|of| tenant.own(&of));
+            self.tenant = Some(tenant.clone());
+        }
+        self
+    }
+
+    /// The item's type, or what stands for none.
+    pub fn item_type_or_upload(&self) -> String {
+        let upload = || self.tenant.as_ref().map_or_else(|| UPLOAD.to_string(), |tenant| tenant.own(UPLOAD));
+        self.item_type.clone().unwrap_or_else(upload)
+    }
 }
 
 /// A client-made id of a mutating request: a UUID of version 7, so that it carries its own birth time and
@@ -141,6 +166,15 @@ impl RequestId {
         {
             *byte ^= part;
         }
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The id as one of those who share a server says it: another's same id is another.
+    #[must_use]
+    pub fn within(&self, name: &str) -> Self {
+        let mut bytes = *self.0.as_bytes();
+        let digest = Sha256::digest([name.as_bytes(), &bytes].concat());
+        bytes[9..].copy_from_slice(&digest[..7]);
         Self(Uuid::from_bytes(bytes))
     }
 

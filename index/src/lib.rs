@@ -19,6 +19,7 @@ mod segment;
 pub mod signal;
 mod snapshot;
 pub mod store;
+mod tenant;
 mod texts;
 mod topk;
 mod videos;
@@ -34,6 +35,7 @@ pub use snapshot::{
     BulkFound, BulkScratch, Entry, ExactSnapshot, Found, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan,
     ShapeOption, Snapshot, Stats,
 };
+pub use tenant::{NoTenant, Tenant};
 pub use topk::NearestScratch;
 #[cfg(feature = "embeddings")]
 pub use topk::{embeddings, graph};

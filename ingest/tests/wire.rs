@@ -29,6 +29,7 @@ fn context() -> impl Strategy<Value = UploadContext> {
             url,
             created_at_ms,
             ip,
+            tenant: None,
             arrival: None,
         },
     )

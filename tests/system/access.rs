@@ -66,7 +66,7 @@ const ROLES: [&str; 5] = ["admin", "moderator_manager", "child_safety_moderator"
 const SCOPES: [&str; 8] = ["match", "distance", "curate", "items", "review", "report", "admin", "audit"];
 
 /// The table of `docs/access.md`: a route, and who may call it.
-fn table() -> BTreeMap<(String, String), [BTreeSet<String>; 2]> {
+pub fn table() -> BTreeMap<(String, String), [BTreeSet<String>; 2]> {
     let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/access.md");
     let text = std::fs::read_to_string(text).unwrap();
     let mut table = BTreeMap::new();
@@ -82,6 +82,16 @@ fn table() -> BTreeMap<(String, String), [BTreeSet<String>; 2]> {
         assert!(table.insert(route, [who(cells[2], &ROLES), who(cells[3], &SCOPES)]).is_none(), "{line}");
     }
     table
+}
+
+/// The paths that `docs/access.md` lists for tenants' keys.
+pub fn tenants_table() -> BTreeSet<String> {
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/access.md");
+    let text = std::fs::read_to_string(text).unwrap();
+    text.lines()
+        .filter_map(|line| Some(line.strip_prefix("* `/")?.split_once('`')?.0.to_string()))
+        .map(|path| format!("/{path}"))
+        .collect()
 }
 
 const EVERYBODY: &str = "everybody";

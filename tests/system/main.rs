@@ -38,3 +38,4 @@ mod s3;
 mod sealed;
 mod startup;
 mod tables;
+mod tenants;

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use index::{ContentId, Distance, Hash256, SignalType};
+use index::bank::{BankChange, BankRequest, BankState};
+use index::{ContentId, Distance, Hash256, RequestId, SignalType, Tenant};
 use reporter::access::{Digest, Directory, Right, Rights, Sight, digest};
 use subtle::ConstantTimeEq;
 
@@ -62,12 +63,14 @@ pub struct Caller {
     pub rights: Rights,
     /// Who watches what they ask, if they are a machine.
     pub warden: Option<Arc<Warden>>,
+    /// Whose they are, if they are a tenant's: the others' banks do not exist for them.
+    pub tenant: Option<Tenant>,
 }
 
 impl Caller {
     /// Somebody with these rights.
     pub fn new(who: Who, rights: Rights) -> Self {
-        Self { who, rights, warden: None }
+        Self { who, rights, warden: None, tenant: None }
     }
 
     /// As records name them.
@@ -97,6 +100,19 @@ impl Caller {
         }
         let sees = self.rights.has(Right::Distance);
         (!sees).then_some("without the right 'distance' one asks at the signal type's own threshold")
+    }
+
+    /// The banks as they see them.
+    pub fn sees(&self, state: Arc<BankState>) -> Arc<BankState> {
+        match &self.tenant {
+            Some(tenant) => Arc::new(state.seen_by(tenant)),
+            None => state,
+        }
+    }
+
+    /// A change of banks that they ask for.
+    pub fn asks(&self, id: Option<RequestId>, change: BankChange) -> BankRequest {
+        BankRequest { id, tenant: self.tenant.clone(), ..change.into() }
     }
 
     /// Their login name, if they are a person.
@@ -253,7 +269,8 @@ impl Door {
                 let directory = self.directory.load();
                 let key = directory.key(*number, digest, now_ms())?;
                 let who = Who::Key { number: key.number, name: key.name.clone() };
-                Some(Caller { warden: Some(self.wardens.of(key)), ..Caller::new(who, key.rights()) })
+                let (warden, tenant) = (Some(self.wardens.of(key)), key.tenant.clone());
+                Some(Caller { warden, tenant, ..Caller::new(who, key.rights()) })
             }
         }
     }
@@ -321,6 +338,7 @@ mod tests {
             scopes: vec![Scope::Match],
             budget: Budget::default(),
             digest: digest(&secret),
+            tenant: None,
             before: None,
             created_ms: 0,
             created_by: String::new(),

@@ -167,6 +167,34 @@ const TABLE: &[(&str, Methods)] = &[
     ("/api/v1/audit/head", &[("GET", &[Audit])]),
 ];
 
+/// What a tenant's key may call, of what its scopes open: what asks for the banks through
+/// [`banks_of`](super::Loaded::banks_of), or knows none. Everything else is everybody's together, and the operator's.
+const TENANTS: [&str; 23] = [
+    "/api/v1/lookup",
+    "/api/v1/match",
+    "/api/v1/hash",
+    "/h/hash",
+    "/m/raw_lookup",
+    "/m/lookup",
+    "/m/compare",
+    "/api/v1/banks",
+    "/api/v1/banks/{name}",
+    "/api/v1/banks/{name}/history",
+    "/api/v1/banks/{name}/contents",
+    "/api/v1/banks/{name}/contents/{content}",
+    "/api/v1/banks/{name}/import",
+    "/api/v1/banks/{name}/export",
+    "/c/banks",
+    "/c/bank/{name}",
+    "/c/bank/{name}/signal",
+    "/c/bank/{name}/content",
+    "/c/bank/{name}/content/{id}",
+    "/c/content_type",
+    "/api/v1/items/async/",
+    "/api/v1/items/async",
+    "/api/v1/report",
+];
+
 fn needs(path: &str, method: &Method) -> Option<&'static [Right]> {
     static BY_PATH: OnceLock<HashMap<&'static str, Methods>> = OnceLock::new();
     let by_path = BY_PATH.get_or_init(|| TABLE.iter().copied().collect());
@@ -183,7 +211,7 @@ pub async fn check(
     next: Next,
 ) -> Response {
     match needs(path.as_str(), request.method()) {
-        Some(rights) => match refusal(&caller, rights) {
+        Some(rights) => match refusal(&caller, path.as_str(), rights) {
             None if is_recorded_around(request.method(), path.as_str(), rights) => {
                 let done = match admin.loaded() {
                     Ok(loaded) => recorded(loaded, &caller, request, next).await,
@@ -208,7 +236,7 @@ pub async fn check(
 #[derive(Clone, Debug)]
 pub struct Asked(pub Method);
 
-fn refusal(caller: &Caller, rights: &[Right]) -> Option<Refusal> {
+fn refusal(caller: &Caller, path: &str, rights: &[Right]) -> Option<Refusal> {
     if rights.iter().any(|right| matches!(right, Match | Distance))
         && let Some(why) = caller.frozen()
     {
@@ -216,6 +244,10 @@ fn refusal(caller: &Caller, rights: &[Right]) -> Option<Refusal> {
             StatusCode::FORBIDDEN,
             format!("this key is frozen ({why}): ask an admin"),
         ));
+    }
+    if caller.tenant.is_some() && !rights.is_empty() && !TENANTS.contains(&path) {
+        let why = "a tenant's key does not open what is everybody's together: ask the operator";
+        return Some(Refusal::new(StatusCode::FORBIDDEN, why));
     }
     let missing = rights.iter().find(|right| !caller.rights.has(**right))?;
     let what = match caller.who {
@@ -253,8 +285,8 @@ mod tests {
         let warden = Arc::new(Warden::new(key, Allowance::default(), limits, Alarms::new(1).0));
         let mut caller = Caller::new(Who::Token, Rights::of(&[Match, Items]));
         caller.warden = Some(warden.clone());
-        assert!(refusal(&caller, &[Match]).is_none() && refusal(&caller, &[Curate]).is_some());
+        assert!(refusal(&caller, "", &[Match]).is_none() && refusal(&caller, "", &[Curate]).is_some());
         warden.freeze("a walk");
-        assert!(refusal(&caller, &[Match]).is_some() && refusal(&caller, &[Items]).is_none());
+        assert!(refusal(&caller, "", &[Match]).is_some() && refusal(&caller, "", &[Items]).is_none());
     }
 }

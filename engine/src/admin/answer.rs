@@ -181,7 +181,9 @@ impl From<AskError> for Refusal {
 impl From<BankError> for Refusal {
     fn from(error: BankError) -> Self {
         let status = match &error {
-            BankError::Name { .. } | BankError::Content { .. } => StatusCode::BAD_REQUEST,
+            BankError::Name { .. } | BankError::Foreign { .. } | BankError::Content { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             BankError::Exists { .. } => StatusCode::CONFLICT,
             BankError::NotFound { .. } => StatusCode::NOT_FOUND,
             BankError::TooOld { .. } => StatusCode::GONE,

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use index::bank::{Bank, BankAnswer, BankChange, BankRequest, Event, NewContent};
+use axum::{Extension, Json};
+use index::bank::{Bank, BankAnswer, BankChange, Event, NewContent};
 use index::{ContentId, Distance, RequestId, Signal, SignalType};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::cases::blocking;
 use super::{Admin, Refusal, lookup};
+use crate::access::Caller;
 
 /// A bank as shown.
 #[derive(Serialize)]
@@ -44,17 +45,21 @@ impl From<&Bank> for BankShown {
 }
 
 /// `GET /api/v1/banks`
-pub async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<BankShown>>, Refusal> {
-    let state = admin.loaded()?.banks.state_owned();
+pub async fn list(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<BankShown>>, Refusal> {
+    let state = admin.loaded()?.banks_of(&caller);
     Ok(Json(state.directory.list().into_iter().map(BankShown::from).collect()))
 }
 
 /// `GET /api/v1/banks/{name}`
 pub async fn show(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<BankShown>, Refusal> {
-    let state = admin.loaded()?.banks.state_owned();
+    let state = admin.loaded()?.banks_of(&caller);
     state.directory.named(&name).map(|bank| Json(bank.into())).ok_or_else(|| no_bank(&name))
 }
 
@@ -74,13 +79,14 @@ pub struct NewBank {
 /// `POST /api/v1/banks`
 pub async fn create(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Result<Json<NewBank>, JsonRejection>,
 ) -> Result<(StatusCode, Json<BankAnswer>), Refusal> {
     let Json(NewBank { name }) = body?;
     Ok((
         StatusCode::CREATED,
-        change(&admin, &headers, BankChange::Create { name, enabled_ratio: 1.0 }).await?,
+        change(&admin, &caller, &headers, BankChange::Create { name, enabled_ratio: 1.0 }).await?,
     ))
 }
 
@@ -103,6 +109,7 @@ fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u16>>, D::E
 /// `PUT /api/v1/banks/{name} {"name"?, "enabled_ratio"?, "threshold"?}`
 pub async fn update(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Path(name): Path<String>,
     body: Result<Json<BankEdit>, JsonRejection>,
@@ -114,26 +121,28 @@ pub async fn update(
     let threshold = threshold
         .map(|bits| bits.map(|bits| lookup::threshold(SignalType::Pdq, Some(bits))).transpose())
         .transpose()?;
-    change(&admin, &headers, BankChange::Update { name, new_name, enabled_ratio, threshold }).await
+    change(&admin, &caller, &headers, BankChange::Update { name, new_name, enabled_ratio, threshold }).await
 }
 
 /// `GET /api/v1/banks/{name}/history`: what happened to the bank itself, oldest first.
 pub async fn history(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Vec<Event>>, Refusal> {
-    let banks = admin.loaded()?.banks.clone();
-    let id = banks.state().directory.named(&name).map(|bank| bank.id).ok_or_else(|| no_bank(&name))?;
+    let loaded = admin.loaded()?;
+    let (banks, id) = (loaded.banks.clone(), loaded.opened(&caller, &name)?);
     blocking(move || Ok(Json(banks.bank_history(id)?))).await
 }
 
 /// `DELETE /api/v1/banks/{name}`; deleting what is not there is done already.
 pub async fn remove(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Path(name): Path<String>,
 ) -> Result<Json<BankAnswer>, Refusal> {
-    change(&admin, &headers, BankChange::Delete { name }).await
+    change(&admin, &caller, &headers, BankChange::Delete { name }).await
 }
 
 /// Body of a content's addition: `{"signals": {"pdq": "…"}, "note": "…", "metadata": {…}}`.
@@ -150,6 +159,7 @@ pub struct ContentBody {
 /// `POST /api/v1/banks/{name}/contents`
 pub async fn add(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Path(bank): Path<String>,
     body: Result<Json<ContentBody>, JsonRejection>,
@@ -162,12 +172,13 @@ pub async fn add(
         .map_err(|error| Refusal::bad(error.to_string()))?;
     let metadata = metadata.map_or_else(String::new, |metadata| Value::Object(metadata).to_string());
     let contents = vec![NewContent { signals, note, metadata }];
-    Ok((StatusCode::CREATED, change(&admin, &headers, BankChange::Add { bank, contents }).await?))
+    Ok((StatusCode::CREATED, change(&admin, &caller, &headers, BankChange::Add { bank, contents }).await?))
 }
 
 /// `DELETE /api/v1/banks/{name}/contents/{content}`; removing what is not there is done already.
 pub async fn remove_content(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Path((bank, content)): Path<(String, String)>,
 ) -> Result<Json<BankAnswer>, Refusal> {
@@ -175,12 +186,17 @@ pub async fn remove_content(
         .parse()
         .map(ContentId)
         .map_err(|_| Refusal::bad(format!("'{content}' is not a content id")))?;
-    change(&admin, &headers, BankChange::Remove { bank, content }).await
+    change(&admin, &caller, &headers, BankChange::Remove { bank, content }).await
 }
 
-async fn change(admin: &Admin, headers: &HeaderMap, change: BankChange) -> Result<Json<BankAnswer>, Refusal> {
+async fn change(
+    admin: &Admin,
+    caller: &Caller,
+    headers: &HeaderMap,
+    change: BankChange,
+) -> Result<Json<BankAnswer>, Refusal> {
     let id = request_id(headers)?;
-    let answer = admin.loaded()?.curator.change(BankRequest { id, ..change.into() }).await?;
+    let answer = admin.loaded()?.curator.change(caller.asks(id, change)).await?;
     Ok(Json(answer))
 }
 

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use index::bank::{ENABLED, Event, StoredContent};
 use index::{BankId, ContentId, Distance, FindRule, FindScratch, Nearness, Signal, SignalType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::banks::no_bank;
 use super::cases::blocking;
 use super::lookup::threshold;
 use super::{Admin, Refusal};
+use crate::access::Caller;
 
 const PAGE_MAX: usize = 1000;
 /// Contents looked at for one page: a filter that few pass ends a page early, not late.
@@ -81,13 +81,13 @@ fn shown(content: StoredContent, bank: &str) -> ContentShown {
 /// `GET /api/v1/banks/{name}/contents[?after=ID][&limit=N][&signal_type=…][&text=…][&near=HEX&distance=N][&enabled=false]`
 pub async fn list(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     query: Result<Query<ContentsQuery>, QueryRejection>,
 ) -> Result<Json<ContentsPage>, Refusal> {
     let Query(query) = query?;
-    let banks = admin.loaded()?.banks.clone();
-    let bank: BankId =
-        banks.state().directory.named(&name).map(|bank| bank.id).ok_or_else(|| no_bank(&name))?;
+    let loaded = admin.loaded()?;
+    let (banks, bank): (_, BankId) = (loaded.banks.clone(), loaded.opened(&caller, &name)?);
     let kind = query.signal_type.as_deref().map(SignalType::from_name).transpose();
     let kind = kind.map_err(|error| Refusal::bad(error.to_string()))?;
     let limit = query.limit.unwrap_or(100).clamp(1, PAGE_MAX);

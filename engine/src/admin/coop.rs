@@ -6,17 +6,19 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use index::{RequestId, Signal};
+use axum::{Extension, Json};
+use index::{RequestId, Signal, Tenant};
 use reporter::desk::intake::Arrival;
 use reporter::desk::item::{Item, Screening, item, put_report};
-use reporter::desk::submission::{Refused, Reported, Submission, parent, read_items, read_report};
-use reporter::{DeskError, FieldError, Tx};
+use reporter::desk::submission::{
+    Refused, Reported, Submission, foreign, parent, read_items, read_report, types_of,
+};
+use reporter::{At, DeskError, FieldError, Tx};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
@@ -24,6 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Admin;
 use super::body::declared;
 use super::cases::blocking;
+use crate::access::Caller;
 use crate::clock::now_ms;
 use crate::desk::AskError;
 use crate::failpoint::failpoint;
@@ -132,6 +135,7 @@ enum OnBadItem {
 /// `POST /api/v1/items/async/[?on_bad_item=skip] {"items": […]}`: 202 when all are durable.
 pub async fn items(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<ItemsQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
@@ -147,14 +151,16 @@ pub async fn items(
     })?;
     let loaded = admin.loaded()?;
     let (submitter, cases) = (loaded.submitter.clone(), loaded.cases.clone());
+    let (tenant, of) = (caller.tenant.clone(), caller.tenant);
     let read = blocking(move || -> Result<_, Errors> {
-        let body: Value = parse(&body)?;
+        let body: Value = parse(&body, tenant.as_ref())?;
         let catalog = submitter.catalog.load_full();
+        let types = types_of(&catalog.types, tenant.as_ref());
         let tx = Tx::new(&*cases);
-        let parent_of = |key: &_| parent(&item(&tx, key).ok()??, &catalog.types);
-        let read = read_items(&body, &catalog.types, &parent_of, now_ms());
+        let parent_of = |key: &_| parent(&item(&tx, key).ok()??, &types);
+        let read = read_items(&body, &types, &parent_of, now_ms());
         let mut submission = read.map_err(|error| Errors::of(false, &[error]))?;
-        look_up(&submitter, &mut submission.items);
+        look_up(&submitter, tenant.as_ref(), &mut submission.items);
         Ok(submission)
     });
     let Submission { items, refused } = read.await?;
@@ -168,7 +174,9 @@ pub async fn items(
     if taken > 0 {
         loaded
             .desk
-            .ask(move |turn| items.into_iter().try_for_each(|item| turn.take(Arrival::of(item, None))))
+            .ask(move |turn| {
+                items.into_iter().try_for_each(|item| turn.take(Arrival::of(item, None).from(of.clone())))
+            })
             .await?;
         failpoint("items-stored");
         counts.taken.fetch_add(taken, Ordering::Relaxed);
@@ -215,19 +223,24 @@ fn refusal(refused: &[Refused], good: usize) -> Errors {
     all
 }
 
-fn parse(body: &[u8]) -> Result<Value, Errors> {
-    serde_json::from_slice(body).map_err(|error| {
+/// Reads a body; one by a tenant's key names nothing of anybody else's.
+fn parse(body: &[u8], tenant: Option<&Tenant>) -> Result<Value, Errors> {
+    let body: Value = serde_json::from_slice(body).map_err(|error| {
         Errors::one(
             StatusCode::BAD_REQUEST,
             "invalid-user-input",
             "The body is not JSON.",
             &error.to_string(),
         )
-    })
+    })?;
+    match tenant.and_then(|tenant| foreign(tenant, &At::new(&body, ""))) {
+        Some(error) => Err(Errors::of(false, &[error])),
+        None => Ok(body),
+    }
 }
 
 /// Compares what needs no fetching with the banks at once. What matches waits all the same: its hits go into the log first.
-fn look_up(submitter: &Submitter, items: &mut [Item]) {
+fn look_up(submitter: &Submitter, tenant: Option<&Tenant>, items: &mut [Item]) {
     let mut signals = Vec::new();
     let mut places = Vec::new();
     for (at, item) in items.iter().enumerate() {
@@ -240,7 +253,7 @@ fn look_up(submitter: &Submitter, items: &mut [Item]) {
             }
         }
     }
-    let (_, matched) = submitter.matching(&signals);
+    let (_, matched) = submitter.matching(tenant, &signals);
     let hits: std::collections::HashSet<(usize, usize)> =
         matched.iter().map(|found| places[found.place as usize]).collect();
     for place in places.into_iter().filter(|place| !hits.contains(place)) {
@@ -251,16 +264,19 @@ fn look_up(submitter: &Submitter, items: &mut [Item]) {
 /// `POST /api/v1/report`: 201 with the report's id when it is durable.
 pub async fn report(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Errors> {
     let (body, _room) = read(&admin, &headers, body).await?;
     let loaded = admin.loaded()?;
     let submitter = loaded.submitter.clone();
+    let (tenant, of) = (caller.tenant.clone(), caller.tenant);
     let read = blocking(move || -> Result<_, Errors> {
-        let body: Value = parse(&body)?;
+        let body: Value = parse(&body, tenant.as_ref())?;
         let catalog = submitter.catalog.load_full();
-        read_report(&body, &catalog.types, now_ms()).map_err(|(data, errors)| Errors::of(data, &errors))
+        read_report(&body, &types_of(&catalog.types, tenant.as_ref()), now_ms())
+            .map_err(|(data, errors)| Errors::of(data, &errors))
     });
     let Reported { mut report, item, others } = read.await?;
     report.id = RequestId::fresh().to_string();
@@ -272,8 +288,8 @@ pub async fn report(
         .desk
         .ask(move |turn| {
             put_report(&mut turn.tx, &report);
-            turn.take_report(Arrival::of(item, Some(report)))?;
-            others.into_iter().try_for_each(|item| turn.take(Arrival::of(item, None)))
+            turn.take_report(Arrival::of(item, Some(report)).from(of.clone()))?;
+            others.into_iter().try_for_each(|item| turn.take(Arrival::of(item, None).from(of.clone())))
         })
         .await?;
     failpoint("report-stored");

@@ -232,7 +232,7 @@ pub async fn match_batch(
     let mut rule = admin.config.find_rule();
     rule.threshold = chosen(&caller, SignalType::Pdq, body.threshold)?;
     let banks = {
-        let state = admin.loaded()?.banks.state_owned();
+        let state = admin.loaded()?.banks_of(&caller);
         let id = |name: &String| state.directory.named(name).map(|bank| bank.id).ok_or_else(|| no_bank(name));
         body.banks.as_ref().map(|names| names.iter().map(id).collect::<Result<Vec<_>, _>>()).transpose()?
     };
@@ -240,7 +240,7 @@ pub async fn match_batch(
     let (ids, given): (Vec<_>, Vec<_>) = body.items.into_iter().map(|item| (item.id.clone(), item)).unzip();
     let hashed = hash_items(&admin, given).await;
     // Taken after the last file was hashed: what was banked meanwhile is found.
-    let state = admin.loaded()?.banks.state_owned();
+    let state = admin.loaded()?.banks_of(&caller);
     // Not more of them at once than there are CPUs.
     let turn = admin.turn().await?;
     let door = admin.door.clone();

@@ -12,7 +12,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
-use index::bank::{BankChange, BankRequest, NewContent};
+use index::bank::{BankChange, NewContent};
 use index::store::keys::{content_key, decode_content, read_content_key};
 use index::store::{Keyspace, Range, Store};
 use index::{BankId, ContentId, RequestId, SignalType};
@@ -21,7 +21,7 @@ use ingest::import::{Format, ImportError, Records};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::banks::{no_bank, request_id};
+use super::banks::request_id;
 use super::body::{BodyReader, read_whole};
 use super::cases::blocking;
 use super::{Admin, Loaded, Refusal};
@@ -66,16 +66,18 @@ pub struct ImportAnswer {
 /// Sent again under the same `Idempotency-Key`, it adds only what is missing.
 pub async fn import(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(bank): Path<String>,
     query: Result<Query<ImportQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ImportAnswer>, Refusal> {
-    let job = job(&admin, bank, query, &headers)?;
+    let job = job(&admin, caller, bank, query, &headers)?;
     read_whole(body, move |reader| read(admin.loaded()?, job, reader)).await.map(Json)
 }
 
 struct Job {
+    caller: Caller,
     bank: String,
     kind: SignalType,
     format: Option<Format>,
@@ -85,6 +87,7 @@ struct Job {
 
 fn job(
     admin: &Admin,
+    caller: Caller,
     bank: String,
     query: Result<Query<ImportQuery>, QueryRejection>,
     headers: &HeaderMap,
@@ -94,10 +97,8 @@ fn job(
     let format = query.format.as_deref().map(str::parse::<Format>).transpose();
     let format = format.map_err(|error| Refusal::bad(error.to_string()))?;
     let id = request_id(headers)?;
-    if admin.loaded()?.banks.state().directory.named(&bank).is_none() {
-        return Err(no_bank(&bank));
-    }
-    Ok(Job { bank, kind, format, strict: query.strict, id })
+    admin.loaded()?.opened(&caller, &bank)?;
+    Ok(Job { caller, bank, kind, format, strict: query.strict, id })
 }
 
 fn read(loaded: &Loaded, job: Job, body: BodyReader) -> Result<ImportAnswer, Refusal> {
@@ -149,9 +150,7 @@ fn write(
         std::thread::sleep(Duration::from_millis(2)); // lookups stay fast: the merge sets the pace
     }
     let change = BankChange::Add { bank: job.bank.clone(), contents };
-    let done = loaded
-        .curator
-        .change_blocking(BankRequest { id: job.id.map(|id| id.part(number)), ..change.into() })?;
+    let done = loaded.curator.change_blocking(job.caller.asks(job.id.map(|id| id.part(number)), change))?;
     answer.imported += done.contents;
     answer.generation = done.generation.0;
     Ok(())
@@ -176,9 +175,7 @@ pub async fn export(
 ) -> Result<impl IntoResponse, Refusal> {
     let Query(ExportQuery { restricted: insists }) = query?;
     let loaded = admin.loaded()?;
-    let Some(id) = loaded.banks.state().directory.named(&name).map(|bank| bank.id) else {
-        return Err(no_bank(&name));
-    };
+    let id = loaded.opened(&caller, &name)?;
     let (exchanges, of) = (loaded.exchanges.clone(), name.clone());
     let source = blocking(move || Ok::<_, Refusal>(exchanges.get(&of)?)).await?;
     let source = source.and_then(|exchange| api(&exchange.api)).filter(|api| api.restricted);
@@ -194,7 +191,7 @@ pub async fn export(
     }
     admin.door.exports(&caller, &name);
     let change = BankChange::Exported { bank: name, restricted: source.is_some() };
-    loaded.curator.change(BankRequest { id: request_id(&headers)?, ..change.into() }).await?;
+    loaded.curator.change(caller.asks(request_id(&headers)?, change)).await?;
     let store = loaded.banks.store();
     let (sender, receiver) = bounded::<io::Result<Bytes>>(16);
     tokio::task::spawn_blocking(move || write_lines(&*store, id, &sender));

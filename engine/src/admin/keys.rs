@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use reporter::access::{self, Budget, Key, KeyWanted, digest};
-use reporter::{At, DeskError};
+use reporter::{At, DeskError, FieldError};
 use serde_json::{Value, json};
 
 use super::deed::Deed;
@@ -22,7 +22,8 @@ type Body = Result<Json<Value>, JsonRejection>;
 fn shown(key: &Key, now_ms: u64) -> Value {
     let before_until_ms = key.before.map(|(_, until_ms)| until_ms).filter(|until_ms| now_ms < *until_ms);
     json!({
-        "number": key.number, "name": key.name, "scopes": key.scopes, "rights": key.rights().list(),
+        "number": key.number, "name": key.name, "tenant": key.tenant, "scopes": key.scopes,
+        "rights": key.rights().list(),
         "budget": key.budget, "created_ms": key.created_ms, "created_by": key.created_by,
         "rotated_ms": key.rotated_ms, "before_until_ms": before_until_ms, "expires_ms": key.expires_ms,
         "disabled": key.disabled, "frozen": key.frozen,
@@ -38,7 +39,7 @@ fn with_secret(status: StatusCode, key: &Key, secret: &str) -> Response {
 
 /// What a record says of a key.
 fn told(key: &Key) -> Value {
-    json!({ "number": key.number, "scopes": key.scopes, "disabled": key.disabled })
+    json!({ "number": key.number, "tenant": key.tenant, "scopes": key.scopes, "disabled": key.disabled })
 }
 
 fn number(text: &str) -> Result<u64, Refusal> {
@@ -66,7 +67,7 @@ pub async fn show(
     Ok(Json(shown(key, now_ms())))
 }
 
-/// `POST /api/v1/keys {"name", "scopes", "budget"?, "expires_ms"?}`: the secret is in this answer and nowhere else.
+/// `POST /api/v1/keys {"name", "scopes", "tenant"?, "budget"?, "expires_ms"?}`: the secret is in this answer and nowhere else.
 pub async fn add(
     State(admin): State<Arc<Admin>>,
     Extension(caller): Extension<Caller>,
@@ -89,6 +90,7 @@ pub async fn add(
             scopes: Vec::new(),
             budget: Budget::default(),
             digest: digest(&secret),
+            tenant: wanted.tenant.clone(),
             before: None,
             created_ms: turn.terms.now_ms,
             created_by: by,
@@ -97,7 +99,7 @@ pub async fn add(
             disabled: false,
             frozen: None,
         };
-        wanted.apply(&mut key);
+        wanted.apply(&mut key)?;
         access::put_key(&mut turn.tx, &key);
         turn.people_changed = true;
         deed.tell(told(&key));
@@ -126,7 +128,11 @@ pub async fn thaw(
     Path(given): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     let number = number(&given)?;
-    let thawed = changed(&admin, &caller, "key.thaw", number, |key| key.frozen = None).await?;
+    let thawed = changed(&admin, &caller, "key.thaw", number, |key| {
+        key.frozen = None;
+        Ok(())
+    })
+    .await?;
     admin.door.thaw(number);
     Ok(thawed)
 }
@@ -136,12 +142,12 @@ async fn changed(
     caller: &Caller,
     action: &str,
     number: u64,
-    change: impl FnOnce(&mut Key) + Send + 'static,
+    change: impl FnOnce(&mut Key) -> Result<(), FieldError> + Send + 'static,
 ) -> Result<Json<Value>, Refusal> {
     let deed = Deed::new(caller, action, format!("key {number}"));
     let changed = admin.loaded()?.act(deed, move |turn, deed| {
         let mut key = access::key(&turn.tx, number)?;
-        change(&mut key);
+        change(&mut key)?;
         access::put_key(&mut turn.tx, &key);
         turn.people_changed = true;
         deed.tell(told(&key));

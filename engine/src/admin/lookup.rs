@@ -59,7 +59,7 @@ pub async fn lookup(
     body: Result<Json<LookupBody>, JsonRejection>,
 ) -> Result<Json<LookupAnswer>, Refusal> {
     let Json(body) = body?;
-    let state = admin.loaded()?.banks.state_owned();
+    let state = admin.loaded()?.banks_of(&caller);
     let bad = |error: index::SignalError| Refusal::bad(error.to_string());
     let kind = SignalType::from_name(&body.signal_type).map_err(bad)?;
     if body.signals.len() > SIGNALS_MAX {

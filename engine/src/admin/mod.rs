@@ -49,15 +49,16 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{delete, get, post, put};
-use index::bank::{Banks, LoadProgress};
+use index::BankId;
+use index::bank::{BankState, Banks, LoadProgress};
 use index::store::Store;
 use ingest::media::fetch::Fetcher;
 use ingest::s3::Objects;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::access::Door;
 use crate::access::logins::Logins;
+use crate::access::{Caller, Door};
 use crate::circuits::Circuits;
 use crate::config::Config;
 use crate::curator::Curator;
@@ -99,6 +100,20 @@ pub struct Loaded {
     pub filing: Arc<Notify>,
     /// Rung when something came that waits.
     pub intake: Arc<Notify>,
+}
+
+impl Loaded {
+    /// The banks as a caller sees them.
+    pub fn banks_of(&self, caller: &Caller) -> Arc<BankState> {
+        caller.sees(self.banks.state_owned())
+    }
+
+    /// The bank of this name, if the caller may read what it holds.
+    pub fn opened(&self, caller: &Caller, name: &str) -> Result<BankId, Refusal> {
+        let state = self.banks_of(caller);
+        let bank = state.directory.named(name).filter(|_| state.directory.opens(name));
+        bank.map(|bank| bank.id).ok_or_else(|| banks::no_bank(name))
+    }
 }
 
 /// Shared by all routes.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use index::Tenant;
 use reporter::access::Right;
 
 use super::drive::Bells;
@@ -75,6 +76,11 @@ impl Connection {
     /// Whether who is there may see how near matches are.
     pub(super) fn sees_distances(&self) -> bool {
         self.guest.as_ref().is_some_and(|guest| guest.caller.rights.has(Right::Distance))
+    }
+
+    /// Whose banks and names its frames are about, if they are a tenant's.
+    pub(super) fn tenant(&self) -> Option<&Tenant> {
+        self.guest.as_ref()?.caller.tenant.as_ref()
     }
 
     pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {

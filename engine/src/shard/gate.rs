@@ -42,7 +42,8 @@ impl Core {
                 return connection.part();
             }
         }
-        let state = parts.banks.state();
+        let tenant = connection.tenant();
+        let state = self.views.newest(&parts.banks, tenant);
         let welcome = Welcome {
             shard: parts.number,
             shards: parts.shards,
@@ -52,7 +53,7 @@ impl Core {
             server: env!("CARGO_PKG_VERSION").to_string(),
             kernel: parts.kernel.to_string(),
             reactor: parts.reactor.to_string(),
-            hashes: hashes(&state),
+            hashes: hashes(&state, tenant.is_some()),
             rss_bytes: resident_bytes().unwrap_or(0),
         };
         self.replies.welcome(correlation, &welcome, &mut connection.output);
@@ -93,7 +94,11 @@ impl Core {
     }
 }
 
-fn hashes(state: &BankState) -> u64 {
+/// Signals that can match; of a tenant's banks and everybody's, if a tenant asks.
+fn hashes(state: &BankState, counted: bool) -> u64 {
+    if counted {
+        return state.directory.list().iter().flat_map(|bank| bank.signals).sum();
+    }
     SignalType::ALL.into_iter().map(|kind| state.tables.len(kind) as u64).sum()
 }
 

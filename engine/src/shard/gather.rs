@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use index::{Distance, Hash256, SignalType};
+use index::{Distance, Hash256, SignalType, Tenant};
 use ingest::wire::QueryView;
 
 use super::connection::{Connection, ConnectionId};
@@ -25,6 +25,8 @@ pub(super) struct Gather {
     hashes: Vec<Hash256>,
     lookups: Vec<Lookup>,
     threshold: Option<Distance>,
+    /// Whose they all are.
+    tenant: Option<Tenant>,
 }
 
 struct Lookup {
@@ -36,11 +38,21 @@ struct Lookup {
 
 impl Gather {
     /// Sets a lookup aside; says whether it did.
-    pub(super) fn take(&mut self, connection: ConnectionId, correlation: u64, query: &QueryView<'_>) -> bool {
+    pub(super) fn take(
+        &mut self,
+        connection: ConnectionId,
+        correlation: u64,
+        tenant: Option<&Tenant>,
+        query: &QueryView<'_>,
+    ) -> bool {
         let count = query.len();
         let fits = query.signal_type == SignalType::Pdq && count <= SMALL;
-        if !fits || (!self.lookups.is_empty() && query.threshold != self.threshold) {
+        let alike = query.threshold == self.threshold && tenant == self.tenant.as_ref();
+        if !fits || !(self.lookups.is_empty() || alike) {
             return false;
+        }
+        if !alike {
+            self.tenant = tenant.cloned();
         }
         self.threshold = query.threshold;
         let first = self.hashes.len() as u32;
@@ -63,8 +75,8 @@ impl Gather {
 impl Core {
     /// Searches what is set aside and answers it.
     pub(super) fn answer_gathered(&mut self, connections: &mut HashMap<ConnectionId, Connection>) {
-        let Gather { mut hashes, mut lookups, threshold } = std::mem::take(&mut self.gather);
-        let state = self.parts.banks.state();
+        let Gather { mut hashes, mut lookups, threshold, tenant } = std::mem::take(&mut self.gather);
+        let state = self.views.newest(&self.parts.banks, tenant.as_ref());
         self.search_pdq(&state, &hashes, threshold);
         // Verdicts look at the hashes where those of a frame lie.
         std::mem::swap(&mut self.pdq, &mut hashes);
@@ -78,7 +90,7 @@ impl Core {
             match self.is_told(connection, SignalType::Pdq, hashes, found.clone()) {
                 Ok(()) => {
                     let base = lookup.hashes.start;
-                    self.judge(&state, found, base, SignalType::Pdq, |_| Told::default());
+                    self.judge(&state, found, base, SignalType::Pdq, tenant.as_ref(), |_| Told::default());
                     self.answer_lookup(&state, connection, lookup.correlation);
                 }
                 Err(why) => self.refuse(connection, gate::refused(lookup.correlation, &why)),
@@ -90,6 +102,6 @@ impl Core {
         // Their room is used again.
         hashes.clear();
         lookups.clear();
-        self.gather = Gather { hashes, lookups, threshold };
+        self.gather = Gather { hashes, lookups, threshold, tenant };
     }
 }

@@ -12,6 +12,7 @@ mod gather;
 pub mod glommio;
 pub mod reactor;
 mod serve;
+mod views;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use index::bank::{BankState, Banks};
-use index::{BankId, Digest, Distance, Found, Hash256, Hit, HitMatch, Position, Scratch, Signal, SignalType};
+use index::hit::UPLOAD;
+use index::{
+    BankId, Digest, Distance, Found, Hash256, Hit, HitMatch, Position, Scratch, Signal, SignalType, Tenant,
+};
 use ingest::wire::frame::{PREFIX, Split, split};
 use ingest::wire::{
     ErrorCode, HitRef, Match, QueryView, Receipt as WireReceipt, Replies, RequestView, Rows, SubmitView,
@@ -22,6 +25,7 @@ use reporter::router::table::{Classified, Facts, MatchFact, Screened, Source, Su
 
 use super::connection::Connection;
 use super::gather::Gather;
+use super::views::Views;
 use super::{ConnectionId, Step, gate};
 use crate::access::Door;
 use crate::clock::{now_ms, now_s};
@@ -78,6 +82,7 @@ pub(super) struct Core {
     pub(super) parts: ShardParts,
     /// Small lookups that wait for the next search.
     pub(super) gather: Gather,
+    pub(super) views: Views,
     /// No new work is taken.
     pub(super) draining: bool,
     pub(super) replies: Replies,
@@ -96,6 +101,7 @@ impl Core {
         Self {
             parts,
             gather: Gather::default(),
+            views: Views::default(),
             draining: false,
             replies: Replies::default(),
             scratch: Scratch::default(),
@@ -170,18 +176,18 @@ impl Core {
             RequestView::Lookup(query) if self.is_refused(connection, correlation, Right::Match, &query) => {}
             RequestView::Submit(submit)
                 if self.is_refused(connection, correlation, Right::Items, &submit.query) => {}
-            RequestView::Lookup(query) if self.gather.take(id, correlation, &query) => {
+            RequestView::Lookup(query) if self.gather.take(id, correlation, connection.tenant(), &query) => {
                 connection.gathered += 1;
                 self.looked_up = query.len();
             }
             RequestView::Lookup(query) => {
-                let state = self.parts.banks.state();
+                let state = self.views.newest(&self.parts.banks, connection.tenant());
                 self.search(&state, &query);
                 let (kind, found) = (query.signal_type, 0..self.found.len());
                 if let Err(why) = self.is_told(connection, kind, 0..query.len(), found.clone()) {
                     return self.refuse(connection, gate::refused(correlation, &why));
                 }
-                self.judge(&state, found, 0, kind, |_| Told::default());
+                self.judge(&state, found, 0, kind, connection.tenant(), |_| Told::default());
                 self.answer_lookup(&state, connection, correlation);
             }
             RequestView::Submit(submit) => {
@@ -250,6 +256,7 @@ impl Core {
         found: Range<usize>,
         base: u32,
         signal_type: SignalType,
+        tenant: Option<&Tenant>,
         told: impl Fn(u32) -> Told<'q>,
     ) {
         self.hits.clear();
@@ -265,9 +272,14 @@ impl Core {
             list(group, self.parts.limits.matches_max.min(room), &mut self.matches);
             let listed = &self.matches[first..];
             let Told { item_id, item_type, author } = told(hash);
+            let own = tenant.map(|tenant| (tenant.own(UPLOAD), item_type.map(|of| tenant.own(of))));
+            let (upload, item_type) = match &own {
+                Some((upload, item_type)) => (upload.as_str(), item_type.as_deref()),
+                None => (UPLOAD, item_type),
+            };
             let facts = Facts {
                 subject: match item_id {
-                    Some(id) => Subject::Item(item_type.unwrap_or("upload"), id),
+                    Some(id) => Subject::Item(item_type.unwrap_or(upload), id),
                     None => Subject::Signal(match signal_type {
                         SignalType::Pdq => &self.pdq[(hash + base) as usize].0,
                         kind => &self.digests[hash as usize].bytes()[..kind.bytes().unwrap_or(32)],
@@ -314,11 +326,11 @@ impl Core {
             self.busy(connection, correlation);
             return;
         }
-        let state = self.parts.banks.state();
+        let state = self.views.newest(&self.parts.banks, connection.tenant());
         self.search(&state, &submit.query);
         let kind = submit.query.signal_type;
         let told = self.is_told(connection, kind, 0..submit.query.len(), 0..self.found.len());
-        self.judge(&state, 0..self.found.len(), 0, kind, |hash| Told {
+        self.judge(&state, 0..self.found.len(), 0, kind, connection.tenant(), |hash| Told {
             item_id: submit.item_id(hash),
             item_type: submit.item_type(hash),
             author: submit.creator(hash),
@@ -335,9 +347,11 @@ impl Core {
             self.replies.submit(correlation, rows, receipt, &mut connection.output);
             return;
         }
-        let hits = self.hits.iter().map(|hit| self.hit(&state, submit, hit)).collect();
+        let tenant = connection.tenant();
+        let hits = self.hits.iter().map(|hit| self.hit(&state, submit, tenant, hit)).collect();
         let append = Append {
-            request: submit.request,
+            // Ids are a tenant's own: nobody gets another's answer by sending its id again.
+            request: tenant.map_or(submit.request, |tenant| submit.request.within(tenant.name())),
             generation: state.generation,
             hits,
             verdicts: self.hits.iter().map(HitRef::verdict).collect(),
@@ -356,7 +370,7 @@ impl Core {
     }
 
     /// A hit as it will be logged.
-    fn hit(&self, state: &BankState, submit: &SubmitView<'_>, hit: &HitRef) -> Hit {
+    fn hit(&self, state: &BankState, submit: &SubmitView<'_>, tenant: Option<&Tenant>, hit: &HitRef) -> Hit {
         let hash = hit.hash() as usize;
         let signal = match submit.query.signal_type {
             SignalType::Pdq => Signal::Pdq(self.pdq[hash]),
@@ -379,7 +393,7 @@ impl Core {
             matches: matches.collect(),
             matches_total: hit.matches_total(),
             upload_id: submit.query.upload_id(hash),
-            context: submit.context(hit.hash()),
+            context: submit.context(hit.hash()).of(tenant),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::history::What;
 use super::outcome::{BankAnswer, BankError};
 use super::paused::ENABLED;
+use super::seen::{self, bank_name_fits};
 use super::{
     Bank, BankRecord, BankState, Banks, Counters, Directory, Entries, NAME_MAX, NewContent, Paused, Writer,
 };
@@ -16,6 +17,7 @@ use crate::store::keys::{
     encode_content, encode_removed, encode_u64, json_row, removed_key,
 };
 use crate::store::{Batch, Durability, Keyspace, Seen, StoreError};
+use crate::tenant::{Tenant, is_name};
 
 const PRUNE_EVERY_MS: u64 = 60_000;
 /// What a further signal takes at most: in the delta, then in a segment and in the one merged from it.
@@ -28,13 +30,15 @@ pub struct BankRequest {
     pub id: Option<RequestId>,
     /// What to do.
     pub change: BankChange,
+    /// For whom; without one the operator's hands are free.
+    pub tenant: Option<Tenant>,
     /// Rows of the caller's own that become durable with the change, or not at all.
     pub beside: Batch,
 }
 
 impl From<BankChange> for BankRequest {
     fn from(change: BankChange) -> Self {
-        Self { id: None, change, beside: Batch::default() }
+        Self { id: None, change, tenant: None, beside: Batch::default() }
     }
 }
 
@@ -43,7 +47,7 @@ impl From<BankChange> for BankRequest {
 pub enum BankChange {
     /// Make an empty bank.
     Create {
-        /// `[A-Z_][A-Z0-9_]*`, at most [`NAME_MAX`] characters.
+        /// `[A-Z_][A-Z0-9_]*`, behind `TENANT.` if it is a tenant's; at most [`NAME_MAX`] characters.
         name: String,
         /// See [`Bank::enabled_ratio`]; 1 is usual.
         enabled_ratio: f64,
@@ -144,13 +148,16 @@ impl Banks {
         request: BankRequest,
         now_ms: u64,
     ) -> Result<BankAnswer, BankError> {
-        if let Some(id) = request.id {
+        // Ids are a tenant's own: nobody gets another's answer by sending its id again.
+        let scoped =
+            request.id.map(|id| request.tenant.as_ref().map_or(id, |tenant| id.within(tenant.name())));
+        if let (Some(id), Some(told)) = (scoped, request.id) {
             if let Some(answer) = group.answered.get(&id) {
                 return Ok(answer.clone()); // twice in one group: one effect, one fate
             }
             match writer.requests.seen(&*self.store, id, now_ms).map_err(Arc::new)? {
                 Seen::Fresh => {}
-                Seen::TooOld => return Err(BankError::TooOld { id }),
+                Seen::TooOld => return Err(BankError::TooOld { id: told }),
                 Seen::Before(row) => {
                     let answer: BankAnswer = serde_json::from_slice(&row).map_err(|error| {
                         Arc::new(crate::store::keys::wrong(Keyspace::BankRequests, &error.to_string()))
@@ -159,11 +166,17 @@ impl Banks {
                 }
             }
         }
+        if let Some(Err(refused)) = request.tenant.as_ref().map(|tenant| seen::check(tenant, &request.change))
+        {
+            // What is not there is deleted already, whosever it is.
+            let deletes = matches!(request.change, BankChange::Delete { .. });
+            return if deletes { Ok(group.still(BankId(0))) } else { Err(refused) };
+        }
         let by_exchange = matches!(request.change, BankChange::Exchange { .. });
         group.cause = (now_ms, request.id, by_exchange);
         let answer = group.change(request.change, &*self.store, now_ms)?;
         group.batch.changes.extend(request.beside.changes);
-        if let Some(id) = request.id {
+        if let Some(id) = scoped {
             let row = serde_json::to_vec(&answer).expect("an answer is a struct with string keys");
             writer.requests.record(&mut group.batch, id, &row);
             group.answered.insert(id, answer.clone());
@@ -279,7 +292,7 @@ impl Group {
     }
 
     fn create(&mut self, name: String, enabled_ratio: f64, created_ms: u64) -> Result<BankAnswer, BankError> {
-        if !name_fits(&name) {
+        if !bank_name_fits(&name) {
             return Err(BankError::Name { name: clip(&name) });
         }
         if self.directory.named(&name).is_some() {
@@ -309,7 +322,7 @@ impl Group {
     /// Deleting what is not there is done already (as HMA answers).
     fn delete(&mut self, name: &str) -> BankAnswer {
         let Some(id) = self.directory.named(name).map(|bank| bank.id) else {
-            return BankAnswer { generation: self.counters.generation, ..self.still(BankId(0)) };
+            return self.still(BankId(0));
         };
         let (contents, signals) =
             self.directory.remove(id).map_or_else(Default::default, |bank| (bank.contents, bank.signals));
@@ -442,11 +455,9 @@ impl Group {
     }
 }
 
-/// Whether banks, and what is named as they are, may have this name.
+/// Whether what is named as banks are may have this name: `[A-Z_][A-Z0-9_]*`.
 pub fn name_fits(name: &str) -> bool {
-    name.len() <= NAME_MAX
-        && name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    name.len() <= NAME_MAX && is_name(name)
 }
 
 pub(super) fn clip(text: &str) -> String {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::change::{Group, SIGNAL_BYTES, clip};
 use super::history::What;
 use super::outcome::{BankAnswer, BankError};
-use super::{BankRecord, BankState, Banks, name_fits};
+use super::seen::bank_name_fits;
+use super::{BankRecord, BankState, Banks};
 use crate::signal::{BankId, ContentId, Distance, Frame, Signal, SignalType};
 use crate::store::keys::{
     About, bank_key, content_key, decode_content, encode_content, encode_u64, json_row, read_content_key,
@@ -177,7 +178,7 @@ impl Group {
         };
         let mut bank = bank.clone();
         if let Some(new_name) = new_name.filter(|new| *new != *bank.name) {
-            if !name_fits(&new_name) {
+            if !bank_name_fits(&new_name) {
                 return Err(BankError::Name { name: clip(&new_name) });
             }
             if self.directory.named(&new_name).is_some() {

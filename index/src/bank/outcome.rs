@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::hit::RequestId;
 use crate::signal::{BankId, ContentId, Generation};
 use crate::store::{Durability, StoreError};
+use crate::tenant::Tenant;
 
 /// What a change did. Stored for replays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,11 +32,17 @@ pub struct BankAnswer {
 pub enum BankError {
     /// The name does not fit.
     #[error(
-        "bank name '{name}' is not allowed: use A-Z, 0-9 and _, not starting with a digit, at most 255 characters"
+        "bank name '{name}' is not allowed: use A-Z, 0-9 and _, not starting with a digit, at most 255 characters; a tenant's begins with its name and a dot"
     )]
     Name {
         /// The name, clipped.
         name: String,
+    },
+    /// A tenant makes what would not be its own.
+    #[error("a key of tenant {tenant} makes banks whose names begin with '{tenant}.'")]
+    Foreign {
+        /// Whose key.
+        tenant: Tenant,
     },
     /// The name is taken.
     #[error("bank '{name}' already exists")]

@@ -133,6 +133,7 @@ impl<'a> SubmitView<'a> {
             url: text(told.url()),
             created_at_ms: (told.created_at_ms() > 0).then_some(told.created_at_ms()),
             ip: text(told.ip()),
+            tenant: None,
             arrival: None,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use index::Tenant;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -12,6 +13,8 @@ use crate::read::{At, FieldError};
 const NAME_CHARS_MAX: usize = 128;
 /// How long the secret before a rotated one opens, at most.
 const GRACE_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// What a tenant's key may open.
+const TENANTS: [Scope; 4] = [Scope::Match, Scope::Distance, Scope::Curate, Scope::Items];
 /// Digests are made for this and nothing else.
 const DOMAIN: &[u8] = b"hashward secret\0";
 
@@ -62,6 +65,9 @@ pub struct Key {
     pub name: String,
     /// What it opens.
     pub scopes: Vec<Scope>,
+    /// The tenant that it is of, for good: what it asks and sends is the tenant's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// How much it may ask.
     #[serde(default)]
     pub budget: Budget,
@@ -127,6 +133,21 @@ impl Key {
         (self.digest, self.rotated_ms) = (digest, now_ms);
     }
 
+    /// Why it may not have these scopes: whoever reviews, reports or sets things up sees what is everybody's.
+    fn check_tenant(&self) -> Result<(), FieldError> {
+        let beyond = self.scopes.iter().find(|scope| !TENANTS.contains(scope));
+        match beyond.filter(|_| self.tenant.is_some()) {
+            Some(scope) => Err(FieldError {
+                pointer: "/scopes".to_string(),
+                problem: format!(
+                    "a tenant's key has match, distance, curate and items, not '{}'",
+                    scope.name()
+                ),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Reads how long the secret before is to open.
     pub fn read_grace(at: &At<'_>) -> Result<u64, FieldError> {
         at.only(&["grace_seconds"])?;
@@ -141,6 +162,8 @@ pub struct KeyWanted {
     pub name: Option<String>,
     /// What it opens.
     pub scopes: Option<Vec<Scope>>,
+    /// Whose it is. Of a key that is there it cannot be changed.
+    pub tenant: Option<Tenant>,
     /// How much it may ask.
     pub budget: Option<Budget>,
     /// When it ends.
@@ -152,12 +175,13 @@ pub struct KeyWanted {
 impl KeyWanted {
     /// Reads what an operator says.
     pub fn read(at: &At<'_>) -> Result<Self, FieldError> {
-        at.only(&["name", "scopes", "budget", "expires_ms", "disabled"])?;
+        at.only(&["name", "scopes", "budget", "expires_ms", "disabled", "tenant"])?;
         let name =
             at.field("name")?.map(|name| name.words(NAME_CHARS_MAX).map(str::to_string)).transpose()?;
         Ok(Self {
             name,
             scopes: at.field("scopes")?.map(|scopes| read_scopes(&scopes)).transpose()?,
+            tenant: at.field("tenant")?.map(|tenant| read_tenant(&tenant)).transpose()?,
             budget: at.field("budget")?.map(|budget| read_budget(&budget)).transpose()?,
             expires_ms: at.field("expires_ms")?.map(|end| end.whole(1, u64::MAX >> 11)).transpose()?,
             disabled: at.field("disabled")?.map(|disabled| disabled.flag()).transpose()?,
@@ -165,13 +189,22 @@ impl KeyWanted {
     }
 
     /// Changes a key so.
-    pub fn apply(self, key: &mut Key) {
+    pub fn apply(self, key: &mut Key) -> Result<(), FieldError> {
+        if self.tenant.is_some_and(|tenant| key.tenant.as_ref() != Some(&tenant)) {
+            let problem = "is not the key's: a key stays whose it is, make another one".to_string();
+            return Err(FieldError { pointer: "/tenant".to_string(), problem });
+        }
         key.name = self.name.unwrap_or_else(|| std::mem::take(&mut key.name));
         key.scopes = self.scopes.unwrap_or_else(|| std::mem::take(&mut key.scopes));
         key.budget = self.budget.unwrap_or(key.budget);
         key.expires_ms = self.expires_ms.or(key.expires_ms);
         key.disabled = self.disabled.unwrap_or(key.disabled);
+        key.check_tenant()
     }
+}
+
+fn read_tenant(at: &At<'_>) -> Result<Tenant, FieldError> {
+    Tenant::try_from(at.text()?.to_string()).map_err(|error| at.wrong(error.to_string()))
 }
 
 fn read_scopes(at: &At<'_>) -> Result<Vec<Scope>, FieldError> {
@@ -209,6 +242,7 @@ mod tests {
             scopes: vec![Scope::Match, Scope::Items],
             budget: Budget::default(),
             digest: first,
+            tenant: None,
             before: None,
             created_ms: 0,
             created_by: "anna".to_string(),

@@ -14,9 +14,9 @@
 
 use std::ops::ControlFlow;
 
-use index::Position;
 use index::store::keys::{decode_u64, encode_u64};
 use index::store::{Keyspace, Range, StoreError};
+use index::{Position, Tenant};
 use serde::{Deserialize, Serialize};
 
 use super::evidence;
@@ -39,6 +39,9 @@ pub struct Arrival {
     /// The report it came by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Report>,
+    /// The tenant whose key sent it: it is compared with that one's banks and everybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// Whether it is an upload that matched: its hits are in the log already.
     #[serde(default)]
     pub upload: bool,
@@ -126,6 +129,7 @@ impl Arrival {
             number: 0,
             item,
             report,
+            tenant: None,
             upload: false,
             hits: Vec::new(),
             logged: Vec::new(),
@@ -138,6 +142,12 @@ impl Arrival {
             placed: false,
             given_up: false,
         }
+    }
+
+    /// The same, sent by a tenant's key.
+    #[must_use]
+    pub fn from(self, tenant: Option<Tenant>) -> Self {
+        Self { tenant, ..self }
     }
 
     /// Takes what is unknown for unknown, so that it can be settled.

@@ -1,8 +1,10 @@
 //! What platforms send, as Coop takes it (specs/coop.md 4.5): items, and reports by users. Read whole before anything of
 //! it is stored, with a pointer to every field that is wrong.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
+use index::Tenant;
 use serde_json::Value;
 
 use super::item::{Item, ItemKey, Report};
@@ -49,6 +51,38 @@ pub struct Reported {
 
 /// What an item answers to, if it is stored; to see whether answers go round.
 pub type ParentOf<'a> = dyn Fn(&ItemKey) -> Option<ItemKey> + 'a;
+
+/// The item types that a sender may name: all of them, or a tenant's own.
+pub fn types_of<'t>(
+    types: &'t BTreeMap<String, ItemType>,
+    tenant: Option<&Tenant>,
+) -> Cow<'t, BTreeMap<String, ItemType>> {
+    let Some(tenant) = tenant else { return Cow::Borrowed(types) };
+    let own = types.iter().filter(|(id, _)| tenant.owns(id));
+    Cow::Owned(own.map(|(id, of)| (id.clone(), of.clone())).collect())
+}
+
+/// The first reference in a body, at whatever depth, to an item that is not the tenant's: it would put what the tenant
+/// sends beside what others sent.
+pub fn foreign(tenant: &Tenant, at: &At<'_>) -> Option<FieldError> {
+    match at.value() {
+        Value::Object(map) => map.iter().find_map(|(name, value)| {
+            let below = at.under(name, value);
+            match value {
+                Value::String(of) if name == "typeId" && !tenant.owns(of) => Some(below.wrong(format!(
+                    "names item type '{}': a key of tenant {tenant} names types that begin with '{tenant}.'",
+                    crate::error::clip(of)
+                ))),
+                _ => foreign(tenant, &below),
+            }
+        }),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .find_map(|(place, value)| foreign(tenant, &at.under(&place.to_string(), value))),
+        _ => None,
+    }
+}
 
 /// Reads `{"items": […]}`.
 pub fn read_items(

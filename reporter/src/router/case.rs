@@ -1,8 +1,9 @@
 //! A case: an item with what is known of it, as rules see it. Uploads become items too, so that everything known of a
 //! user is found in one place.
 
+use index::hit::UPLOAD;
 use index::store::StoreError;
-use index::{Hit, Position, SignalType};
+use index::{Hit, Position, SignalType, Tenant};
 
 use super::policy::Catalog;
 use super::table::{Classified, Facts, MatchFact, Screened, Source, Subject};
@@ -41,6 +42,8 @@ pub struct Case {
     uploaded: Option<(SignalType, String)>,
     /// Whether somebody said of what type it is.
     typed: bool,
+    /// The tenant whose key sent it.
+    tenant: Option<Tenant>,
     /// The bytes of an upload's signal that named no item.
     anonymous: Option<Vec<u8>>,
 }
@@ -80,6 +83,7 @@ impl Case {
             placed: arrival.placed,
             told: item.kind.is_some(),
             uploaded: None,
+            tenant: arrival.tenant.clone(),
             typed: true,
             anonymous: None,
             item,
@@ -90,11 +94,12 @@ impl Case {
     pub fn of_hit(tx: &Tx<'_>, settings: &Settings, hit: &Hit) -> Result<Self, StoreError> {
         let context = &hit.context;
         let item_type = context.item_type.as_deref().filter(|of| is_id(of));
+        let own = |of: &str| context.tenant.as_ref().map_or_else(|| of.to_string(), |tenant| tenant.own(of));
         let (id, anonymous) = match &context.item_id {
             Some(id) if is_id(id) => (id.clone(), None),
             _ => (format!("hit-{}", hit.position), Some(bytes_of(hit))),
         };
-        let key = ItemKey::new(item_type.unwrap_or("upload"), id);
+        let key = ItemKey::new(item_type.map_or_else(|| own(UPLOAD), str::to_string), id);
         let known = if anonymous.is_some() { None } else { item(tx, &key)? };
         let creator = context.creator.as_deref().filter(|id| is_id(id));
         let mut item = known.unwrap_or_else(|| Item {
@@ -102,7 +107,7 @@ impl Case {
             ..Item::bare(key, hit.received_ms)
         });
         if item.creator.is_none() {
-            item.creator = creator.map(|id| ItemKey::new(&settings.user_type, id));
+            item.creator = creator.map(|id| ItemKey::new(own(&settings.user_type), id));
         }
         let matches: Vec<Found> = hit
             .matches
@@ -121,6 +126,7 @@ impl Case {
             told: item.kind.is_some(),
             uploaded: Some((hit.signal_type, hit.signal.clone())),
             typed: item_type.is_some(),
+            tenant: context.tenant.clone(),
             anonymous,
             item,
         })
@@ -135,6 +141,7 @@ impl Case {
     pub fn into_arrival(self) -> Arrival {
         let mut arrival = Arrival::of(self.item, self.report);
         arrival.upload = self.source == Source::Upload;
+        arrival.tenant = self.tenant;
         arrival.hits = self.hits;
         arrival.classified =
             matches!(self.classified, Classified::Inapplicable).then_some(Answered::Inapplicable);

@@ -233,9 +233,10 @@ pub fn gauges(store: &dyn Store) -> Result<Gauges, RouterError> {
 pub fn verdict_of(table: &RuleTable, hit: &Hit, now_ms: u64) -> Verdict {
     let signal = case::bytes_of(hit);
     let context = &hit.context;
+    let of = context.item_type_or_upload();
     let facts = Facts {
         subject: match &context.item_id {
-            Some(id) => Subject::Item(context.item_type.as_deref().unwrap_or("upload"), id),
+            Some(id) => Subject::Item(&of, id),
             None => Subject::Signal(&signal),
         },
         item_type: context.item_type.as_deref(),

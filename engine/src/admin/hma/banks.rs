@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use index::bank::{Bank, BankAnswer, BankChange, BankError, BankRequest};
+use index::bank::{Bank, BankAnswer, BankChange, BankError};
 use serde_json::{Value, json};
 
 use super::super::banks::request_id;
 use super::Admin;
 use super::answer::{Answer, Fault, json, json_with, message};
 use super::fields::Fields;
+use crate::access::Caller;
 
 /// A bank as HMA shows it.
 pub fn shown(bank: &Bank) -> Value {
@@ -19,21 +21,30 @@ pub fn shown(bank: &Bank) -> Value {
 }
 
 /// Makes one change of banks.
-pub async fn change(admin: &Admin, headers: &HeaderMap, change: BankChange) -> Result<BankAnswer, Fault> {
+pub async fn change(
+    admin: &Admin,
+    caller: &Caller,
+    headers: &HeaderMap,
+    change: BankChange,
+) -> Result<BankAnswer, Fault> {
     let id = request_id(headers)?;
-    Ok(admin.loaded()?.curator.change(BankRequest { id, ..change.into() }).await?)
+    Ok(admin.loaded()?.curator.change(caller.asks(id, change)).await?)
 }
 
 /// `GET /c/banks`
-pub async fn list(State(admin): State<Arc<Admin>>) -> Answer {
-    let state = admin.loaded()?.banks.state_owned();
+pub async fn list(State(admin): State<Arc<Admin>>, Extension(caller): Extension<Caller>) -> Answer {
+    let state = admin.loaded()?.banks_of(&caller);
     let banks: Vec<Value> = state.directory.list().into_iter().map(shown).collect();
     Ok(json(&Value::Array(banks)))
 }
 
 /// `GET /c/bank/NAME`
-pub async fn show(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Answer {
-    let state = admin.loaded()?.banks.state_owned();
+pub async fn show(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    let state = admin.loaded()?.banks_of(&caller);
     let bank = state.directory.named(&name).ok_or_else(|| missing(&name))?;
     Ok(json(&shown(bank)))
 }
@@ -44,7 +55,12 @@ pub fn missing(name: &str) -> Fault {
 }
 
 /// `POST /c/banks {"name", "enabled_ratio"?, "enabled"?}`
-pub async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn create(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let mut fields = Fields::of_body(&headers, &body, "BankCreateRequest")?;
     let (name, ratio, enabled) =
         (fields.text("name"), fields.number("enabled_ratio"), fields.truth("enabled"));
@@ -55,19 +71,26 @@ pub async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: B
         Some(Some(ratio)) => ratio,
         Some(None) => f64::from(u8::from(enabled.unwrap_or(true))),
     };
-    create_bank(&admin, &headers, &name, ratio).await?;
+    create_bank(&admin, &caller, &headers, &name, ratio).await?;
     Ok(json_with(StatusCode::CREATED, &json!({ "matching_enabled_ratio": ratio, "name": name })))
 }
 
 /// Makes a bank that matches in this share of lookups.
-pub async fn create_bank(admin: &Admin, headers: &HeaderMap, name: &str, ratio: f64) -> Result<(), Fault> {
-    change(admin, headers, BankChange::Create { name: name.to_string(), enabled_ratio: ratio }).await?;
-    Ok(())
+pub async fn create_bank(
+    admin: &Admin,
+    caller: &Caller,
+    headers: &HeaderMap,
+    name: &str,
+    ratio: f64,
+) -> Result<(), Fault> {
+    let made = BankChange::Create { name: name.to_string(), enabled_ratio: ratio };
+    change(admin, caller, headers, made).await.map(|_| ())
 }
 
 /// `PUT /c/bank/NAME {"name"?, "enabled"?, "enabled_ratio"?}`
 pub async fn update(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -84,7 +107,7 @@ pub async fn update(
         enabled_ratio: wanted,
         threshold: None,
     };
-    match change(&admin, &headers, request).await {
+    match change(&admin, &caller, &headers, request).await {
         Err(Fault::Message(StatusCode::NOT_FOUND, _)) => return Err(Fault::missing("Bank not found")),
         Err(Fault::Message(StatusCode::FORBIDDEN, _)) => {
             return Err(Fault::Message(StatusCode::FORBIDDEN, "Bank name already exists".into()));
@@ -92,7 +115,7 @@ pub async fn update(
         other => other?,
     };
     let name = new_name.unwrap_or(name);
-    let state = admin.loaded()?.banks.state_owned();
+    let state = admin.loaded()?.banks_of(&caller);
     let bank = state.directory.named(&name).ok_or_else(|| BankError::NotFound { name: name.clone() })?;
     let mut answer = shown(bank);
     // What was just switched is answered as the number that was set: 0 or 1, without a fraction.
@@ -103,7 +126,12 @@ pub async fn update(
 }
 
 /// `DELETE /c/bank/NAME`; one that is not there is gone already.
-pub async fn remove(State(admin): State<Arc<Admin>>, Path(name): Path<String>, headers: HeaderMap) -> Answer {
-    change(&admin, &headers, BankChange::Delete { name }).await?;
+pub async fn remove(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    change(&admin, &caller, &headers, BankChange::Delete { name }).await?;
     Ok(message(StatusCode::OK, "Done"))
 }

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::{HeaderMap, header};
@@ -17,6 +18,7 @@ use super::banks::{change, missing, shown};
 use super::fields::{Pairs, first, json_body, type_name};
 use super::media::{self, Upload};
 use super::signals::{installed, parse};
+use crate::access::Caller;
 
 /// Characters of a note.
 const NOTE_MAX: usize = 255;
@@ -26,11 +28,12 @@ const AHEAD_MAX_S: u64 = 5 * 365 * 24 * 3600;
 /// `POST /c/bank/NAME/signal {"<type>": "<signal>", …, "note"?}`
 pub async fn add_signals(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(bank): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    known(&admin, &bank)?;
+    known(&admin, &caller, &bank)?;
     let Value::Object(mut given) = json_body(&headers, &body)? else {
         return Err(Fault::bad("Request input was not a dict"));
     };
@@ -44,7 +47,7 @@ pub async fn add_signals(
             installed(&admin, kind).ok_or_else(|| Fault::bad(format!("No such signal type {kind}")))?;
         signals.push(parse_value(kind, text)?);
     }
-    add(&admin, &headers, bank, NewContent { signals, note, metadata: String::new() }).await
+    add(&admin, &caller, &headers, bank, NewContent { signals, note, metadata: String::new() }).await
 }
 
 fn parse_value(kind: SignalType, value: &Value) -> Result<Signal, Fault> {
@@ -55,8 +58,8 @@ fn parse_value(kind: SignalType, value: &Value) -> Result<Signal, Fault> {
     parsed.map_err(|fault| Fault::bad(format!("Invalid {kind} signal: {fault}")))
 }
 
-fn known(admin: &Admin, bank: &str) -> Result<(), Fault> {
-    admin.loaded()?.banks.state().directory.named(bank).map(|_| ()).ok_or_else(|| missing(bank))
+fn known(admin: &Admin, caller: &Caller, bank: &str) -> Result<(), Fault> {
+    admin.loaded()?.opened(caller, bank).map(|_| ()).map_err(|_| missing(bank))
 }
 
 fn note(value: Option<Value>) -> Result<String, Fault> {
@@ -70,9 +73,15 @@ fn note(value: Option<Value>) -> Result<String, Fault> {
     }
 }
 
-async fn add(admin: &Admin, headers: &HeaderMap, bank: String, content: NewContent) -> Answer {
+async fn add(
+    admin: &Admin,
+    caller: &Caller,
+    headers: &HeaderMap,
+    bank: String,
+    content: NewContent,
+) -> Answer {
     let signals = shown_signals(&content.signals);
-    let answer = change(admin, headers, BankChange::Add { bank, contents: vec![content] }).await?;
+    let answer = change(admin, caller, headers, BankChange::Add { bank, contents: vec![content] }).await?;
     Ok(json(&json!({ "id": answer.first_content, "signals": signals })))
 }
 
@@ -83,11 +92,12 @@ fn shown_signals(signals: &[Signal]) -> Value {
 /// `POST /c/bank/NAME/content?url=…` or with a file: hashes it and adds its signals.
 pub async fn add_media(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(bank): Path<String>,
     Query(query): Pairs,
     request: Request,
 ) -> Answer {
-    known(&admin, &bank)?;
+    known(&admin, &caller, &bank)?;
     let headers = request.headers().clone();
     let (hashes, metadata, note_given) = if let Some(url) = first(&query, "url") {
         let body = Bytes::from_request(request, &()).await.map_err(|error| Fault::bad(error.to_string()))?;
@@ -113,7 +123,7 @@ pub async fn add_media(
     if signals.is_empty() {
         return Err(Fault::bad("No signals given"));
     }
-    add(&admin, &headers, bank, NewContent { signals, note: note_given, metadata }).await
+    add(&admin, &caller, &headers, bank, NewContent { signals, note: note_given, metadata }).await
 }
 
 /// Whether a body is a form with files.
@@ -158,11 +168,23 @@ fn no_content(id: impl Display) -> Fault {
 }
 
 /// A content by its id alone, as in HMA: any bank that exists may stand in the path.
-async fn find(admin: &Arc<Admin>, bank: &str, id: &str) -> Result<Option<StoredContent>, Fault> {
+async fn find(
+    admin: &Arc<Admin>,
+    caller: &Caller,
+    bank: &str,
+    id: &str,
+) -> Result<Option<StoredContent>, Fault> {
     let id = id.parse().map(ContentId).map_err(|_| Fault::NoRoute)?;
-    known(admin, bank)?;
-    let banks = admin.loaded()?.banks.clone();
-    blocking(move || banks.content(id).map_err(Fault::from)).await
+    known(admin, caller, bank)?;
+    let loaded = admin.loaded()?;
+    let (banks, state) = (loaded.banks.clone(), loaded.banks_of(caller));
+    let found = blocking(move || banks.content(id).map_err(Fault::from)).await?;
+    // A content of a bank that the caller may not read is not there.
+    let opens = |content: &StoredContent| {
+        let bank = state.directory.get(content.bank);
+        bank.is_some_and(|bank| state.directory.opens(&bank.name))
+    };
+    Ok(found.filter(opens))
 }
 
 fn bank_of(admin: &Admin, content: &StoredContent) -> Result<(String, Value), Fault> {
@@ -190,10 +212,11 @@ pub fn user_metadata(content: &StoredContent) -> Value {
 /// `GET /c/bank/NAME/content/ID[?include_signals=true][&include_metadata=false]`
 pub async fn show(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path((bank, id)): Path<(String, String)>,
     Query(query): Pairs,
 ) -> Answer {
-    let content = find(&admin, &bank, &id).await?.ok_or_else(|| no_content(&id))?;
+    let content = find(&admin, &caller, &bank, &id).await?.ok_or_else(|| no_content(&id))?;
     let asked = |name: &str, default: bool| match first(&query, name) {
         Some(word) => word.eq_ignore_ascii_case("true"),
         None => default,
@@ -227,17 +250,18 @@ pub async fn show(
 /// `PUT /c/bank/NAME/content/ID {"disable_until_ts"?, "note"?}`
 pub async fn update(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path((bank, id)): Path<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let content = find(&admin, &bank, &id).await?.ok_or_else(|| no_content(&id))?;
+    let content = find(&admin, &caller, &bank, &id).await?.ok_or_else(|| no_content(&id))?;
     let given = json_body(&headers, &body)?;
     let until = given.get("disable_until_ts").map(second).transpose()?;
     let new_note = given.get("note").map(|value| note(Some(value.clone()))).transpose()?;
     let (bank, _) = bank_of(&admin, &content)?;
     let edit = BankChange::Edit { bank, content: content.content, note: new_note, disabled_until: until };
-    change(&admin, &headers, edit).await?;
+    change(&admin, &caller, &headers, edit).await?;
     let banks = admin.loaded()?.banks.clone();
     let id = content.content;
     let content = blocking(move || banks.content(id).map_err(Fault::from)).await?;
@@ -278,11 +302,15 @@ fn second(value: &Value) -> Result<u64, Fault> {
 /// `DELETE /c/bank/NAME/content/ID`
 pub async fn remove(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path((bank, id)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Answer {
-    let Some(content) = find(&admin, &bank, &id).await? else { return Ok(json(&json!({ "deleted": 0 }))) };
+    let Some(content) = find(&admin, &caller, &bank, &id).await? else {
+        return Ok(json(&json!({ "deleted": 0 })));
+    };
     let (bank, _) = bank_of(&admin, &content)?;
-    let answer = change(&admin, &headers, BankChange::Remove { bank, content: content.content }).await?;
+    let answer =
+        change(&admin, &caller, &headers, BankChange::Remove { bank, content: content.content }).await?;
     Ok(json(&json!({ "deleted": answer.contents })))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use index::bank::{BankChange, BankRequest, NewContent};
@@ -12,6 +13,7 @@ use super::super::cases::blocking;
 use super::Admin;
 use super::answer::{Answer, Fault, redirect};
 use super::banks::change;
+use crate::access::Caller;
 use crate::exchanges::{Exchange, Exchanges};
 
 /// Where HMA sends a browser afterwards.
@@ -32,10 +34,14 @@ pub async fn run_fetch(State(admin): State<Arc<Admin>>) -> Answer {
 }
 
 /// `POST /dev/factory_reset`: no bank and no exchange is left.
-pub async fn factory_reset(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Answer {
+pub async fn factory_reset(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Answer {
     let loaded = admin.loaded()?;
     for bank in loaded.banks.state_owned().directory.list() {
-        change(&admin, &headers, BankChange::Delete { name: bank.name.to_string() }).await?;
+        change(&admin, &caller, &headers, BankChange::Delete { name: bank.name.to_string() }).await?;
     }
     let exchanges = loaded.exchanges.clone();
     blocking(move || {
@@ -60,21 +66,26 @@ pub async fn setup_sample(State(admin): State<Arc<Admin>>) -> Answer {
 }
 
 /// `POST /dev/seed_banks`: two banks of ten thousand hashes in all, the same ones every time.
-pub async fn seed_banks(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Answer {
+pub async fn seed_banks(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Answer {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut word = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state ^ (state >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
     };
     for name in SEEDS {
-        change(&admin, &headers, BankChange::Create { name: name.to_string(), enabled_ratio: 1.0 }).await?;
+        change(&admin, &caller, &headers, BankChange::Create { name: name.to_string(), enabled_ratio: 1.0 })
+            .await?;
         let content = |_| {
             let mut bytes = [0; 32];
             bytes.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&word().to_be_bytes()));
             NewContent { signals: vec![Signal::Pdq(Hash256(bytes))], ..NewContent::default() }
         };
         let contents = (0..SEED_HASHES / SEEDS.len()).map(content).collect();
-        change(&admin, &headers, BankChange::Add { bank: name.to_string(), contents }).await?;
+        change(&admin, &caller, &headers, BankChange::Add { bank: name.to_string(), contents }).await?;
     }
     Ok(redirect(NEXT))
 }

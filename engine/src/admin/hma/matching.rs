@@ -80,9 +80,9 @@ pub fn signal(admin: &Admin, kind: &str, text: &str) -> Result<Signal, Fault> {
 }
 
 /// While banks load, lookups say so in HMA's words.
-pub fn state(admin: &Admin) -> Result<Arc<BankState>, Fault> {
+pub fn state(admin: &Admin, caller: &Caller) -> Result<Arc<BankState>, Fault> {
     match admin.loaded() {
-        Ok(loaded) => Ok(loaded.banks.state_owned()),
+        Ok(loaded) => Ok(loaded.banks_of(caller)),
         Err(_) => Err(Fault::Message(StatusCode::SERVICE_UNAVAILABLE, "index not yet ready".into())),
     }
 }
@@ -99,7 +99,7 @@ pub async fn raw_lookup(
     let with_distance = fields.truth("include_distance").unwrap_or(false);
     fields.done()?;
     let signal = signal(&admin, &kind, &text)?;
-    let state = state(&admin)?;
+    let state = state(&admin, &caller)?;
     let wanted = Wanted::of(&state, first(&query, "banks"));
     let found = search(&admin, &state, &signal).await?;
     may_be_told(&admin, &caller, signal, &found)?;
@@ -161,7 +161,7 @@ pub async fn lookup(
     let (url, kind, text) = (first(&query, "url"), first(&query, "signal_type"), first(&query, "signal"));
     if let Some(url) = url {
         media::needs_hasher(&admin)?;
-        state(&admin)?;
+        state(&admin, &caller)?;
         let hashes = media::hash_url(&admin, url, &query).await?;
         let mut answer = look_up_hashes(&admin, &caller, &hashes, &query, false).await?;
         return Ok(json(&match kind {
@@ -173,7 +173,7 @@ pub async fn lookup(
         return Err(Fault::bad("Either url or both signal and signal_type are required"));
     };
     let signal = signal(&admin, kind, text)?;
-    let state = state(&admin)?;
+    let state = state(&admin, &caller)?;
     let gate = Gate::new(&state, first(&query, "banks"), flip(first(&query, "seed")));
     let found = search(&admin, &state, &signal).await?;
     may_be_told(&admin, &caller, signal, &found)?;
@@ -200,7 +200,7 @@ pub async fn lookup_file(
     request: Request,
 ) -> Answer {
     media::needs_hasher(&admin)?;
-    state(&admin)?;
+    state(&admin, &caller)?;
     let form = Upload::read(&admin, request).await?;
     let hashes = media::hash_upload(&admin, form, &query).await?;
     let bypass = first(&query, "bypass_coinflip") == Some("true");
@@ -214,7 +214,7 @@ async fn look_up_hashes(
     query: &[(String, String)],
     bypass: bool,
 ) -> Result<Map<String, Value>, Fault> {
-    let state = state(admin)?;
+    let state = state(admin, caller)?;
     let (mut answer, mut seen) = (Map::new(), Seen::new(&admin.door));
     for (kind, text) in hashes {
         let signal = signal(admin, kind.name(), text)?;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::body::Bytes;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
+use axum::{Extension, Form};
 use index::bank::StoredContent;
 use index::{BankId, Match, Signal, SignalType};
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ use super::content::user_metadata;
 use super::fields::{first, json_body};
 use super::matching::{Gate, search, signal, state};
 use super::media::{self, Hashes, Upload};
+use crate::access::Caller;
 
 type Pairs = Result<Form<Vec<(String, String)>>, FormRejection>;
 
@@ -56,45 +57,57 @@ fn as_hashes(admin: &Admin, kind: &str, text: &str) -> Result<Hashes, Fault> {
 }
 
 /// `POST /ui/query_hash` of a form: `signal_type`, `signal_value`, `bypass_enabled_ratio`?
-pub async fn query_hash(State(admin): State<Arc<Admin>>, form: Pairs) -> Answer {
-    on_page(query_hash_of(&admin, &pairs(form)).await)
+pub async fn query_hash(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    form: Pairs,
+) -> Answer {
+    on_page(query_hash_of(&admin, &caller, &pairs(form)).await)
 }
 
-async fn query_hash_of(admin: &Arc<Admin>, pairs: &[(String, String)]) -> Answer {
+async fn query_hash_of(admin: &Arc<Admin>, caller: &Caller, pairs: &[(String, String)]) -> Answer {
     let kind = needed(pairs, "signal_type", "Signal type")?;
     let hashes = as_hashes(admin, kind, needed(pairs, "signal_value", "Signal value")?)?;
-    matches(admin, hashes, bypasses(first(pairs, "bypass_enabled_ratio"))).await
+    matches(admin, caller, hashes, bypasses(first(pairs, "bypass_enabled_ratio"))).await
 }
 
 /// `POST /ui/query_url` of a form: `url`, `content_type`, `bypass_enabled_ratio`?
-pub async fn query_url(State(admin): State<Arc<Admin>>, form: Pairs) -> Answer {
-    on_page(query_url_of(&admin, &pairs(form)).await)
+pub async fn query_url(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    form: Pairs,
+) -> Answer {
+    on_page(query_url_of(&admin, &caller, &pairs(form)).await)
 }
 
-async fn query_url_of(admin: &Arc<Admin>, pairs: &[(String, String)]) -> Answer {
+async fn query_url_of(admin: &Arc<Admin>, caller: &Caller, pairs: &[(String, String)]) -> Answer {
     let url = needed(pairs, "url", "URL")?;
     needed(pairs, "content_type", "Content type")?;
     let hashes = media::hash_url(admin, url, pairs).await.map_err(|fault| match fault {
         Fault::Message(status, text) => Fault::Message(status, format!("Failed to hash URL content: {text}")),
         other => other,
     })?;
-    matches(admin, hashes, bypasses(first(pairs, "bypass_enabled_ratio"))).await
+    matches(admin, caller, hashes, bypasses(first(pairs, "bypass_enabled_ratio"))).await
 }
 
 /// `POST /ui/query` of a file: `photo` or `video`, `bypass_enabled_ratio`?
-pub async fn query_file(State(admin): State<Arc<Admin>>, request: Request) -> Answer {
+pub async fn query_file(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answer {
     let answer = async {
         let form = Upload::read(&admin, request).await?;
         let bypass = bypasses(form.fields.get("bypass_enabled_ratio").map(String::as_str));
         let hashes = media::hash_upload(&admin, form, &[]).await?;
-        matches(&admin, hashes, bypass).await
+        matches(&admin, &caller, hashes, bypass).await
     };
     on_page(answer.await)
 }
 
 /// What matches each hash, nearest first, with what is said about it.
-async fn matches(admin: &Arc<Admin>, hashes: Hashes, bypass: bool) -> Answer {
-    let state = state(admin)?;
+async fn matches(admin: &Arc<Admin>, caller: &Caller, hashes: Hashes, bypass: bool) -> Answer {
+    let state = state(admin, caller)?;
     let mut found: Vec<(SignalType, String, String, Match)> = Vec::new();
     for (kind, text) in &hashes {
         let signal = signal(admin, kind.name(), text)?;
@@ -149,16 +162,22 @@ fn describe(row: &mut Value, content: &StoredContent) {
 /// `POST /ui/bank/NAME/content/find`: contents of one bank that a signal or a URL matches, disabled ones as well.
 pub async fn find(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    on_page(find_in(&admin, &name, &headers, &body).await)
+    on_page(find_in(&admin, &caller, &name, &headers, &body).await)
 }
 
-async fn find_in(admin: &Arc<Admin>, name: &str, headers: &HeaderMap, body: &Bytes) -> Answer {
-    let bank = state(admin)?.directory.named(name).map(|bank| bank.id);
-    let bank: BankId = bank.ok_or_else(|| missing(name))?;
+async fn find_in(
+    admin: &Arc<Admin>,
+    caller: &Caller,
+    name: &str,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Answer {
+    let bank: BankId = admin.loaded()?.opened(caller, name).map_err(|_| missing(name))?;
     let given = json_body(headers, body)?;
     let field = |name: &str| given.get(name).and_then(Value::as_str);
     let hashes = match (field("url"), field("content_type"), field("signal_type"), field("signal_value")) {
@@ -174,7 +193,7 @@ async fn find_in(admin: &Arc<Admin>, name: &str, headers: &HeaderMap, body: &Byt
             ));
         }
     };
-    let state = state(admin)?;
+    let state = state(admin, caller)?;
     let (mut rows, mut ids) = (Vec::new(), Vec::new());
     for (kind, text) in &hashes {
         let signal: Signal = signal(admin, kind.name(), text)?;
@@ -189,10 +208,15 @@ async fn find_in(admin: &Arc<Admin>, name: &str, headers: &HeaderMap, body: &Byt
 }
 
 /// `POST /ui/create_bank` of a form: `bank_name`.
-pub async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, form: Pairs) -> Answer {
+pub async fn create(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    form: Pairs,
+) -> Answer {
     let pairs = pairs(form);
     let made = async {
-        create_bank(&admin, &headers, needed(&pairs, "bank_name", "Bank name")?, 1.0).await?;
+        create_bank(&admin, &caller, &headers, needed(&pairs, "bank_name", "Bank name")?, 1.0).await?;
         Ok(redirect("./"))
     };
     on_page(made.await)

@@ -1,0 +1,54 @@
+//! The banks as each tenant sees them, made once for each state of the banks and not for each frame.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use arc_swap::Guard;
+use index::Tenant;
+use index::bank::{BankState, Banks};
+
+/// Tenants whose view is kept; beyond that all are made anew.
+const KEPT_MAX: usize = 1024;
+
+/// The banks at one moment, as somebody sees them.
+pub(super) enum View {
+    /// All of them.
+    Whole(Guard<Arc<BankState>>),
+    /// A tenant's, and everybody's.
+    Tenants(Arc<BankState>),
+}
+
+impl Deref for View {
+    type Target = BankState;
+
+    fn deref(&self) -> &BankState {
+        match self {
+            View::Whole(state) => state,
+            View::Tenants(state) => state,
+        }
+    }
+}
+
+/// Tenants' views of one state.
+#[derive(Default)]
+pub(super) struct Views {
+    /// The state they are of.
+    of: Option<Arc<BankState>>,
+    views: HashMap<Tenant, Arc<BankState>>,
+}
+
+impl Views {
+    /// The newest state as a caller sees it. What was acknowledged before is in it: no view of an older state is given.
+    pub(super) fn newest(&mut self, banks: &Banks, tenant: Option<&Tenant>) -> View {
+        let newest = banks.state();
+        let Some(tenant) = tenant else { return View::Whole(newest) };
+        let known = self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, &newest));
+        if !known || self.views.len() >= KEPT_MAX {
+            self.views.clear();
+            self.of = Some(newest.clone());
+        }
+        let view = self.views.entry(tenant.clone()).or_insert_with(|| Arc::new(newest.seen_by(tenant)));
+        View::Tenants(view.clone())
+    }
+}
