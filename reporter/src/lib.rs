@@ -28,7 +28,7 @@ mod tx;
 pub use cases::{Answer, Cases, Command, Done, Gate, Turn, command};
 pub use census::{Census, census};
 pub use desk::ncmec::renew_media_keys;
-pub use desk::renew::renew_jobs;
+pub use desk::renew::{renew_items, renew_jobs};
 pub use error::{DeskError, RouterError};
 pub use ids::{JobId, OrgName};
 pub use read::{At, FieldError};

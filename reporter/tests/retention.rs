@@ -240,6 +240,49 @@ fn items_that_made_no_job_go_when_they_are_old_and_those_of_jobs_stay() {
     commit(&store, tx);
 }
 
+#[test]
+fn items_of_before_get_a_term_that_begins_when_they_are_seen() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    escalated(&mut tx, &post("named", "u"), "blob");
+    // More than one commit takes, and one that came since.
+    (0..2_100).for_each(|at| put_item(&mut tx, post(&format!("p{at}"), "v")).unwrap());
+    commit(&store, tx);
+    let mut batch = index::store::Batch::default();
+    for (key, _) in Tx::new(&store).rows(index::store::Keyspace::Items, b"t", usize::MAX).unwrap() {
+        batch.delete(index::store::Keyspace::Items, key);
+    }
+    store.commit(batch, Durability::Sync).unwrap();
+    let now = 500 * DAY;
+    let mut tx = Tx::new(&store);
+    put_item(&mut tx, Item { received_ms: now, ..post("new", "v") }).unwrap();
+    commit(&store, tx);
+    assert_eq!(
+        reporter::renew_items(&store, Durability::Sync, now).unwrap(),
+        2_101,
+        "not the one that has a term"
+    );
+    assert_eq!(reporter::renew_items(&store, Durability::Sync, now + DAY).unwrap(), 0, "once");
+    // One of them comes again: it is kept from then on.
+    let mut tx = Tx::new(&store);
+    put_item(&mut tx, Item { received_ms: now + 20 * DAY, arrival: 9, ..post("p7", "v") }).unwrap();
+    assert_eq!(retention::sweep(&mut tx, now + 29 * DAY).unwrap().1, 0);
+    let mut gone = 0;
+    loop {
+        match retention::sweep(&mut tx, now + 31 * DAY).unwrap().1 {
+            0 => break,
+            more => gone += more,
+        }
+    }
+    assert_eq!(
+        gone, 2_100,
+        "2 099 of before, and the new one; not the one that a job names, nor the one that came again"
+    );
+    let is_there = |tx: &Tx<'_>, id: &str| item(tx, &ItemKey::new("post", id)).unwrap().is_some();
+    assert!(is_there(&tx, "named") && is_there(&tx, "p7") && !is_there(&tx, "p8") && !is_there(&tx, "new"));
+    commit(&store, tx);
+}
+
 /// Takes out of a store what versions before preservation and retention did not write.
 fn age(store: &MemoryStore) {
     let tx = Tx::new(store);

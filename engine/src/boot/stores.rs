@@ -75,6 +75,10 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
             "jobs of an older version: their media are preserved from now on, and what was dismissed has a term"
         );
     }
+    let items = reporter::renew_items(&*case, config.durability, now_ms())?;
+    if items > 0 {
+        tracing::info!(items, "items of an older version: they go when they are old as counted from now");
+    }
     Ok(Stores { bank, case, wrap, seal })
 }
 

@@ -10,6 +10,7 @@ pub mod epoll;
 mod gate;
 mod gather;
 pub mod glommio;
+mod listed;
 pub mod reactor;
 mod serve;
 mod views;

@@ -25,6 +25,7 @@ use reporter::router::table::{Classified, Facts, MatchFact, Screened, Source, Su
 
 use super::connection::Connection;
 use super::gather::Gather;
+use super::listed::{bank_name, list, names};
 use super::views::Views;
 use super::{ConnectionId, Step, gate};
 use crate::access::Door;
@@ -466,17 +467,6 @@ impl Core {
     }
 }
 
-/// Lists a hash's matches, nearest first, at most `max`; and past that the nearest of every further bank, so
-/// that no rule misses its bank because another one is full of duplicates.
-fn list(group: &[Found], max: usize, matches: &mut Vec<Match>) {
-    let first = matches.len();
-    for (at, found) in group.iter().enumerate() {
-        if at < max || !matches[first..].iter().any(|row| row.bank() == found.bank.0) {
-            matches.push(Match::new(found.content.0, found.bank.0, found.distance.bits()));
-        }
-    }
-}
-
 pub(super) fn fault(correlation: u64, code: ErrorCode, field: &'static str, message: String) -> WireError {
     WireError { correlation, code, field, message }
 }
@@ -484,21 +474,4 @@ pub(super) fn fault(correlation: u64, code: ErrorCode, field: &'static str, mess
 pub(super) fn matches_of(hit: &HitRef) -> Range<usize> {
     let first = hit.first_match() as usize;
     first..first + hit.match_count() as usize
-}
-
-/// The name of a bank. A snapshot holds no signal of a bank that its directory does not know.
-fn bank_name(state: &BankState, bank: BankId) -> &str {
-    state.directory.get(bank).map_or("", |bank| &bank.name)
-}
-
-/// The banks that occur, each once. Empty, and without allocation, where nothing matched.
-fn names<'n>(matches: &[Match], name: impl Fn(BankId) -> &'n str) -> Vec<(BankId, &'n str)> {
-    let mut banks: Vec<(BankId, &str)> = Vec::new();
-    for row in matches {
-        let bank = BankId(row.bank());
-        if !banks.iter().any(|(known, _)| *known == bank) {
-            banks.push((bank, name(bank)));
-        }
-    }
-    banks
 }

@@ -330,6 +330,16 @@ fn unlist(tx: &mut Tx<'_>, item: &Item) {
     tx.delete(Keyspace::Items, old_key(item));
 }
 
+/// Lists an item of before items had terms, so that it goes when it is old as counted from now, unless it is listed; says
+/// whether it was not.
+pub(super) fn list_once(tx: &mut Tx<'_>, item: &Item, now_ms: u64) -> Result<bool, StoreError> {
+    let listed = tx.get(Keyspace::Items, &old_key(item))?.is_some();
+    if !listed {
+        tx.put(Keyspace::Items, old_place(&item.key, now_ms), []);
+    }
+    Ok(!listed)
+}
+
 /// Items that were received before this, with the rows that say so, oldest first, at most so many.
 pub fn older(tx: &Tx<'_>, before_ms: u64, max: usize) -> Result<Vec<(Vec<u8>, ItemKey)>, StoreError> {
     let to = [b"t", &before_ms.to_be_bytes()[..]].concat();
@@ -342,8 +352,12 @@ pub fn older(tx: &Tx<'_>, before_ms: u64, max: usize) -> Result<Vec<(Vec<u8>, It
 }
 
 fn old_key(item: &Item) -> Vec<u8> {
-    let of = key(b'i', &[&item.key.type_id, &item.key.id]);
-    [b"t", &item.received_ms.to_be_bytes()[..], &of[1..]].concat()
+    old_place(&item.key, item.received_ms)
+}
+
+fn old_place(of: &ItemKey, at_ms: u64) -> Vec<u8> {
+    let of = key(b'i', &[&of.type_id, &of.id]);
+    [b"t", &at_ms.to_be_bytes()[..], &of[1..]].concat()
 }
 
 /// Fills what the platform left out of a partial item with what is known of it.

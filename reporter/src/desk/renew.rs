@@ -1,23 +1,29 @@
-//! Jobs from before media were preserved and contents had terms: given what every job has since. A part of them in a commit,
+//! Jobs and items from before media were preserved and contents had terms: given what all have since. A part of them in a commit,
 //! with how far that is; whoever starts again goes on, and what is done is not looked at again.
 //!
-//! Row of keyspace `case_meta`: `renewed_jobs` → u64, the last job that was looked at; the greatest when all were.
+//! Rows of keyspace `case_meta`: `renewed_jobs` → u64, the last job that was looked at; the greatest when all were.
+//! `renewed_items` → the key of the last item that was looked at; one byte 255 when all were.
+
+use std::ops::ControlFlow;
 
 use index::store::keys::{decode_u64, encode_u64};
-use index::store::{Durability, Keyspace, Store, StoreError};
+use index::store::{Durability, Keyspace, Range, Store, StoreError};
 
 use super::decision::{DecisionKind, decision};
 use super::evidence;
-use super::item::{Media, Screening};
+use super::item::{Item, Media, Screening, list_once};
 use super::job::{Job, JobId, JobKind, numbered};
 use super::ncmec::{JobMedia, media_of};
 use super::retention::{self, Ended};
 use crate::tx::{Tx, read_row};
 
 const DONE: &[u8] = b"renewed_jobs";
+const ITEMS_DONE: &[u8] = b"renewed_items";
+const ALL: &[u8] = &[u8::MAX];
 /// Jobs of a commit, and media, whichever comes first.
 const JOBS_AT_ONCE: usize = 256;
 const MEDIA_AT_ONCE: usize = 4096;
+const ITEMS_AT_ONCE: usize = 1024;
 
 /// Has the media of jobs preserved, and gives terms to what was dismissed, where that never happened; says how many jobs
 /// needed it. A term begins now, whenever the job was decided: nothing goes before an operator has seen that it will.
@@ -44,6 +50,46 @@ pub fn renew_jobs(store: &dyn Store, durability: Durability, now_ms: u64) -> Res
             }
         }
         tx.put(Keyspace::CaseMeta, DONE, encode_u64(last));
+        store.commit(tx.into_batch(), durability)?;
+    }
+}
+
+/// Gives items a term that have none; says how many. It begins now, as those of jobs.
+pub fn renew_items(store: &dyn Store, durability: Durability, now_ms: u64) -> Result<u64, StoreError> {
+    let mut renewed = 0;
+    loop {
+        let mut tx = Tx::new(store);
+        let after = tx.get(Keyspace::CaseMeta, ITEMS_DONE)?.unwrap_or_else(|| b"i".to_vec());
+        if after == ALL {
+            return Ok(renewed);
+        }
+        // The key that follows this one, whatever it is.
+        let (from, to) = ([&after[..], &[0]].concat(), [b'i' + 1]);
+        let mut items: Vec<(Vec<u8>, Item)> = Vec::new();
+        let mut fault = None;
+        tx.scan(
+            Keyspace::Items,
+            Range { from: &from, to: Some(&to), backwards: false },
+            &mut |place, row| {
+                match read_row(Keyspace::Items, row) {
+                    Ok(item) => items.push((place.to_vec(), item)),
+                    Err(error) => fault = Some(error),
+                }
+                if fault.is_none() && items.len() < ITEMS_AT_ONCE {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
+        if let Some(error) = fault {
+            return Err(error);
+        }
+        for (_, item) in &items {
+            renewed += u64::from(list_once(&mut tx, item, now_ms)?);
+        }
+        let last = items.last().filter(|_| items.len() == ITEMS_AT_ONCE);
+        tx.put(Keyspace::CaseMeta, ITEMS_DONE, last.map_or(ALL, |(place, _)| place));
         store.commit(tx.into_batch(), durability)?;
     }
 }

@@ -441,8 +441,9 @@ pub fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<(u64, u64), DeskError> {
     let mut items = 0;
     for (place, of) in item::older(tx, before_ms, ITEMS_AT_ONCE)? {
         tx.delete(Keyspace::Items, place);
-        // What a job names goes with the job.
-        if !is_named(tx, &of)? {
+        // What a job names goes with the job. What came again since is listed again.
+        let is_old = item::item(tx, &of)?.is_some_and(|item| item.received_ms < before_ms);
+        if is_old && !is_named(tx, &of)? {
             item::forget_item(tx, &of)?;
             items += 1;
         }
