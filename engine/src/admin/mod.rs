@@ -30,6 +30,7 @@ mod lookup;
 mod matches;
 mod openapi;
 mod organisations;
+mod page;
 mod people;
 mod policies;
 mod queues;
@@ -203,6 +204,7 @@ pub fn routes(admin: Arc<Admin>) -> Front {
         .route("/api/v1/embeddings/{name}/nearest", post(embeddings::nearest))
         .route("/api/v1/hits", get(cases::hits))
         .route("/api/v1/hits/{position}", get(cases::hit))
+        .merge(page_routes())
         .merge(case_routes())
         .merge(access_routes())
         .route_layer(middleware::from_fn_with_state(admin.clone(), access::check))
@@ -210,6 +212,20 @@ pub fn routes(admin: Arc<Admin>) -> Front {
         .method_not_allowed_fallback(answer::no_method)
         .with_state(admin.clone());
     Front::new(admin, routes)
+}
+
+/// The reviewers' page.
+fn page_routes() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/ui/", get(page::file))
+        .route("/ui/page.css", get(page::file))
+        .route("/ui/page.js", get(page::file))
+        .route("/ui/api.js", get(page::file))
+        .route("/ui/dom.js", get(page::file))
+        .route("/ui/job.js", get(page::file))
+        .route("/ui/media.js", get(page::file))
+        .route("/ui/report.js", get(page::file))
+        .route("/ui/wellbeing.js", get(page::file))
 }
 
 /// Who may call.
