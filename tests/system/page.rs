@@ -162,6 +162,15 @@ fn a_medium_is_veiled_from_its_first_frame_on_and_each_look_is_held_and_on_recor
     let job = browser.run("return document.querySelector('h2').textContent.split(' ').pop()");
     let anna = Http::logged_in(&scene.server.admin, "anna", PASSWORD);
     let place = format!("/api/v1/jobs/{}/media/1/content", job.as_str().unwrap());
+    let (_, today) = anna.get("/api/v1/session/exposure");
+    assert_eq!(
+        (&today["unblurs"], &today["views"], &today["complete"]),
+        (&json!(6), &json!(1), &json!(true))
+    );
+    browser.open(&format!("http://{}/ui/", scene.server.admin));
+    browser.wait("return document.getElementById('exposure').textContent.startsWith('Today: 6 looks')");
+    let others = Http::logged_in(&scene.server.admin, "root", PASSWORD).get("/api/v1/session/exposure").1;
+    assert_eq!(others["unblurs"], 0, "each their own");
     let (status, headers, bytes) = anna.bytes(&place, &[]);
     assert_eq!((status, headers["cache-control"].as_str()), (200, "no-store"));
     assert!(bytes.ends_with(PLANTED));
@@ -173,15 +182,22 @@ fn a_medium_is_veiled_from_its_first_frame_on_and_each_look_is_held_and_on_recor
 fn a_look_that_cannot_be_recorded_shows_nothing_and_hostile_words_stay_words() {
     let hostile = "<img src=x onerror=\"window.ran=1\"><script>window.ran=1</script>";
     let Some(scene) = scene("page", hostile) else { return };
+    let report = json!({ "reporter": { "kind": "user", "typeId": "user", "id": "r" }, "reportedAt": "2026-01-01T00:00:00Z",
+        "reportedItem": post("2", "u", json!({})), "reportedForReason": { "csam": true, "reason": hostile } });
+    assert_eq!(scene.admin.post("/api/v1/report", &report).0, 201);
+    settled(&scene.server);
     scene.load();
     let browser = &scene.browser;
     browser.write("//label[contains(., 'Yours')]/textarea", hostile);
     browser.click("//button[.='Add']");
-    browser.wait("return document.querySelector('main').innerText.split('onerror').length >= 3");
+    browser.wait("return document.querySelector('main').innerText.split('onerror').length >= 4");
     assert_eq!(
         browser.run("return [window.ran, document.querySelectorAll('main img').length]"),
         json!([0, 1])
     );
+    let said = "return [...document.querySelectorAll('main pre')]
+        .filter((said) => said.textContent.includes('onerror')).length";
+    assert_eq!(browser.run(said), json!(2), "the item's words, and the report's");
     assert_eq!(browser.run("return document.querySelectorAll('main a, main script').length"), json!(0));
     assert_eq!(browser.run("return window.blocked"), json!([]), "nothing was even tried");
     let hosts = "return [...new Set(performance.getEntriesByType('resource')
@@ -202,6 +218,31 @@ fn a_look_that_cannot_be_recorded_shows_nothing_and_hostile_words_stay_words() {
     let seen = browser.run("return window.seen");
     assert!(seen.as_object().unwrap().keys().all(|filters| filters.contains("blur(40px)")), "{seen}");
     assert!(scene.looks().is_empty());
+}
+
+#[test]
+fn a_page_without_its_style_shows_nothing_and_keys_hold_as_a_pointer_does() {
+    let Some(scene) = scene("page", "words") else { return };
+    scene.load();
+    let browser = &scene.browser;
+    let key = |kind: &str| {
+        format!(
+            "const hold = document.querySelector('.hold'); hold.focus();
+            hold.dispatchEvent(new KeyboardEvent('{kind}', {{ key: ' ', bubbles: true }}));"
+        )
+    };
+    browser.run(&key("keydown"));
+    browser.wait(LIFTED);
+    assert_eq!(browser.run(&format!("{} {VEILED}", key("keyup"))), json!(true));
+    assert_eq!(scene.looks().len(), 1);
+
+    browser.devtools("Network.enable", &json!({}));
+    browser.devtools("Network.setBlockedURLs", &json!({ "urls": ["*page.css"] }));
+    browser.open(&format!("http://{}/ui/", scene.server.admin));
+    browser.click(NEXT);
+    browser.click(LOAD);
+    browser.wait("return document.getElementById('said').textContent.includes('style is missing')");
+    assert_eq!(browser.run("return document.querySelectorAll('img').length"), json!(0));
 }
 
 #[test]

@@ -51,6 +51,7 @@ const TABLE: &[(&str, Methods)] = &[
     ("/openapi/", &[("GET", NONE)]),
     ("/openapi/swagger", &[("GET", NONE)]),
     ("/api/v1/session", &[("GET", NONE)]),
+    ("/api/v1/session/exposure", &[("GET", NONE)]),
     ("/api/v1/session/password", &[("PUT", NONE)]),
     ("/api/v1/logout", &[("POST", NONE)]),
     ("/api/v1/alarms", &[("GET", NONE)]),

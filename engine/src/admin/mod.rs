@@ -16,6 +16,7 @@ mod cybertips;
 mod deed;
 mod embeddings;
 mod evidence;
+mod exposure;
 mod front;
 mod guard;
 mod hash;
@@ -234,6 +235,7 @@ fn access_routes() -> Router<Arc<Admin>> {
         .route("/api/v1/login", post(people::login))
         .route("/api/v1/logout", post(people::logout))
         .route("/api/v1/session", get(people::session))
+        .route("/api/v1/session/exposure", get(exposure::show))
         .route("/api/v1/session/password", put(people::change_password))
         .route("/api/v1/people", get(people::list).post(people::add))
         .route("/api/v1/people/{name}", get(people::show).put(people::change))

@@ -14,6 +14,9 @@ for (const event of ["pointerdown", "keydown", "scroll"]) {
   document.addEventListener(event, () => { used = Date.now(); }, { passive: true });
 }
 
+// Items whose words are shown at most; media of more may be listed.
+const ITEMS_MAX = 50;
+
 let open = null;
 
 // Leaves the job that is open, if one is.
@@ -30,6 +33,7 @@ export async function work(job, done) {
   const at = `/api/v1/jobs/${job.id}`;
   const [whole, media, comments, hits] =
     await Promise.all([call("GET", at), pages(`${at}/media`), pages(`${at}/comments`), pages(`${at}/hits`)]);
+  const items = whole.item ? [item(whole.item)] : await Promise.all(around(whole, media).map(fetched));
   const reports = await Promise.all((whole.reports || []).map((id) => report(id)));
   const tiles = media.map((medium) => new Tile(job, medium));
   const timer = setInterval(() => extend(at, job), EXTEND_MS);
@@ -39,7 +43,7 @@ export async function work(job, done) {
   say("");
   show(
     el("h2", {}, `${whole.kind === "ncmec" ? "NCMEC job" : "Review job"} ${job.id}`),
-    facts(whole), item(whole), ...reports, list("Hits", hits.map(hit)), remarks(at, comments),
+    facts(whole), ...items, ...reports, list("Hits", hits.map(hit)), remarks(at, comments),
     media.length ? el("h3", {}, "Media") : null,
     media.length ? el("p", {}, "Nothing is loaded until you ask. Opening and looking are recorded with your name.") : null,
     el("ul", { class: "tiles" }, tiles.map((tile) => tile.element)),
@@ -103,11 +107,27 @@ function facts(job) {
   return list("Why it is here", lines);
 }
 
-function item(job) {
-  if (!job.item) return null;
-  const by = job.item.creator ? `By ${job.item.creator.typeId} ${job.item.creator.id}` : "Nobody knows by whom";
-  return el("section", {}, el("h3", {}, "What it says"), el("p", {}, by),
-    el("pre", {}, JSON.stringify(job.item.data || {}, null, 2)));
+function item(found) {
+  const by = found.creator ? `by ${found.creator.typeId} ${found.creator.id}` : "nobody knows by whom";
+  return el("section", {}, el("h3", {}, `What ${found.typeId} ${found.id} says, ${by}`),
+    el("pre", {}, JSON.stringify(found.data || {}, null, 2)));
+}
+
+// The items whose words belong to a user's job: the user, what is reported, and what its media hang on.
+function around(job, media) {
+  const keys = [job.subject, ...job.contents, ...media.filter((medium) => medium.reported).map((medium) => medium.item)];
+  const by = new Map(keys.map(({ id, typeId }) => [JSON.stringify([typeId, id]), { id, typeId }]));
+  return [...by.values()].slice(0, ITEMS_MAX);
+}
+
+async function fetched({ id, typeId }) {
+  try {
+    const asked = new URLSearchParams({ typeId, id });
+    return item(await call("GET", `/api/v1/items?${asked}`));
+  } catch (refused) {
+    // Of a user the platform may have sent nothing.
+    return refused.status === 404 ? null : el("p", {}, `${typeId} ${id}: ${refused.message}`);
+  }
 }
 
 async function report(id) {

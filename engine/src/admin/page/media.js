@@ -69,6 +69,8 @@ export class Tile {
     try {
       const blob = await bytes(`${this.path}/content`);
       if (this.left) return;
+      // Without its style sheet the page hides nothing, so it shows nothing.
+      if (!getComputedStyle(this.veil).filter.includes("blur(")) throw new Error("Not shown: the page's style is missing.");
       this.show(blob);
     } catch (refused) {
       say(refused.message);

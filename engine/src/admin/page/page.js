@@ -33,7 +33,7 @@ async function enter(person) {
   say("");
   at("who").textContent = person.display_name || person.name;
   at("logout").hidden = false;
-  begin(veil);
+  await begin(veil);
   await queues();
 }
 

@@ -1,5 +1,7 @@
-// Counts what a reviewer has looked at, and asks them to stop for a while. Nothing is stored: a reload counts anew.
+// Counts what a reviewer has looked at, and asks them to stop for a while. Nothing is stored: how often they looked
+// today is the server's to say.
 
+import { call } from "./api.js";
 import { el } from "./dom.js";
 
 // Looks, and minutes of work, between two breaks.
@@ -8,7 +10,7 @@ const WORK_MS_MAX = 45 * 60_000;
 const BREAK_MS = 5 * 60_000;
 const LATER_MS = 5 * 60_000;
 
-const all = { looks: 0, ms: 0 };
+const all = { looks: 0, ms: 0, today: null };
 let looks = 0;
 let since = Date.now();
 let postponedUntil = 0;
@@ -28,16 +30,18 @@ export function isBreak() {
 export function looked(ms) {
   all.looks += 1;
   all.ms += ms;
+  if (all.today) all.today.unblurs += 1;
   looks += 1;
   tell();
   check();
 }
 
-// Begins; what hides everything is called before a break.
-export function begin(hide) {
+// Begins for who has logged in; what hides everything is called before a break.
+export async function begin(hide) {
   onBreak = hide;
   since = Date.now();
   looks = 0;
+  all.today = await call("GET", "/api/v1/session/exposure");
   tell();
   if (running) return;
   running = true;
@@ -52,8 +56,9 @@ export function begin(hide) {
 }
 
 function tell() {
+  const day = all.today ? `Today: ${all.today.complete ? "" : "at least "}${all.today.unblurs} looks. ` : "";
   at("exposure").textContent =
-    `Since this page was opened: ${all.looks} looks, ${Math.round(all.ms / 1000)} seconds.`;
+    `${day}Since this page was opened: ${all.looks} looks, ${Math.round(all.ms / 1000)} seconds.`;
 }
 
 function check() {
