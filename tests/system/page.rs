@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Browser, Http, Platform, Server, skipped};
+use tests::{Browser, Clips, Http, Platform, Server, skipped};
 
 use crate::access::{PASSWORD, person, with_admin};
 use crate::evidence::{preserved, set_up, setup};
@@ -41,7 +41,7 @@ struct Scene {
     browser: Browser,
     server: Server,
     admin: Http,
-    _platform: Platform,
+    platform: Platform,
 }
 
 fn scene(test: &str, text: &str) -> Option<Scene> {
@@ -65,7 +65,7 @@ fn scene(test: &str, text: &str) -> Option<Scene> {
     browser.write("//input[@name='name']", "anna");
     browser.write("//input[@name='password']", PASSWORD);
     browser.click("//button[.='Log in']");
-    Some(Scene { browser, server, admin, _platform: platform })
+    Some(Scene { browser, server, admin, platform })
 }
 
 impl Scene {
@@ -273,6 +273,39 @@ fn a_report_is_made_and_a_job_is_ignored_through_the_page() {
     assert!(scene.server.jobs("default").is_empty());
     let (_, page) = scene.admin.get("/api/v1/audit?action=job.decide");
     assert_eq!(page["entries"].as_array().unwrap().len(), 2, "{page}");
+}
+
+#[test]
+fn a_film_is_silent_and_plays_only_while_it_is_held_and_only_if_that_was_chosen() {
+    let Some(clips) = Clips::new("page") else { return };
+    let Some(scene) = scene("page", "words") else { return };
+    let film = scene.platform.put("film", "video/mp4", &clips.source("film.mp4", "testsrc2", 3));
+    let mut item = post("2", "v", json!({ "takes": { "first": { "url": film } } }));
+    item["data"]["text"] = json!("review");
+    send(&scene.server, &[item]);
+    settled(&scene.server);
+    preserved(&scene.server);
+    let browser = &scene.browser;
+    browser.click("//button[.='Look again']");
+    browser.click("//button[.='Next job of default']");
+    browser.click(LOAD);
+    browser
+        .wait("const film = document.querySelector('video'); return !!film && film.readyState >= 2 && film.muted && film.paused");
+    let seen = browser.run("return window.seen");
+    assert!(seen.as_object().unwrap().keys().all(|filters| filters.contains("blur(40px)")), "{seen}");
+    let quiet =
+        "const film = document.querySelector('video'); return film.muted && film.paused && !film.controls";
+    browser.press(HOLD);
+    browser.wait(LIFTED);
+    assert_eq!(browser.run(quiet), json!(true), "nobody asked it to play");
+    browser.let_go();
+    browser.click("//label[contains(., 'play while held')]/input");
+    browser.press(HOLD);
+    browser.wait(LIFTED);
+    browser.wait("const film = document.querySelector('video'); return !film.paused && film.muted");
+    browser.let_go();
+    assert_eq!(browser.run(quiet), json!(true));
+    assert_eq!(browser.run(VEILED), json!(true));
 }
 
 #[test]
