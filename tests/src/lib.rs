@@ -4,6 +4,7 @@
 
 #![allow(clippy::panic)] // a harness fails the test by panicking
 
+mod browser;
 mod clips;
 mod files;
 mod hma;
@@ -16,6 +17,7 @@ mod skip;
 pub mod transcript;
 mod wire;
 
+pub use browser::Browser;
 pub use clips::Clips;
 pub use files::Files;
 pub use hma::Hma;

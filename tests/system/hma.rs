@@ -14,7 +14,7 @@ use tests::{Files, Server, Setup, skipped};
 /// What of HMA's behaviour we change on purpose: part of the command, HMA's status, ours, and why.
 /// docs/hma.md says the same to users.
 const DIFFERENCES: [(&str, u16, u16, &str); 24] = [
-    ("5199/ ", 302, 302, "the web UI does not exist yet: / leads to /status"),
+    ("5199/ ", 302, 302, "HMA's web UI is not here: / leads to /status"),
     ("/site-map", 200, 200, "it lists what is served"),
     ("-d \\[1\\]", 500, 400, "HMA fails on a list"),
     ("disable_until_ts\\\":null", 500, 400, "HMA fails on null"),

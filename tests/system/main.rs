@@ -26,6 +26,7 @@ mod ncmec_stand_in;
 mod openapi;
 mod organisations;
 mod outbound;
+mod page;
 mod powercut;
 mod reactor;
 mod rekey;

@@ -31,6 +31,15 @@ const TABLE: &[(&str, Methods)] = &[
     // Everybody's.
     ("/healthz", &[("GET", NONE)]),
     ("/api/v1/login", &[("POST", NONE)]),
+    ("/ui/", &[("GET", NONE)]),
+    ("/ui/page.css", &[("GET", NONE)]),
+    ("/ui/page.js", &[("GET", NONE)]),
+    ("/ui/api.js", &[("GET", NONE)]),
+    ("/ui/dom.js", &[("GET", NONE)]),
+    ("/ui/job.js", &[("GET", NONE)]),
+    ("/ui/media.js", &[("GET", NONE)]),
+    ("/ui/report.js", &[("GET", NONE)]),
+    ("/ui/wellbeing.js", &[("GET", NONE)]),
     // Whoever has said who they are.
     ("/", &[("GET", NONE)]),
     ("/status", &[("GET", NONE)]),
@@ -42,6 +51,7 @@ const TABLE: &[(&str, Methods)] = &[
     ("/openapi/", &[("GET", NONE)]),
     ("/openapi/swagger", &[("GET", NONE)]),
     ("/api/v1/session", &[("GET", NONE)]),
+    ("/api/v1/session/exposure", &[("GET", NONE)]),
     ("/api/v1/session/password", &[("PUT", NONE)]),
     ("/api/v1/logout", &[("POST", NONE)]),
     ("/api/v1/alarms", &[("GET", NONE)]),

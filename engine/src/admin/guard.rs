@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use reporter::access::Rights;
 use subtle::ConstantTimeEq;
 
-use super::Refusal;
+use super::{Refusal, page};
 use crate::access::{Caller, Door, LISTED, Who, is_key};
 use crate::config::Config;
 
@@ -41,7 +41,7 @@ const EVENTS: &str = "/api/v1/s3/events";
 /// The routes that Coop's clients call.
 const COOPS: [&str; 3] = ["/api/v1/items/async/", "/api/v1/items/async", "/api/v1/report"];
 
-/// What everybody may call: whether the program lives, and to say who they are.
+/// What everybody may call beside the page's files: whether the program lives, and to say who they are.
 const EVERYBODYS: [&str; 2] = ["/healthz", "/api/v1/login"];
 
 /// Who may call.
@@ -74,7 +74,7 @@ impl Rules<'_> {
         if listed {
             return Ok(Caller::new(Who::Listed(peer), LISTED));
         }
-        if EVERYBODYS.contains(&uri.path()) {
+        if EVERYBODYS.contains(&uri.path()) || page::is_file(uri.path()) {
             return Ok(Caller::new(Who::Nobody, Rights::default()));
         }
         if let Some(given) = shown(headers, uri.path()) {

@@ -16,6 +16,7 @@ mod cybertips;
 mod deed;
 mod embeddings;
 mod evidence;
+mod exposure;
 mod front;
 mod guard;
 mod hash;
@@ -30,6 +31,7 @@ mod lookup;
 mod matches;
 mod openapi;
 mod organisations;
+mod page;
 mod people;
 mod policies;
 mod queues;
@@ -218,6 +220,7 @@ pub fn routes(admin: Arc<Admin>) -> Front {
         .route("/api/v1/embeddings/{name}/nearest", post(embeddings::nearest))
         .route("/api/v1/hits", get(cases::hits))
         .route("/api/v1/hits/{position}", get(cases::hit))
+        .merge(page_routes())
         .merge(case_routes())
         .merge(access_routes())
         .route_layer(middleware::from_fn_with_state(admin.clone(), access::check))
@@ -227,12 +230,27 @@ pub fn routes(admin: Arc<Admin>) -> Front {
     Front::new(admin, routes)
 }
 
+/// The reviewers' page.
+fn page_routes() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/ui/", get(page::file))
+        .route("/ui/page.css", get(page::file))
+        .route("/ui/page.js", get(page::file))
+        .route("/ui/api.js", get(page::file))
+        .route("/ui/dom.js", get(page::file))
+        .route("/ui/job.js", get(page::file))
+        .route("/ui/media.js", get(page::file))
+        .route("/ui/report.js", get(page::file))
+        .route("/ui/wellbeing.js", get(page::file))
+}
+
 /// Who may call.
 fn access_routes() -> Router<Arc<Admin>> {
     Router::new()
         .route("/api/v1/login", post(people::login))
         .route("/api/v1/logout", post(people::logout))
         .route("/api/v1/session", get(people::session))
+        .route("/api/v1/session/exposure", get(exposure::show))
         .route("/api/v1/session/password", put(people::change_password))
         .route("/api/v1/people", get(people::list).post(people::add))
         .route("/api/v1/people/{name}", get(people::show).put(people::change))
