@@ -48,7 +48,7 @@ export async function work(job, done) {
     media.length ? el("p", {}, "Nothing is loaded until you ask. Opening and looking are recorded with your name.") : null,
     el("ul", { class: "tiles" }, tiles.map((tile) => tile.element)),
     whole.kind === "ncmec" ? form(whole, saids, (body) => act("decision", { decision: "report", ...body })) : null,
-    ways(act),
+    ways(act, whole.kind === "ncmec"),
   );
 }
 
@@ -78,7 +78,7 @@ function deeds(at, job, done) {
   };
 }
 
-function ways(act) {
+function ways(act, isNcmec) {
   const why = el("input", { type: "text" });
   const queue = el("input", { type: "text" });
   const hooks = el("input", { type: "text" });
@@ -86,6 +86,7 @@ function ways(act) {
   const webhooks = () => hooks.value.split(",").map((name) => name.trim()).filter(Boolean);
   return el("section", {}, el("h3", {}, "Otherwise"), labelled("Reason", why),
     button("Ignore", () => act("decision", { decision: "ignore", ...reason() })), " ",
+    isNcmec ? null : button("To NCMEC, with all of its user", () => act("ncmec", {})), " ",
     button("Skip", () => act("skip", {})), " ", button("Give back", () => act("release", {})),
     labelled("Queue", queue), button("Move", () => act("move", { queue: queue.value })),
     labelled("Webhooks to tell, with commas", hooks),

@@ -55,6 +55,8 @@ export function form(job, saids, send) {
   const contents = el("input", { type: "checkbox" });
   const submit = (event) => {
     event.preventDefault();
+    // A report cannot be taken back.
+    if (!window.confirm(`Report ${job.subject.typeId} ${job.subject.id} to NCMEC?`)) return;
     const body = { incident_type: incident.value, media: saids.map((said) => said.value()).filter(Boolean) };
     if (more.value.trim()) body.additional_info = more.value;
     if (escalate.checked) body.escalate = why.value;
