@@ -9,6 +9,8 @@
 //! | `t` ‖ received ms u64 BE ‖ type ‖ NUL ‖ id ‖ NUL | nothing: items that may go when they are old and in no job |
 //! | `r` ‖ report id, 16 bytes | JSON row, version 1: [`Report`] |
 
+mod age;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -22,6 +24,9 @@ use super::evidence::Kept;
 use super::kind::{Container, ItemKind, ItemType, Role, Scalar, related, time_ms};
 use crate::read::At;
 use crate::tx::{Tx, after_prefix, key};
+
+use self::age::old_key;
+pub(super) use self::age::{list_once, older};
 
 /// The field of what was uploaded under an item's id.
 pub const UPLOAD_FIELD: &str = "upload";
@@ -328,36 +333,6 @@ fn unlist(tx: &mut Tx<'_>, item: &Item) {
         tx.delete(Keyspace::Items, listed);
     }
     tx.delete(Keyspace::Items, old_key(item));
-}
-
-/// Lists an item of before items had terms, so that it goes when it is old as counted from now, unless it is listed; says
-/// whether it was not.
-pub(super) fn list_once(tx: &mut Tx<'_>, item: &Item, now_ms: u64) -> Result<bool, StoreError> {
-    let listed = tx.get(Keyspace::Items, &old_key(item))?.is_some();
-    if !listed {
-        tx.put(Keyspace::Items, old_place(&item.key, now_ms), []);
-    }
-    Ok(!listed)
-}
-
-/// Items that were received before this, with the rows that say so, oldest first, at most so many.
-pub fn older(tx: &Tx<'_>, before_ms: u64, max: usize) -> Result<Vec<(Vec<u8>, ItemKey)>, StoreError> {
-    let to = [b"t", &before_ms.to_be_bytes()[..]].concat();
-    let mut found = Vec::new();
-    tx.scan(Keyspace::Items, Range { from: b"t", to: Some(&to), backwards: false }, &mut |place, _| {
-        found.extend(place.get(9..).and_then(read_key).map(|of| (place.to_vec(), of)));
-        if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    Ok(found)
-}
-
-fn old_key(item: &Item) -> Vec<u8> {
-    old_place(&item.key, item.received_ms)
-}
-
-fn old_place(of: &ItemKey, at_ms: u64) -> Vec<u8> {
-    let of = key(b'i', &[&of.type_id, &of.id]);
-    [b"t", &at_ms.to_be_bytes()[..], &of[1..]].concat()
 }
 
 /// Fills what the platform left out of a partial item with what is known of it.
