@@ -99,9 +99,9 @@ impl Circuits {
         }
     }
 
-    /// What is open.
-    pub fn list(&self) -> Vec<(Part, Open)> {
-        self.lock().iter().map(|(part, open)| (part.clone(), open.clone())).collect()
+    /// How a part is open, if it is.
+    pub fn open(&self, part: &Part) -> Option<Open> {
+        self.lock().get(part).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Part, Open>> {

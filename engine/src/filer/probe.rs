@@ -30,9 +30,9 @@ impl Filer {
             Verdict::Host { words, retry_after_ms } => {
                 let circuits = &self.parts.circuits;
                 circuits.trip(Part::Host, &words, retry_after_ms, Instant::now());
-                let open = circuits.list().into_iter().find(|(part, _)| *part == Part::Host);
+                let open = circuits.open(&Part::Host);
                 let long = HOST_ALARM / u32::try_from(self.pace.faster.max(1)).unwrap_or(u32::MAX);
-                if open.is_some_and(|(_, open)| open.since.elapsed() > long) {
+                if open.is_some_and(|open| open.since.elapsed() > long) {
                     let words = format!("NCMEC's host does not work, and reports wait: {words}");
                     self.raise("ncmec.host", "NCMEC".to_string(), words).await;
                 }

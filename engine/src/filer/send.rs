@@ -16,8 +16,8 @@ use reporter::tip::filing::{Cause, Draft, DraftFile, Filed, OpenReport, Source, 
 use reporter::tip::record::Entry;
 use sha2::{Digest, Sha256};
 
-use super::client::{Call, Chunks};
-use super::work::{Next, Stepped, Stop, entry_of};
+use super::client::{Answered, Call, Chunks};
+use super::work::{Next, Stepped, Stop};
 use super::{Filer, Ready};
 use crate::clock::now_ms;
 use crate::failpoint::failpoint;
@@ -44,7 +44,7 @@ impl Filer {
                 let failure = Failure::Spent { words, pause_ms: None };
                 return Err(Stop::Failed(failure, vec![received]));
             }
-            _ => return Err(self.setback(verdict, tip, ready, vec![received])),
+            _ => return Err(self.setback(verdict, tip, ready, vec![received]).await),
         };
         let Some(report_id) = report_id else {
             let words = "NCMEC took the report and gave it no number: another is opened".to_string();
@@ -99,7 +99,7 @@ impl Filer {
             let words = format!("'{}' is not what the reviewer saw: {why}", file.name);
             return Err(Stop::Failed(Failure::Hold(Cause::FileChanged, words), vec![received]));
         }
-        let reply = self.about(verdict, (tip, open), ready, &received)?;
+        let reply = self.about(verdict, (tip, open), ready, &received).await?;
         let Some(file_id) = reply.file_id.filter(|id| !id.is_empty()) else {
             let words = "NCMEC took a file and gave it no id: it is uploaded again".to_string();
             return Err(Stop::Failed(Failure::Spent { words, pause_ms: None }, vec![received]));
@@ -138,7 +138,7 @@ impl Filer {
         if verdict == Verdict::NoFile {
             return Err(Stop::Failed(Failure::NoFile { file: at }, vec![received]));
         }
-        self.about(verdict, (tip, open), ready, &received)?;
+        self.about(verdict, (tip, open), ready, &received).await?;
         let done = move |turn: &mut reporter::Turn<'_>| {
             step::detailed(&mut turn.tx, ticket, at, received, turn.terms.now_ms)
         };
@@ -169,7 +169,7 @@ impl Filer {
             // Nobody else has its number: the finish before this one was carried out. Its list of files was lost.
             Verdict::Finished if tip.finishes > 0 => {}
             verdict => {
-                if let Some(listed) = self.about(verdict, (tip, open), ready, &received)?.files {
+                if let Some(listed) = self.about(verdict, (tip, open), ready, &received).await?.files {
                     filed.verified = true;
                     filed.missing = ours().filter(|id| !listed.contains(id)).collect();
                     filed.unknown = listed.into_iter().filter(|id| !ours().any(|own| own == *id)).collect();
@@ -186,7 +186,7 @@ impl Filer {
     }
 
     /// A success about this very report, or what else it means.
-    fn about(
+    async fn about(
         &self,
         verdict: Verdict,
         (tip, open): (&Tip, &OpenReport),
@@ -195,13 +195,13 @@ impl Filer {
     ) -> Result<Reply, Stop> {
         match verdict {
             Verdict::Done(reply) if reply.report_id.is_none_or(|id| id == open.report_id) => Ok(reply),
-            other => Err(self.setback(other, tip, ready, vec![received.clone()])),
+            other => Err(self.setback(other, tip, ready, vec![received.clone()]).await),
         }
     }
 
     async fn call(&self, call: &Call, ready: &Ready, file: Option<Chunks>) -> (Verdict, Entry) {
         self.parts.counts.calls.fetch_add(1, Ordering::Relaxed);
-        let (heard, received) = entry_of(self.ncmec.make(call, &ready.credentials, file).await);
+        let Answered { heard, received } = self.ncmec.make(call, &ready.credentials, file).await;
         (judge(heard), received)
     }
 

@@ -18,7 +18,6 @@ use reporter::tip::info;
 use reporter::tip::record::{Body, Direction, Entry};
 use reporter::{DeskError, JobId, Turn};
 
-use super::client::Answered;
 use super::{Filer, Ready};
 use crate::circuits::Part;
 use crate::clock::now_ms;
@@ -241,7 +240,13 @@ impl Filer {
     }
 
     /// What a verdict that is not success means for the filing.
-    pub(super) fn setback(&self, verdict: Verdict, tip: &Tip, ready: &Ready, answered: Vec<Entry>) -> Stop {
+    pub(super) async fn setback(
+        &self,
+        verdict: Verdict,
+        tip: &Tip,
+        ready: &Ready,
+        answered: Vec<Entry>,
+    ) -> Stop {
         let hold = |cause, words: &str| Failure::Hold(cause, words.to_string());
         let failure = match verdict {
             Verdict::Host { words, retry_after_ms } => {
@@ -249,9 +254,12 @@ impl Filer {
                 Failure::Free { words, pause_ms: retry_after_ms }
             }
             Verdict::Organisation { words } => {
-                let part = Part::Organisation(ready.organisation.name.clone());
-                if self.parts.circuits.trip(part, &words, None, Instant::now()) {
-                    self.told_unknown(ready, &words);
+                let name = &ready.organisation.name;
+                if self.parts.circuits.trip(Part::Organisation(name.clone()), &words, None, Instant::now()) {
+                    let told = format!(
+                        "NCMEC does not know the organisation ({words}): its reports wait; check its credentials"
+                    );
+                    self.raise("ncmec.credentials", format!("organisation {name}"), told).await;
                 }
                 Failure::Free { words, pause_ms: None }
             }
@@ -277,30 +285,6 @@ impl Filer {
         };
         Stop::Failed(failure, answered)
     }
-
-    fn told_unknown(&self, ready: &Ready, words: &str) {
-        let name = ready.organisation.name.clone();
-        let words = format!(
-            "NCMEC does not know the organisation ({words}): its reports wait; check its credentials"
-        );
-        let (desk, about) = (self.parts.desk.clone(), format!("organisation {name}"));
-        tracing::error!(organisation = %name, "NCMEC refuses the organisation's credentials: its reports wait");
-        tokio::spawn(async move {
-            let raised = desk.ask(move |turn| {
-                let now_ms = turn.terms.now_ms;
-                let kind = "ncmec.credentials";
-                Ok(reporter::desk::alarm::raise(&mut turn.tx, kind, &about, &words, true, now_ms)?)
-            });
-            if let Err(error) = raised.await {
-                tracing::error!(%error, "an alarm could not be kept");
-            }
-        });
-    }
-}
-
-/// One answer's entry.
-pub(super) fn entry_of(answered: Answered) -> (reporter::cyber_tipline::verdict::Heard, Entry) {
-    (answered.heard, answered.received)
 }
 
 /// A report that cannot be read out of the store: it is tried again, in sight.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::BuildError;
 use super::added::Added;
 use super::contents::named;
 use super::facts::Facts;
 use super::said::{Said, fitting};
-use super::{BuildError, PATIENCE_MS};
 use crate::cyber_tipline::limits::{LOCATION_OF_FILE, ORIGINAL_FILE_NAME};
 use crate::cyber_tipline::model::{
     EventName, FileAnnotations, FileDetails, FileRelevance, IndustryClassification, IpCaptureEvent, Labels,
@@ -17,6 +17,7 @@ use crate::desk::evidence::{Kept, State, piece_of};
 use crate::desk::incident::{Annotation, Classification};
 use crate::desk::ncmec::JobMedia;
 use crate::tip::fields::Told;
+use crate::tip::filing::pace::EVIDENCE_MS_MAX;
 use crate::tip::filing::{DraftFile, FileKind, Source};
 use crate::tip::thread::{Conversation, GUARD_WORDS};
 use crate::tip::time::date_time;
@@ -81,7 +82,7 @@ pub fn media(
         left_out.push((medium, why));
     }
     let empty = files.is_empty() && facts.words.contents.is_empty() && facts.words.threads.is_empty();
-    let early = facts.now_ms < facts.tip.decided_ms.saturating_add(PATIENCE_MS);
+    let early = facts.now_ms < facts.tip.decided_ms.saturating_add(EVIDENCE_MS_MAX);
     if let Some(number) = waiting.filter(|_| early || empty) {
         let words = format!("medium {number} of the job is still being preserved");
         return Err(BuildError::NotYet { words });
@@ -216,7 +217,7 @@ pub fn extras(
 ) -> Result<(), BuildError> {
     for extra in &facts.informed.extra {
         let Some(kept) = &extra.kept else {
-            let early = facts.now_ms < facts.tip.decided_ms.saturating_add(PATIENCE_MS);
+            let early = facts.now_ms < facts.tip.decided_ms.saturating_add(EVIDENCE_MS_MAX);
             if extra.missing.is_none() && early {
                 return Err(BuildError::NotYet {
                     words: "a further file is still being fetched".to_string(),

@@ -26,9 +26,6 @@ use crate::desk::item::ItemKey;
 use crate::error::DeskError;
 use crate::tx::Tx;
 
-/// How long a report waits for media that are still being preserved, after its decision.
-const PATIENCE_MS: u64 = 6 * 3_600_000;
-
 /// Why there is no report yet, or none at all.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BuildError {
