@@ -37,9 +37,10 @@ const POINTS: [&str; 17] = [
     "webhook-told",
     "bank-added",
 ];
-/// Rounds at each, and items of a round at least.
+/// Rounds at each, at least; items that are sent at a time, and that are taken in the end at least.
 const ROUNDS: usize = 2;
 const ITEMS: usize = 32;
+const ITEMS_TAKEN: usize = 1000;
 
 /// What the platform knows it has sent, and what of it was acknowledged.
 #[derive(Default)]
@@ -192,7 +193,13 @@ fn whatever_was_acknowledged_is_in_one_right_place_wherever_the_program_was_kill
     set_up(&server, &platform);
     hashes.iter().for_each(|hash| assert!(server.add_pdq("KNOWN", hash) > 0));
     drop(server.stop());
-    for point in POINTS.iter().cycle().take(POINTS.len() * ROUNDS) {
+    // A round that is killed before anything is sent takes no items: how many there are depends on how fast it was. Then it
+    // goes on until there are enough.
+    for (round, point) in POINTS.iter().cycle().enumerate() {
+        if round >= POINTS.len() * ROUNDS && sent.taken.len() >= ITEMS_TAKEN {
+            break;
+        }
+        assert!(round < 4 * POINTS.len() * ROUNDS, "only {} items in {round} rounds", sent.taken.len());
         let kill = format!("{point}:{}", rng.random_range(1..=3));
         // What waits is worked on at once: it may be killed before it says that it is ready.
         let mut server = match setup(&data, Some(kill.clone())).try_start() {
@@ -228,7 +235,7 @@ fn whatever_was_acknowledged_is_in_one_right_place_wherever_the_program_was_kill
     settled(&server);
     told(&server);
     check(&server, &platform, &sent);
-    assert!(killed.len() == POINTS.len() && killed.values().all(|times| *times == ROUNDS), "{killed:?}");
+    assert!(killed.len() == POINTS.len() && killed.values().all(|times| *times >= ROUNDS), "{killed:?}");
     println!(
         "{} items, {} reports, {} decisions; killed {} times at {} places, {} items sent again because no answer came: all in one place",
         sent.taken.len(),
@@ -255,7 +262,6 @@ fn told(server: &Server) {
 }
 
 fn check(server: &Server, platform: &Platform, sent: &Sent) {
-    assert!(sent.taken.len() >= 1000, "only {} items", sent.taken.len());
     let census = sound(server);
     assert_eq!(
         (&census["waiting"], &census["hits_waiting"], &census["hits_ahead"]),
