@@ -125,8 +125,7 @@ impl Submitter {
 
     /// What signals match now, each by its place; for a tenant in its own banks and everybody's. Takes a CPU for a while.
     pub fn matching(&self, tenant: Option<&Tenant>, signals: &[Signal]) -> (Generation, Vec<Matched>) {
-        let state = self.banks.state_owned();
-        let state = tenant.map_or_else(|| state.clone(), |tenant| Arc::new(state.seen_by(tenant)));
+        let state = self.banks.state_of(tenant);
         let now_s = now_s();
         let mut found = Vec::new();
         state.find_all(signals, &self.rule, &mut FindScratch::default(), &mut found);

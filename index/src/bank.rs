@@ -185,26 +185,27 @@ impl BankState {
         let before = found.len();
         self.tables.pdq.search(hashes, asked.unwrap_or(widest), scratch, found);
         if asked.is_none() && self.directory.own_thresholds > 0 {
-            let mut at = 0;
-            found.retain(|hit| {
-                at += 1;
-                let bank = || self.directory.get(hit.bank).and_then(|bank| bank.threshold);
-                at <= before || hit.distance <= bank().unwrap_or(own)
+            retain_from(found, before, |hit| {
+                let bank = self.directory.get(hit.bank).and_then(|bank| bank.threshold);
+                hit.distance <= bank.unwrap_or(own)
             });
         }
-        if self.directory.tenant.is_some() {
-            let mut at = 0;
-            found.retain(|hit| {
-                at += 1;
-                at <= before || self.directory.get(hit.bank).is_some()
-            });
-        }
+        self.keep_seen(found, before, |hit| hit.bank);
     }
 
     /// Bytes the tables hold.
     pub fn bytes(&self) -> usize {
         self.tables.bytes()
     }
+}
+
+/// Takes out what is not wanted of a list, its first `from` apart.
+fn retain_from<T>(list: &mut Vec<T>, from: usize, wanted: impl Fn(&T) -> bool) {
+    let mut at = 0;
+    list.retain(|one| {
+        at += 1;
+        at <= from || wanted(one)
+    });
 }
 
 /// How banks are kept.
@@ -260,6 +261,12 @@ impl Banks {
     /// The newest state, to keep.
     pub fn state_owned(&self) -> Arc<BankState> {
         self.state.load_full()
+    }
+
+    /// The same as a tenant sees it, if it is for one.
+    pub fn state_of(&self, tenant: Option<&Tenant>) -> Arc<BankState> {
+        let state = self.state_owned();
+        tenant.map_or_else(|| state.clone(), |tenant| Arc::new(state.seen_by(tenant)))
     }
 
     /// The store the banks live in, for reading.

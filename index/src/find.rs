@@ -186,11 +186,7 @@ impl BankState {
             bank: hit.bank,
             nearness: bits(hit.distance),
         }));
-        let mut at = 0;
-        matches.retain(|found| {
-            at += 1;
-            at <= before || self.directory.get(found.bank).is_some()
-        });
+        self.keep_seen(matches, before, |found| found.bank);
         matches[before..].sort_by_key(|found| (found.nearness.rank(), found.content));
     }
 }

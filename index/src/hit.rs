@@ -2,6 +2,7 @@
 //!
 //! `ingest` and `reporter` never import each other; they meet in these types.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -103,9 +104,16 @@ impl UploadContext {
     }
 
     /// The item's type, or what stands for none.
-    pub fn item_type_or_upload(&self) -> String {
-        let upload = || self.tenant.as_ref().map_or_else(|| UPLOAD.to_string(), |tenant| tenant.own(UPLOAD));
-        self.item_type.clone().unwrap_or_else(upload)
+    pub fn item_type_or_upload(&self) -> Cow<'_, str> {
+        match &self.item_type {
+            Some(of) => Cow::Borrowed(of),
+            None => self.own(UPLOAD),
+        }
+    }
+
+    /// The name of something of who sent it: behind the tenant's, if it was one.
+    pub fn own<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        self.tenant.as_ref().map_or(Cow::Borrowed(name), |tenant| Cow::Owned(tenant.own(name)))
     }
 }
 
@@ -169,11 +177,12 @@ impl RequestId {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The id as one of those who share a server says it: another's same id is another.
+    /// The id as a tenant says it: another's same id is another, so nobody gets another's answer by sending its id again.
     #[must_use]
-    pub fn within(&self, name: &str) -> Self {
+    pub fn said_by(self, tenant: Option<&Tenant>) -> Self {
+        let Some(tenant) = tenant else { return self };
         let mut bytes = *self.0.as_bytes();
-        let digest = Sha256::digest([name.as_bytes(), &bytes].concat());
+        let digest = Sha256::digest([tenant.name().as_bytes(), &bytes].concat());
         bytes[9..].copy_from_slice(&digest[..7]);
         Self(Uuid::from_bytes(bytes))
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use index::bank::{BankChange, BankRequest, BankState};
+use index::bank::{BankChange, BankRequest};
 use index::{ContentId, Distance, Hash256, RequestId, SignalType, Tenant};
 use reporter::access::{Digest, Directory, Right, Rights, Sight, digest};
 use subtle::ConstantTimeEq;
@@ -100,14 +100,6 @@ impl Caller {
         }
         let sees = self.rights.has(Right::Distance);
         (!sees).then_some("without the right 'distance' one asks at the signal type's own threshold")
-    }
-
-    /// The banks as they see them.
-    pub fn sees(&self, state: Arc<BankState>) -> Arc<BankState> {
-        match &self.tenant {
-            Some(tenant) => Arc::new(state.seen_by(tenant)),
-            None => state,
-        }
     }
 
     /// A change of banks that they ask for.

@@ -7,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use index::bank::{ENABLED, Event, StoredContent};
-use index::{BankId, ContentId, Distance, FindRule, FindScratch, Nearness, Signal, SignalType};
+use index::{ContentId, Distance, FindRule, FindScratch, Nearness, Signal, SignalType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -87,7 +87,7 @@ pub async fn list(
 ) -> Result<Json<ContentsPage>, Refusal> {
     let Query(query) = query?;
     let loaded = admin.loaded()?;
-    let (banks, bank): (_, BankId) = (loaded.banks.clone(), loaded.opened(&caller, &name)?);
+    let (banks, bank) = (loaded.banks.clone(), loaded.opened(&caller, &name)?);
     let kind = query.signal_type.as_deref().map(SignalType::from_name).transpose();
     let kind = kind.map_err(|error| Refusal::bad(error.to_string()))?;
     let limit = query.limit.unwrap_or(100).clamp(1, PAGE_MAX);

@@ -107,7 +107,7 @@ pub struct Loaded {
 impl Loaded {
     /// The banks as a caller sees them.
     pub fn banks_of(&self, caller: &Caller) -> Arc<BankState> {
-        caller.sees(self.banks.state_owned())
+        self.banks.state_of(caller.tenant.as_ref())
     }
 
     /// The bank of this name, if the caller may read what it holds.

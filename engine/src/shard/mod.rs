@@ -183,6 +183,7 @@ impl Shard {
         let directory = self.core.parts.door.directory();
         let changed = !Arc::ptr_eq(&directory, &self.directory);
         self.directory = directory;
+        self.core.views.forget_older(&self.core.parts.banks);
         // Keys end by themselves, too.
         let look = changed || now.saturating_duration_since(self.looked) > LOOK_AGAIN;
         if look {

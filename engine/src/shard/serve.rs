@@ -273,20 +273,18 @@ impl Core {
             list(group, self.parts.limits.matches_max.min(room), &mut self.matches);
             let listed = &self.matches[first..];
             let Told { item_id, item_type, author } = told(hash);
-            let own = tenant.map(|tenant| (tenant.own(UPLOAD), item_type.map(|of| tenant.own(of))));
-            let (upload, item_type) = match &own {
-                Some((upload, item_type)) => (upload.as_str(), item_type.as_deref()),
-                None => (UPLOAD, item_type),
-            };
+            // As `UploadContext` will have it in the hit.
+            let own = tenant.map(|tenant| tenant.own(item_type.unwrap_or(UPLOAD)));
+            let of = own.as_deref().or(item_type).unwrap_or(UPLOAD);
             let facts = Facts {
                 subject: match item_id {
-                    Some(id) => Subject::Item(item_type.unwrap_or(upload), id),
+                    Some(id) => Subject::Item(of, id),
                     None => Subject::Signal(match signal_type {
                         SignalType::Pdq => &self.pdq[(hash + base) as usize].0,
                         kind => &self.digests[hash as usize].bytes()[..kind.bytes().unwrap_or(32)],
                     }),
                 },
-                item_type,
+                item_type: item_type.map(|_| of),
                 author,
                 item: None,
                 report: None,
@@ -351,8 +349,7 @@ impl Core {
         let tenant = connection.tenant();
         let hits = self.hits.iter().map(|hit| self.hit(&state, submit, tenant, hit)).collect();
         let append = Append {
-            // Ids are a tenant's own: nobody gets another's answer by sending its id again.
-            request: tenant.map_or(submit.request, |tenant| submit.request.within(tenant.name())),
+            request: submit.request.said_by(tenant),
             generation: state.generation,
             hits,
             verdicts: self.hits.iter().map(HitRef::verdict).collect(),

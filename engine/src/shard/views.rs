@@ -51,4 +51,42 @@ impl Views {
         let view = self.views.entry(tenant.clone()).or_insert_with(|| Arc::new(newest.seen_by(tenant)));
         View::Tenants(view.clone())
     }
+
+    /// Lets go of views of an older state: they would keep its tables in memory until a tenant asks again.
+    pub(super) fn forget_older(&mut self, banks: &Banks) {
+        if self.of.as_ref().is_some_and(|of| !Arc::ptr_eq(of, &banks.state())) {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use index::bank::{BankChange, BankOptions, LoadProgress};
+    use index::store::MemoryStore;
+
+    #[test]
+    fn a_view_is_of_the_newest_state_and_keeps_no_older_one() {
+        let store = Arc::new(MemoryStore::default());
+        let (banks, _) = Banks::load(store, BankOptions::default(), &LoadProgress::default()).unwrap();
+        let make = |name: &str| {
+            let change = BankChange::Create { name: name.to_string(), enabled_ratio: 1.0 };
+            banks.apply(vec![change.into()], 0).remove(0).unwrap();
+        };
+        let acme = Tenant::try_from("ACME".to_string()).unwrap();
+        let mut views = Views::default();
+        make("ACME.ONE");
+        make("BETA.ONE");
+        let names =
+            |view: &View| view.directory.list().iter().map(|bank| bank.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&views.newest(&banks, Some(&acme))), ["ACME.ONE"]);
+        views.forget_older(&banks);
+        let known = Arc::downgrade(views.of.as_ref().unwrap());
+        make("ACME.TWO");
+        views.forget_older(&banks);
+        assert!(known.upgrade().is_none() && views.views.is_empty(), "nothing of before is held");
+        assert_eq!(names(&views.newest(&banks, Some(&acme))), ["ACME.ONE", "ACME.TWO"]);
+        assert_eq!(names(&views.newest(&banks, None)).len(), 3);
+    }
 }

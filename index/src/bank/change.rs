@@ -148,9 +148,7 @@ impl Banks {
         request: BankRequest,
         now_ms: u64,
     ) -> Result<BankAnswer, BankError> {
-        // Ids are a tenant's own: nobody gets another's answer by sending its id again.
-        let scoped =
-            request.id.map(|id| request.tenant.as_ref().map_or(id, |tenant| id.within(tenant.name())));
+        let scoped = request.id.map(|id| id.said_by(request.tenant.as_ref()));
         if let (Some(id), Some(told)) = (scoped, request.id) {
             if let Some(answer) = group.answered.get(&id) {
                 return Ok(answer.clone()); // twice in one group: one effect, one fate

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::change::{BankChange, clip, name_fits};
-use super::{Bank, BankError, BankState, Directory, NAME_MAX};
+use super::{BankError, BankState, Directory, NAME_MAX, retain_from};
+use crate::signal::BankId;
 use crate::tenant::{Tenant, split};
 
 /// Whether the tenant may make this change. What is not its own is not there for it.
@@ -43,13 +44,6 @@ pub(super) fn bank_name_fits(name: &str) -> bool {
         }
 }
 
-impl Bank {
-    /// Whether it is a tenant's.
-    pub fn is_owned(&self) -> bool {
-        split(&self.name).is_some()
-    }
-}
-
 impl Directory {
     /// Whether a bank's contents may be read by whom this directory is for: all of them by the operator, its own by a
     /// tenant.
@@ -59,7 +53,8 @@ impl Directory {
 
     fn seen_by(&self, tenant: &Tenant) -> Self {
         let mut seen = Self { tenant: Some(tenant.clone()), ..Self::default() };
-        for bank in self.by_id.values().filter(|bank| !bank.is_owned() || tenant.owns(&bank.name)) {
+        for bank in self.by_id.values().filter(|bank| split(&bank.name).is_none() || tenant.owns(&bank.name))
+        {
             seen.insert(bank.clone());
         }
         seen
@@ -71,6 +66,14 @@ impl BankState {
     #[must_use]
     pub fn seen_by(&self, tenant: &Tenant) -> Self {
         Self { directory: Arc::new(self.directory.seen_by(tenant)), ..self.clone() }
+    }
+
+    /// Takes out what lies in banks that are not seen, the first `from` of a list apart. The operator sees all: then nothing
+    /// is looked at.
+    pub(crate) fn keep_seen<T>(&self, found: &mut Vec<T>, from: usize, bank: impl Fn(&T) -> BankId) {
+        if self.directory.tenant.is_some() {
+            retain_from(found, from, |one| self.directory.get(bank(one)).is_some());
+        }
     }
 }
 

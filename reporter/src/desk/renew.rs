@@ -65,30 +65,16 @@ pub fn renew_items(store: &dyn Store, durability: Durability, now_ms: u64) -> Re
         }
         // The key that follows this one, whatever it is.
         let (from, to) = ([&after[..], &[0]].concat(), [b'i' + 1]);
-        let mut items: Vec<(Vec<u8>, Item)> = Vec::new();
-        let mut fault = None;
-        tx.scan(
-            Keyspace::Items,
-            Range { from: &from, to: Some(&to), backwards: false },
-            &mut |place, row| {
-                match read_row(Keyspace::Items, row) {
-                    Ok(item) => items.push((place.to_vec(), item)),
-                    Err(error) => fault = Some(error),
-                }
-                if fault.is_none() && items.len() < ITEMS_AT_ONCE {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            },
-        )?;
-        if let Some(error) = fault {
-            return Err(error);
+        let (range, mut rows) = (Range { from: &from, to: Some(&to), backwards: false }, Vec::new());
+        tx.scan(Keyspace::Items, range, &mut |place, row| {
+            rows.push((place.to_vec(), row.to_vec()));
+            if rows.len() < ITEMS_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        for (_, row) in &rows {
+            let item: Item = read_row(Keyspace::Items, row)?;
+            renewed += u64::from(list_once(&mut tx, &item, now_ms)?);
         }
-        for (_, item) in &items {
-            renewed += u64::from(list_once(&mut tx, item, now_ms)?);
-        }
-        let last = items.last().filter(|_| items.len() == ITEMS_AT_ONCE);
+        let last = rows.last().filter(|_| rows.len() == ITEMS_AT_ONCE);
         tx.put(Keyspace::CaseMeta, ITEMS_DONE, last.map_or(ALL, |(place, _)| place));
         store.commit(tx.into_batch(), durability)?;
     }

@@ -66,20 +66,22 @@ pub fn types_of<'t>(
 /// sends beside what others sent.
 pub fn foreign(tenant: &Tenant, at: &At<'_>) -> Option<FieldError> {
     match at.value() {
-        Value::Object(map) => map.iter().find_map(|(name, value)| {
-            let below = at.under(name, value);
-            match value {
-                Value::String(of) if name == "typeId" && !tenant.owns(of) => Some(below.wrong(format!(
+        Value::Object(map) => map.iter().find_map(|(name, value)| match value {
+            Value::String(of) if name == "typeId" && !tenant.owns(of) => {
+                Some(at.under(name, value).wrong(format!(
                     "names item type '{}': a key of tenant {tenant} names types that begin with '{tenant}.'",
                     crate::error::clip(of)
-                ))),
-                _ => foreign(tenant, &below),
+                )))
             }
+            // Nothing is in the others, and a body has very many of them.
+            Value::Object(_) | Value::Array(_) => foreign(tenant, &at.under(name, value)),
+            _ => None,
         }),
-        Value::Array(list) => list
-            .iter()
-            .enumerate()
-            .find_map(|(place, value)| foreign(tenant, &at.under(&place.to_string(), value))),
+        Value::Array(list) => {
+            let mut inner =
+                list.iter().enumerate().filter(|(_, value)| value.is_object() || value.is_array());
+            inner.find_map(|(place, value)| foreign(tenant, &at.under(&place.to_string(), value)))
+        }
         _ => None,
     }
 }

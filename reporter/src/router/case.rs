@@ -1,6 +1,8 @@
 //! A case: an item with what is known of it, as rules see it. Uploads become items too, so that everything known of a
 //! user is found in one place.
 
+use std::borrow::Cow;
+
 use index::hit::UPLOAD;
 use index::store::StoreError;
 use index::{Hit, Position, SignalType, Tenant};
@@ -94,12 +96,11 @@ impl Case {
     pub fn of_hit(tx: &Tx<'_>, settings: &Settings, hit: &Hit) -> Result<Self, StoreError> {
         let context = &hit.context;
         let item_type = context.item_type.as_deref().filter(|of| is_id(of));
-        let own = |of: &str| context.tenant.as_ref().map_or_else(|| of.to_string(), |tenant| tenant.own(of));
         let (id, anonymous) = match &context.item_id {
             Some(id) if is_id(id) => (id.clone(), None),
             _ => (format!("hit-{}", hit.position), Some(bytes_of(hit))),
         };
-        let key = ItemKey::new(item_type.map_or_else(|| own(UPLOAD), str::to_string), id);
+        let key = ItemKey::new(item_type.map_or_else(|| context.own(UPLOAD), Cow::Borrowed), id);
         let known = if anonymous.is_some() { None } else { item(tx, &key)? };
         let creator = context.creator.as_deref().filter(|id| is_id(id));
         let mut item = known.unwrap_or_else(|| Item {
@@ -107,7 +108,7 @@ impl Case {
             ..Item::bare(key, hit.received_ms)
         });
         if item.creator.is_none() {
-            item.creator = creator.map(|id| ItemKey::new(own(&settings.user_type), id));
+            item.creator = creator.map(|id| ItemKey::new(context.own(&settings.user_type), id));
         }
         let matches: Vec<Found> = hit
             .matches
