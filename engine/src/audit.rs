@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use index::store::{Store, StoreError};
 use reporter::Tx;
-use reporter::audit::{self, BadLine, Head, Heads, SignedHead};
+use reporter::audit::{self, BadLine, Head, Heads, SignedHead, TreeHash};
 
 use crate::clock::now_ms;
 use crate::secrets::sync_folder;
@@ -158,13 +158,33 @@ impl AuditSigner {
         if tip.number <= last.map_or(0, |head| head.number) {
             return Ok(());
         }
-        let head = Head { number: tip.number, hash: tip.hash, at_ms: now_ms() };
+        let root = self.root(last, tip.number)?;
+        let head = Head { number: tip.number, hash: tip.hash, root: Some(root), at_ms: now_ms() };
         let head = head.signed(|bytes| self.key.sign(bytes));
         *known = None; // a write that fails may leave anything
         self.in_file(append(&self.file, head.line().as_bytes()))?;
         *known = Some(Some(head));
         self.counts.set(Some(head));
         Ok(())
+    }
+
+    /// The tree of the log up to this record. What is stored of it is derived from the records: if it does not give what was
+    /// signed, it is made anew, and if they do not either, they were changed.
+    fn root(&self, last: Option<SignedHead>, number: u64) -> Result<TreeHash, SignError> {
+        let store = &*self.store;
+        if let Some((signed, root)) = last.and_then(|head| Some((head.number, head.root?)))
+            && !audit::root_at(store, signed).is_ok_and(|found| found == root)
+        {
+            tracing::warn!(
+                records = signed,
+                "the tree over the audit log is not what was signed: it is made anew"
+            );
+            audit::forget_tree(store)?;
+            if audit::root_at(store, signed)? != root {
+                return Err(SignError::NotBorneOut { number: signed });
+            }
+        }
+        Ok(audit::root_at(store, number)?)
     }
 
     /// The file's last head; its end is whole after this.

@@ -317,6 +317,9 @@ pub struct Check {
     /// Check the audit log: every record, the whole chain, every signed head
     #[arg(long)]
     pub audit: bool,
+    /// Check a proof about the audit log, a file as GET /api/v1/audit/proof answers, by the signed heads alone: no log is read
+    #[arg(long, value_name = "FILE")]
+    pub audit_proof: Option<PathBuf>,
     /// Data directory of the stopped server, or a copy of it [default: ./hashward-data]
     #[arg(long, env = "HASHWARD_DATA_DIR")]
     pub data_dir: Option<PathBuf>,

@@ -124,6 +124,73 @@ fn what_is_changed_is_remembered_and_checked() {
 }
 
 #[test]
+fn who_has_copied_heads_away_is_shown_what_the_log_holds_and_that_it_only_grew() {
+    let server = signing_often().start();
+    let (data, mine) = (server.data().to_path_buf(), tempfile::tempdir().unwrap());
+    assert_eq!(server.http.get("/api/v1/audit/proof?record=1").0, 404, "nothing is signed yet");
+    let signed = |number: u64| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while server.metric("hashward_audit_signed") < number as f64 {
+            assert!(Instant::now() < deadline, "{}", server.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        server.http.plain("GET", "/api/v1/audit/head", None).1
+    };
+    change(&server, 11);
+    let first = signed(11);
+    change(&server, 26);
+    let last = signed(37);
+    let (heads, key) = (mine.path().join("heads"), mine.path().join("pub"));
+    fs::write(&heads, format!("{first}\n{last}\n")).unwrap();
+    fs::copy(data.join("audit.pub"), &key).unwrap();
+    let given = |name: &str, proof: &Value| {
+        let file = mine.path().join(name);
+        fs::write(&file, proof.to_string()).unwrap();
+        let mut command = Command::new(program("hashward"));
+        command.args(["check", "--audit-proof"]).arg(file).arg("--heads").arg(&heads);
+        verdict(command.arg("--public-key").arg(&key).current_dir(mine.path()).output().unwrap())
+    };
+    let fetched = |asks: &str| server.http.get(&format!("/api/v1/audit/proof?{asks}"));
+
+    let (status, within) = fetched("record=5");
+    assert_eq!((status, &within["size"]), (200, &json!(37)), "{within}");
+    let (code, words) = given("within", &within);
+    let record = server.http.get("/api/v1/audit?after=4&limit=1").1["entries"][0].clone();
+    assert_eq!(record["hash"], within["hash"]);
+    assert!(
+        code == 0 && words.contains("record 5 is in the log of 37") && words.contains("user4"),
+        "{words}"
+    );
+    let (code, words) = given("grown", &fetched("earlier=11").1);
+    assert!(code == 0 && words.contains("of 37 records") && words.contains("that of 11 records"), "{words}");
+    assert_eq!(given("then", &fetched("record=5&size=11").1).0, 0);
+
+    let mut other = within.clone();
+    other["body"] = json!(within["body"].as_str().unwrap().replace("user4", "user5"));
+    let (code, words) = given("other", &other);
+    assert!(code == 1 && words.contains("NOT proven"), "{words}");
+    let (code, words) = given("unheard", &fetched("record=5&size=20").1);
+    assert!(code == 2 && words.contains("size=<its number>"), "no head that I have has 20: {words}");
+    assert_eq!(given("nothing", &json!({ "proves": "all" })).0, 2);
+    for (asks, status) in [
+        ("record=38", 404),
+        ("record=0", 404),
+        ("record=1&size=38", 404),
+        ("earlier=37", 404),
+        ("earlier=0", 404),
+        ("record=1&earlier=2", 400),
+        ("size=3", 400),
+        ("record=x", 400),
+        ("", 400),
+    ] {
+        let (found, words) = fetched(asks);
+        assert_eq!(found, status, "{asks}: {words}");
+    }
+    let lost = sound(server.stop().data());
+    assert!(lost.contains("37 records, last signed head 37"), "the tree is checked with the log: {lost}");
+}
+
+#[test]
 fn a_data_directory_that_was_set_back_is_found_by_its_heads() {
     let server = signing_often().start();
     change(&server, 7);

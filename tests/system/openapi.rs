@@ -246,6 +246,8 @@ fn answers_about_cases_have_the_shapes_that_are_described() {
         put("/api/v1/settings/trusted-banks", json!({ "banks": [], "by": "ada" })),
         get("/api/v1/audit?limit=1"),
         signed_head(&server),
+        get("/api/v1/audit/proof?record=1"),
+        get("/api/v1/audit/proof?earlier=1"),
     ];
     answers.into_iter().for_each(|answer| described(&document, answer));
 }

@@ -175,6 +175,7 @@ const TABLE: &[(&str, Methods)] = &[
     ("/api/v1/honeytokens", &[("GET", &[Admin]), ("POST", &[Admin])]),
     ("/api/v1/audit", &[("GET", &[Audit])]),
     ("/api/v1/audit/head", &[("GET", &[Audit])]),
+    ("/api/v1/audit/proof", &[("GET", &[Audit])]),
 ];
 
 /// What a tenant's key may call, of what its scopes open: what asks for the banks through

@@ -1,4 +1,5 @@
-//! The audit log over HTTP, in pages, and the last signed head for who keeps copies elsewhere.
+//! The audit log over HTTP, in pages; the last signed head for who keeps copies elsewhere, and proofs for who has no more
+//! than those.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use reporter::access::Right;
-use reporter::audit::{self, Filter, Page, Side, SignedHead};
+use reporter::audit::{self, Filter, Page, Proof, Side, SignedHead};
 use serde::Deserialize;
 
 use super::cases::blocking;
@@ -53,4 +54,47 @@ pub async fn head(State(admin): State<Arc<Admin>>) -> Result<Json<SignedHead>, R
     admin.loaded()?;
     let head = admin.metrics.audit.last();
     head.map(Json).ok_or_else(|| Refusal::not_found("nothing of the audit log is signed yet"))
+}
+
+/// What is to be proven.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProofQuery {
+    /// That this record is in the log.
+    record: Option<u64>,
+    /// That the log begins with this earlier one, by its number of records.
+    earlier: Option<u64>,
+    /// Records of the log: the number of a signed head; of the last one if absent.
+    size: Option<u64>,
+}
+
+/// `GET /api/v1/audit/proof?record=N|earlier=N[&size=N]`: see [`Proof`].
+pub async fn proof(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<ProofQuery>, QueryRejection>,
+) -> Result<Json<Proof>, Refusal> {
+    let Query(ProofQuery { record, earlier, size }) = query?;
+    let (store, sees) = (admin.loaded()?.cases.clone(), caller.rights.has(Right::ChildSafety));
+    let unsigned = || Refusal::not_found("nothing of the audit log is signed yet");
+    let size = size.or_else(|| admin.metrics.audit.last().map(|head| head.number)).ok_or_else(unsigned)?;
+    let wanted = match (record, earlier) {
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(Refusal::bad("give 'record' or 'earlier': what is to be proven"));
+        }
+        one => one,
+    };
+    blocking(move || {
+        let proof = match wanted {
+            (Some(record), _) => audit::inclusion(&*store, record, size, sees)?,
+            (_, earlier) => audit::consistency(&*store, earlier.unwrap_or_default(), size)?,
+        };
+        proof.map(Json).ok_or_else(|| {
+            Refusal::not_found(format!(
+                "there is no such proof: of a signed log of {size} records, 'record' is one from 1 on and 'earlier' the \
+                 number of one that is smaller"
+            ))
+        })
+    })
+    .await
 }

@@ -308,6 +308,7 @@ fn case_routes() -> Router<Arc<Admin>> {
         .route("/api/v1/queues", get(queues::queues))
         .route("/api/v1/audit", get(audit::list))
         .route("/api/v1/audit/head", get(audit::head))
+        .route("/api/v1/audit/proof", get(audit::proof))
         .route(
             "/api/v1/queues/{name}",
             get(queues::queue).put(queues::put_queue).delete(queues::remove_queue),

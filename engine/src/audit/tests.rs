@@ -117,6 +117,33 @@ fn what_was_signed_and_is_gone_is_not_signed_over() {
 }
 
 #[test]
+fn a_damaged_tree_is_made_anew_and_changed_records_are_not_signed_over() {
+    let place = Place::new();
+    (0..4).for_each(|_| place.grow(&place.store));
+    place.signer().round(&mut None).unwrap();
+    let put = |key: &[u8], row: Vec<u8>| {
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Audit, key, row);
+        place.store.commit(batch, Durability::Sync).unwrap();
+    };
+    // Behind record 4, of its first two levels.
+    let branch = |level| [b'r', 0, 0, 0, 0, 0, 0, 0, 4, level];
+    put(&branch(2), vec![7; 32]);
+    place.grow(&place.store);
+    place.signer().round(&mut None).unwrap();
+    assert_eq!(place.heads(), [4, 5], "and all is sound");
+
+    let record = &branch(0)[..9];
+    let mut row = place.store.get(Keyspace::Audit, record).unwrap().unwrap();
+    row[40] ^= 1; // its hash
+    put(record, row);
+    put(&branch(2), vec![7; 32]);
+    place.grow(&place.store);
+    let error = place.signer().round(&mut None).unwrap_err();
+    assert!(matches!(error, SignError::NotBorneOut { number: 5 }), "{error}");
+}
+
+#[test]
 fn a_changed_heads_file_or_key_stops_the_signing_and_is_counted() {
     let place = Place::new();
     place.grow(&place.store);

@@ -1,37 +1,37 @@
 //! `hashward check`: whether what a stopped server has stored is what it wrote. Nothing is written, and no server is asked.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use index::store::{Database, HeldDir, RocksStore, StoreOptions};
-use reporter::audit::{Heads, Verdict, verify};
+use reporter::audit::{Heads, Hex, Proof, Proven, Unproven, Verdict, verify};
 
 use crate::audit::{HEADS_FILE, KEY_FILE, is_genuine, public_file, read_public};
 use crate::cli::Check;
 use crate::config::DATA_DIR;
 
-/// Checks the audit log; 0 if it is sound, 1 if not.
+/// Checks the audit log, or a proof about it; 0 if it is sound, 1 if not.
 pub fn run(args: Check) -> Result<ExitCode> {
-    if !args.audit {
-        bail!("say what is to be checked: --audit, the audit log");
+    let folder = args.data_dir.clone().unwrap_or_else(|| DATA_DIR.into());
+    match (args.audit, &args.audit_proof) {
+        (true, None) => log(&args, &folder),
+        (false, Some(file)) => proof(&args, &folder, file),
+        (true, Some(_)) => bail!("--audit checks the log, --audit-proof a proof about it: give one of them"),
+        (false, None) => bail!("say what is to be checked: --audit, the audit log, or --audit-proof FILE"),
     }
-    let folder = args.data_dir.unwrap_or_else(|| DATA_DIR.into());
-    let held = HeldDir::open(&folder)?;
+}
+
+fn log(args: &Check, folder: &Path) -> Result<ExitCode> {
+    let held = HeldDir::open(folder)?;
     let store = RocksStore::read(held.path(), Database::Case, StoreOptions::default())?;
-    let Some(file) = open_heads(args.heads.as_deref(), &folder)? else {
+    let Some(file) = open_heads(args.heads.as_deref(), folder)? else {
         let nothing = &mut std::iter::empty();
         return Ok(told(&verify(&store, nothing, &|_, _| false)?));
     };
-    let key_file = args.public_key.clone().unwrap_or_else(|| public_file(&folder.join(KEY_FILE)));
-    let key = read_public(&key_file).with_context(|| format!("public key {}", key_file.display()))?;
-    if args.public_key.is_none() {
-        eprintln!(
-            "hashward: the key is the one in the data directory: --public-key takes a copy that nobody there can change"
-        );
-    }
+    let key = public_key(args, folder)?;
     let mut heads = Heads::new(BufReader::new(file));
     let verdict = verify(&store, &mut heads, &|bytes, signature| is_genuine(&key, bytes, signature))?;
     if heads.torn() {
@@ -40,6 +40,52 @@ pub fn run(args: Check) -> Result<ExitCode> {
         );
     }
     Ok(told(&verdict))
+}
+
+fn proof(args: &Check, folder: &Path, file: &Path) -> Result<ExitCode> {
+    let text = fs::read(file).with_context(|| format!("proof {}", file.display()))?;
+    let proof: Proof = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is no answer of GET /api/v1/audit/proof", file.display()))?;
+    let Some(heads) = open_heads(args.heads.as_deref(), folder)? else {
+        bail!("a proof is held against signed heads: --heads says where your copy of them is");
+    };
+    let key = public_key(args, folder)?;
+    let genuine = |bytes: &[u8], signature: &_| is_genuine(&key, bytes, signature);
+    match proof.check(&mut Heads::new(BufReader::new(heads)), &genuine) {
+        Ok(Proven::Included { number, head, body }) => {
+            let body = body.unwrap_or_else(|| "what it says is not told".to_string());
+            println!(
+                "audit: record {number} is in the log of {} records that was signed at {} ms: {body}: proven",
+                head.number, head.at_ms
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Proven::Consistent { earlier, later }) => {
+            println!(
+                "audit: the log of {} records that was signed at {} ms begins with that of {} records that was signed at {} \
+                 ms: proven",
+                later.number, later.at_ms, earlier.number, earlier.at_ms
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(nothing @ Unproven::NoHead { .. }) => Err(nothing.into()),
+        Err(error) => {
+            println!("audit: {error}: NOT proven");
+            Ok(ExitCode::from(1))
+        }
+    }
+}
+
+/// The key that heads are signed with.
+fn public_key(args: &Check, folder: &Path) -> Result<Hex<32>> {
+    let key_file = args.public_key.clone().unwrap_or_else(|| public_file(&folder.join(KEY_FILE)));
+    let key = read_public(&key_file).with_context(|| format!("public key {}", key_file.display()))?;
+    if args.public_key.is_none() {
+        eprintln!(
+            "hashward: the key is the one in the data directory: --public-key takes a copy that nobody there can change"
+        );
+    }
+    Ok(key)
 }
 
 /// The heads file; none if nobody named one and there is none.

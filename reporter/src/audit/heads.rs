@@ -7,10 +7,13 @@ use std::io::{BufRead, Read};
 
 use serde::{Deserialize, Serialize};
 
+use super::tree::TreeHash;
 use super::{Hex, RecordHash};
 
 const DOMAIN: &[u8] = b"hashward audit log 1: head\0";
-/// A line has a third of it.
+/// Of a head with a tree.
+const DOMAIN_TREE: &[u8] = b"hashward audit log 2: head with tree\0";
+/// A line has half of it.
 const LINE_BYTES_MAX: u64 = 1024;
 
 /// Where the log ended.
@@ -20,6 +23,8 @@ pub struct Head {
     pub number: u64,
     /// That record's hash.
     pub hash: RecordHash,
+    /// The Merkle tree of all records up to it; none in heads from before there were trees.
+    pub root: Option<TreeHash>,
     /// When it was signed, in milliseconds since 1970 (UTC).
     pub at_ms: u64,
 }
@@ -32,6 +37,9 @@ pub struct SignedHead {
     pub number: u64,
     /// That record's hash.
     pub hash: RecordHash,
+    /// See [`Head::root`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<TreeHash>,
     /// When it was signed.
     pub at_ms: u64,
     /// Of [`Head::signed_bytes`].
@@ -41,29 +49,33 @@ pub struct SignedHead {
 impl Head {
     /// What is signed: all of it has a fixed length.
     pub fn signed_bytes(&self) -> Vec<u8> {
-        [DOMAIN, &self.number.to_be_bytes(), &self.hash.0, &self.at_ms.to_be_bytes()].concat()
+        let (number, at_ms) = (self.number.to_be_bytes(), self.at_ms.to_be_bytes());
+        match &self.root {
+            Some(root) => [DOMAIN_TREE, &number, &self.hash.0, &root.0, &at_ms].concat(),
+            None => [DOMAIN, &number, &self.hash.0, &at_ms].concat(),
+        }
     }
 
     /// This head with its signature.
     pub fn signed(self, sign: impl FnOnce(&[u8]) -> Hex<64>) -> SignedHead {
         let signature = sign(&self.signed_bytes());
-        let Head { number, hash, at_ms } = self;
-        SignedHead { number, hash, at_ms, signature }
+        let Head { number, hash, root, at_ms } = self;
+        SignedHead { number, hash, root, at_ms, signature }
     }
 }
 
 impl SignedHead {
     /// What it says, whether it is true or not.
     pub fn head(&self) -> Head {
-        Head { number: self.number, hash: self.hash, at_ms: self.at_ms }
+        Head { number: self.number, hash: self.hash, root: self.root, at_ms: self.at_ms }
     }
 
     /// Its line, with the end of line.
     pub fn line(&self) -> String {
-        format!(
-            r#"{{"number":{},"hash":"{}","at_ms":{},"signature":"{}"}}"#,
-            self.number, self.hash, self.at_ms, self.signature
-        ) + "\n"
+        let Self { number, hash, root, at_ms, signature } = self;
+        let root = root.map(|root| format!(r#""root":"{root}","#)).unwrap_or_default();
+        format!(r#"{{"number":{number},"hash":"{hash}",{root}"at_ms":{at_ms},"signature":"{signature}"}}"#)
+            + "\n"
     }
 }
 

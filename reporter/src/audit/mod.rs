@@ -11,10 +11,16 @@
 //! |---|---|
 //! | `r` ‖ number u64 | the previous record's hash (32 bytes) ‖ this one's (32 bytes) ‖ body: JSON row, version 1 |
 //! | `tip` | number u64 of the last record ‖ its hash (32 bytes) |
+//!
+//! and those of the tree over them ([`branches`]), whose hash is signed too: by it a few hashes prove something about the
+//! log to who does not have it ([`Proof`]).
 
+mod branches;
 mod heads;
 mod hex;
 mod page;
+mod proof;
+mod tree;
 mod verify;
 
 use index::RequestId;
@@ -26,9 +32,12 @@ use sha2::{Digest, Sha256};
 
 use crate::tx::Tx;
 
+pub use branches::{forget_tree, root_at};
 pub use heads::{BadLine, Head, Heads, Line, SignedHead};
 pub use hex::{Hex, NotHex};
 pub use page::{Filter, Page, Shown, Side, page};
+pub use proof::{Proof, Proven, Unproven, consistency, inclusion};
+pub use tree::TreeHash;
 pub use verify::{Fault, Genuine, Verdict, verify};
 
 /// The hash of a record.

@@ -1,5 +1,7 @@
 //! Whatever is done to a log without its key is found, and the first bad record named.
 
+mod proofs;
+
 use index::store::{Batch, Durability, MemoryStore, Range, Store};
 use proptest::prelude::*;
 use serde_json::json;
@@ -33,7 +35,7 @@ fn genuine(bytes: &[u8], signature: &Hex<64>) -> bool {
     sign_with("key")(bytes) == *signature
 }
 
-/// A log of so many records, in several commits; its head is signed after every `every`.
+/// A log of so many records, in several commits; its head is signed after every `every`, with its tree.
 fn written(records: u64, every: u64) -> (MemoryStore, String) {
     let store = MemoryStore::default();
     let mut heads = String::new();
@@ -42,7 +44,8 @@ fn written(records: u64, every: u64) -> (MemoryStore, String) {
         let record = append(&mut tx, entry(number), 1000 + number).unwrap();
         store.commit(tx.into_batch(), Durability::Sync).unwrap();
         if number.is_multiple_of(every) {
-            let head = Head { number, hash: record.hash, at_ms: 2000 + number };
+            let root = Some(root_at(&store, number).unwrap());
+            let head = Head { number, hash: record.hash, root, at_ms: 2000 + number };
             heads += &head.signed(sign_with("key")).line();
         }
     }
@@ -80,9 +83,10 @@ fn place(rows: &Rows, number: u64) -> usize {
     rows.iter().position(|(key, _)| *key == record_key(number)).unwrap()
 }
 
-/// What somebody without the key can do: the record in its place, with what follows from it anew.
+/// What somebody without the key can do: the record in its place, with what follows from it anew and the tree forgotten.
 fn forge(store: &dyn Store, from: u64, rehash_until: u64) -> Rows {
     let mut rows = rows(store);
+    rows.retain(|(key, _)| branches::read_branch_key(key).is_none() && key != branches::TREE_KEY);
     let mut previous = StoredRow::read(&rows[place(&rows, from)].1).unwrap().previous;
     for number in from..=rehash_until {
         let at = place(&rows, number);
@@ -248,7 +252,9 @@ fn a_forged_chain_is_found_by_its_heads_alone() {
     // Heads that the forger signs with a key of his own.
     let forged = of_rows(forge(&store, 4, 9));
     let end = tip(&Tx::new(&forged)).unwrap();
-    let head = Head { number: end.number, hash: end.hash, at_ms: 1 };
+    let root = Some(root_at(&forged, end.number).unwrap());
+    assert!(checked(&forged, "").is_sound(), "a tree can be made, too");
+    let head = Head { number: end.number, hash: end.hash, root, at_ms: 1 };
     let verdict = checked(&forged, &head.signed(sign_with("another key")).line());
     assert_eq!((verdict.bad_line.unwrap().line, verdict.signed), (1, None));
 }
@@ -377,7 +383,8 @@ proptest! {
             store.commit(tx.into_batch(), Durability::Sync).unwrap();
             let end = tip(&Tx::new(&store)).unwrap();
             if end.number > heads.lines().last().map_or(0, |line| serde_json::from_str::<SignedHead>(line).unwrap().number) {
-                heads += &Head { number: end.number, hash: end.hash, at_ms: 5 }.signed(sign_with("key")).line();
+                let root = Some(root_at(&store, end.number).unwrap());
+                heads += &Head { number: end.number, hash: end.hash, root, at_ms: 5 }.signed(sign_with("key")).line();
             }
         }
         let verdict = checked(&store, &heads);

@@ -1,10 +1,13 @@
 //! Whether the log is what was written, without the program that wrote it: every row in its place, every hash, the whole
-//! chain, and every head that was signed. One pass over rows and heads, one of each in memory.
+//! chain and tree, and every head that was signed. One pass over rows and heads, one of each in memory.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use index::store::{Range, Store, StoreError};
 
+use super::branches::{TREE_KEY, read_branch_key, stored};
+use super::tree::{Branch, Growing, leaf};
 use super::{
     BadLine, Head, Hex, Line, SPACE, SignedHead, StoredRow, TIP_KEY, Tip, genesis, read_record_key, read_tip,
     record_hash,
@@ -58,6 +61,9 @@ pub fn verify(
         signed_number: 0,
         last: Tip { number: 0, hash: genesis() },
         tip: None,
+        tree: Growing::default(),
+        branches: VecDeque::new(),
+        stored: stored(store),
         stray: None,
         verdict: Verdict::default(),
     };
@@ -89,6 +95,12 @@ struct Check<'a> {
     /// The last record that is sound.
     last: Tip,
     tip: Option<Result<Tip, StoreError>>,
+    /// Of the records that are sound.
+    tree: Growing,
+    /// Those that the last of them completes and that have not been met.
+    branches: VecDeque<Branch>,
+    /// How many records have stored branches.
+    stored: Result<u64, StoreError>,
     /// A key that no row of the log has.
     stray: Option<Vec<u8>>,
     verdict: Verdict,
@@ -142,15 +154,44 @@ impl Check<'_> {
                 self.tip = Some(read_tip(row));
                 Ok(())
             }
-            // Told in the end: if the key is a changed one, the record that is missing says more.
-            _ => {
-                self.stray.get_or_insert_with(|| key.to_vec());
-                Ok(())
+            _ if key == TREE_KEY => Ok(()),
+            _ => match read_branch_key(key) {
+                Some((number, level)) if number == self.last.number => self.branch(level, row),
+                // Told in the end: if the key is a changed one, the record that is missing says more.
+                _ => {
+                    self.stray.get_or_insert_with(|| key.to_vec());
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// A branch of the tree that is stored behind the last record.
+    fn branch(&mut self, level: u32, row: &[u8]) -> Result<(), Fault> {
+        let is_due =
+            self.branches.pop_front().is_some_and(|due| due.level == level && due.hash.0[..] == *row);
+        match is_due {
+            true => Ok(()),
+            false => fault(
+                self.last.number,
+                "has another branch of the tree behind it than those before give: proofs with it are wrong",
+            ),
+        }
+    }
+
+    /// Whether all branches behind the last record were met that have to be there.
+    fn branches_met(&self) -> Result<(), Fault> {
+        let number = self.last.number;
+        match &self.stored {
+            Ok(stored) if number <= *stored && !self.branches.is_empty() => {
+                fault(number, "lacks a branch of the tree that should lie behind it")
             }
+            _ => Ok(()),
         }
     }
 
     fn record(&mut self, number: u64, row: &[u8]) -> Result<(), Fault> {
+        self.branches_met()?;
         let expected = self.last.number + 1;
         if number != expected {
             return fault(expected, format!("is missing: the next one there is {number}"));
@@ -174,6 +215,7 @@ impl Check<'_> {
             };
         }
         stored.record(number).map_err(unread)?;
+        self.branches = self.tree.push(leaf(&stored.hash.0)).collect();
         if let Some(head) = self.next.filter(|head| head.number == number) {
             if head.hash != stored.hash {
                 let (first, at_ms) = (self.proven() + 1, head.at_ms);
@@ -183,6 +225,15 @@ impl Check<'_> {
                     "was rewritten".to_string()
                 };
                 return fault(first, format!("{which}: the head that was signed at {at_ms} is another one"));
+            }
+            if head.root.is_some_and(|root| root != self.tree.root()) {
+                let at_ms = head.at_ms;
+                return fault(
+                    number,
+                    format!(
+                        "ends another tree than the one that was signed at {at_ms}: the signer took a false one"
+                    ),
+                );
             }
             self.verdict.signed = Some(head.head());
             self.pull();
@@ -195,6 +246,7 @@ impl Check<'_> {
     /// Whether the log ends where it should.
     fn end(&mut self) -> Result<(), Fault> {
         let (last, after) = (self.last.number, self.last.number + 1);
+        self.branches_met()?;
         if let Some(head) = self.next {
             let SignedHead { number, at_ms, .. } = head;
             return fault(
@@ -221,6 +273,13 @@ impl Check<'_> {
                 return fault(last, "was rewritten, or the row that says where the log ends");
             }
             Some(Ok(_)) => {}
+        }
+        match &self.stored {
+            Ok(stored) if *stored > last => {
+                return fault(after, format!("is missing: the tree says that it has {stored} records"));
+            }
+            Ok(_) => {}
+            Err(error) => return fault(after, format!("may be missing: of the tree, {error}")),
         }
         match &self.stray {
             None => Ok(()),
