@@ -4,6 +4,7 @@
 //! [`Config`] is what the settings mean, checked; the rest of the program sees only that.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use ipnet::IpNet;
 use crate::audit::{HEADS_FILE, KEY_FILE};
 use crate::recent::RecentOptions;
 
-pub use kinds::{DurabilityWord, Names, Ranges, Reactor, Roles, Secret, SignalTypes};
+pub use kinds::{DurabilityWord, Names, Ports, Ranges, Reactor, Roles, Secret, SignalTypes};
 pub use ncmec::NcmecAccess;
 pub use settings::Settings;
 
@@ -158,6 +159,16 @@ pub enum ConfigError {
         /// The system's words.
         reason: String,
     },
+    /// A file with a secret can be read by others.
+    #[error(
+        "{what} {path} can be read by others than its owner: chmod 600 it, and take another secret if it has leaked"
+    )]
+    Readable {
+        /// Which file.
+        what: &'static str,
+        /// Where.
+        path: String,
+    },
     /// The TOML file does not parse.
     #[error("config file {path}: {reason}")]
     Parse {
@@ -216,13 +227,15 @@ impl Config {
         let settings = flags.or(environment).or(from_file);
         let token = match (settings.token, &settings.token_file) {
             (Some(token), _) => Some(token),
-            (None, Some(path)) => Some(Secret::new(read("token file", path)?.trim())),
+            (None, Some(path)) => Some(Secret::new(read_own("token file", path)?.trim())),
             (None, None) => None,
         };
         let dev = settings.dev.unwrap_or(false);
         let mut fetch = FetchPolicy {
             hosts: settings.fetch_hosts.unwrap_or_default().0,
             allow: settings.fetch_allow.unwrap_or_default().0,
+            http: settings.fetch_http.unwrap_or(false),
+            ports: settings.fetch_ports.unwrap_or_default().0,
             ..FetchPolicy::default()
         };
         fetch.bytes_max = settings.upload_bytes_max.unwrap_or(fetch.bytes_max);
@@ -393,6 +406,17 @@ fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
         path: path.display().to_string(),
         reason: error.to_string(),
     })
+}
+
+/// Reads a file that others cannot. Its group may: systemd's credentials look so.
+fn read_own(what: &'static str, path: &Path) -> Result<String, ConfigError> {
+    let text = read(what, path)?;
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.mode() & 0o037 != 0 => {
+            Err(ConfigError::Readable { what, path: path.display().to_string() })
+        }
+        _ => Ok(text),
+    }
 }
 
 fn read_file(path: &Path) -> Result<Settings, ConfigError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Cursor;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::thread;
 
 use serde_json::json;
@@ -67,6 +67,22 @@ fn an_open_port_without_a_token_is_refused() {
     }
     let words = refused(Setup::default().flag("--listen", "0.0.0.0:0").env("HASHWARD_TOKEN", "short"));
     assert!(words.contains("32 or more") && !words.contains("short;"), "{words}");
+    let (folder, token) = (tempfile::tempdir().unwrap(), "a-token-of-forty-two-characters-and-no-less");
+    let file = folder.path().join("token");
+    fs::write(&file, token).unwrap();
+    let with_mode = |mode: u32| {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        Setup::default().flag("--token-file", file.display())
+    };
+    for mode in [0o644, 0o604, 0o660] {
+        let words = refused(with_mode(mode));
+        assert!(words.contains("chmod 600") && !words.contains(token), "{mode:o}: {words}");
+    }
+    for mode in [0o600, 0o440] {
+        let server = with_mode(mode).start();
+        assert_eq!(server.http.get("/api/v1/queues").0, 401, "{mode:o}");
+        assert_eq!(crate::access::bearing(&server, token).get("/api/v1/queues").0, 200, "{mode:o}");
+    }
 }
 
 #[test]

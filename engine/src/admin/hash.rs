@@ -368,7 +368,9 @@ impl How<'_> {
 impl From<FetchError> for Refusal {
     fn from(error: FetchError) -> Self {
         let status = match &error {
-            FetchError::Url | FetchError::Private { .. } => StatusCode::BAD_REQUEST,
+            FetchError::Url | FetchError::Unusual { .. } | FetchError::Private { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             FetchError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::BAD_GATEWAY,
         };

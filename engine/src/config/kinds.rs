@@ -98,6 +98,20 @@ impl FromStr for Names {
     }
 }
 
+/// Ports with commas between.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Ports(pub Vec<u16>);
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let port = |word: &str| word.parse().map_err(|_| format!("'{word}' is no port"));
+        words(text).map(port).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// Names of signal types with commas between.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -146,4 +160,5 @@ macro_rules! text_form {
 }
 text_form!(Ranges);
 text_form!(Names);
+text_form!(Ports);
 text_form!(SignalTypes);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{DurabilityWord, Names, Ranges, Reactor, Secret, SignalTypes};
+use super::{DurabilityWord, Names, Ports, Ranges, Reactor, Secret, SignalTypes};
 
 macro_rules! settings {
     ($( $(#[doc = $doc:literal])+ $name:ident: $kind:ty = $env:literal, )+) => {
@@ -91,6 +91,10 @@ settings! {
     role_curator: bool = "HASHWARD_ROLE_CURATOR",
     /// Ranges that URLs may lie in although they are not public, with commas between (10.1.0.0/16,fd00::/8)
     fetch_allow: Ranges = "HASHWARD_FETCH_ALLOW",
+    /// Fetch from public hosts by plain http, too; ranges of --fetch-allow are always asked so [default: false]
+    fetch_http: bool = "HASHWARD_FETCH_HTTP",
+    /// Ports at which public hosts are asked beside their scheme's own, with commas between (8443) [default: none]
+    fetch_ports: Ports = "HASHWARD_FETCH_PORTS",
     /// Hosts whose URLs are fetched, with their subdomains, with commas between [default: any]
     fetch_hosts: Names = "HASHWARD_FETCH_HOSTS",
     /// Largest file that is uploaded or fetched, in bytes [default: 100 MiB]

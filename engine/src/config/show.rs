@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use index::store::Durability;
 use serde::Serialize;
 
-use super::{Config, Names, Ranges, Reactor};
+use super::{Config, Names, Ports, Ranges, Reactor};
 
 impl Config {
     /// The configuration as TOML, secrets masked.
@@ -35,6 +35,8 @@ impl Config {
             role_matcher: bool,
             role_curator: bool,
             fetch_allow: String,
+            fetch_http: bool,
+            fetch_ports: String,
             fetch_hosts: String,
             upload_bytes_max: usize,
             evidence_bytes_max: u64,
@@ -93,6 +95,8 @@ impl Config {
             role_matcher: self.roles.matcher,
             role_curator: self.roles.curator,
             fetch_allow: Ranges(self.fetch.allow.clone()).to_string(),
+            fetch_http: self.fetch.http,
+            fetch_ports: Ports(self.fetch.ports.clone()).to_string(),
             fetch_hosts: Names(self.fetch.hosts.clone()).to_string(),
             hma_signal_types: self.hma_signal_types.to_string(),
             ffmpeg: &self.video.ffmpeg,

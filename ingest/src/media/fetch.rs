@@ -5,48 +5,26 @@
 //! bounded. What is large comes as a stream: then what is held is one piece of it, and the time it may take grows with
 //! the bytes that came.
 
+mod policy;
+
 use std::error::Error;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Response, Url, redirect};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use policy::is_public;
+
+pub use policy::FetchPolicy;
+
 /// Bytes a second that a stream must bring, or it is ended: who sends a byte now and then holds no place for days.
 const STREAM_RATE_MIN: u64 = 64 << 10;
 /// Beyond any stream's time. Its own limits come first.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// What may be fetched.
-#[derive(Clone, Debug)]
-pub struct FetchPolicy {
-    /// Bytes of one answer.
-    pub bytes_max: usize,
-    /// From the request to the last byte; of a stream to the next byte.
-    pub timeout: Duration,
-    /// Redirects followed.
-    pub redirects_max: usize,
-    /// Hosts whose URLs are taken, with their subdomains; empty takes any.
-    pub hosts: Vec<String>,
-    /// Ranges that are reached although they are not public.
-    pub allow: Vec<IpNet>,
-}
-
-impl Default for FetchPolicy {
-    fn default() -> Self {
-        Self {
-            bytes_max: 100 << 20,
-            timeout: Duration::from_secs(30),
-            redirects_max: 5,
-            hosts: Vec::new(),
-            allow: Vec::new(),
-        }
-    }
-}
 
 /// What came.
 #[derive(Debug)]
@@ -62,9 +40,18 @@ pub struct Fetched {
 /// Why nothing came.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Not a URL that is taken at all: wrong scheme, no host, a host that is not on the list.
-    #[error("the URL is not taken: use http or https, and a host that is allowed")]
+    /// Not a URL that is taken at all: wrong scheme, no host, a host that is not on the list, a user or password in it.
+    #[error("the URL is not taken: use https or http, no user or password, and a host that is allowed")]
     Url,
+    /// Public hosts are not asked so.
+    #[error(
+        "{host} is asked by https and at its usual port alone; --fetch-http takes plain http, too, and --fetch-ports names \
+         further ports"
+    )]
+    Unusual {
+        /// The host.
+        host: String,
+    },
     /// Its host lies where nobody outside may send us.
     #[error("{host} is not a public address; --fetch-allow names ranges that may be reached all the same")]
     Private {
@@ -112,7 +99,10 @@ pub enum FetchError {
 /// Fetches URLs.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
-    client: Client,
+    /// For URLs that public hosts may have.
+    public: Client,
+    /// For all others: it reaches the ranges that are allowed by name, and nothing else.
+    named: Client,
     policy: Arc<FetchPolicy>,
     room_mib: Arc<Semaphore>,
 }
@@ -123,27 +113,8 @@ impl Fetcher {
     pub fn new(policy: FetchPolicy, room_mib: Arc<Semaphore>) -> Result<Self, FetchError> {
         choose_cryptography();
         let policy = Arc::new(policy);
-        let checked = policy.clone();
-        let redirects = redirect::Policy::custom(move |attempt| {
-            if attempt.previous().len() > checked.redirects_max {
-                let text = format!("more than {} redirects", checked.redirects_max);
-                return attempt.error(text);
-            }
-            match checked.admits(attempt.url()) {
-                Ok(()) => attempt.follow(),
-                Err(error) => attempt.error(error),
-            }
-        });
-        let client = Client::builder()
-            .user_agent(concat!("hashward/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .redirect(redirects)
-            .referer(false)
-            .connect_timeout(Duration::from_secs(10))
-            .dns_resolver(Arc::new(PublicOnly(policy.clone())))
-            .build()
-            .map_err(|error| FetchError::Broken { reason: error.to_string() })?;
-        Ok(Self { client, policy, room_mib })
+        let (public, named) = (client(&policy, true)?, client(&policy, false)?);
+        Ok(Self { public, named, policy, room_mib })
     }
 
     /// Fetches one URL.
@@ -179,7 +150,8 @@ impl Fetcher {
     async fn open(&self, url: &str, bytes_max: u64, time_max: Duration) -> Result<Response, FetchError> {
         let url = Url::parse(url).map_err(|_| FetchError::Url)?;
         self.policy.admits(&url)?;
-        let asking = self.client.get(url).timeout(time_max).send();
+        let client = if self.policy.is_usual(&url) { &self.public } else { &self.named };
+        let asking = client.get(url).timeout(time_max).send();
         let response = asking.await.map_err(|error| self.fault(&error))?;
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
@@ -205,11 +177,11 @@ impl Fetcher {
         let mut cause: Option<&(dyn Error + 'static)> = error.source();
         let mut last = String::new();
         while let Some(inner) = cause {
-            if let Some(FetchError::Private { host }) = inner.downcast_ref() {
-                return FetchError::Private { host: host.clone() };
-            }
-            if let Some(FetchError::Url) = inner.downcast_ref() {
-                return FetchError::Url;
+            match inner.downcast_ref() {
+                Some(FetchError::Private { host }) => return FetchError::Private { host: host.clone() },
+                Some(FetchError::Unusual { host }) => return FetchError::Unusual { host: host.clone() },
+                Some(FetchError::Url) => return FetchError::Url,
+                _ => {}
             }
             last = inner.to_string();
             cause = inner.source();
@@ -279,155 +251,55 @@ fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-impl FetchPolicy {
-    /// Whether a URL is taken, as far as can be said before its name is resolved.
-    fn admits(&self, url: &Url) -> Result<(), FetchError> {
-        let host =
-            url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")).ok_or(FetchError::Url)?;
-        let listed = |name: &String| {
-            host.eq_ignore_ascii_case(name)
-                || host.len() > name.len()
-                    && host.to_ascii_lowercase().ends_with(&format!(".{}", name.to_ascii_lowercase()))
-        };
-        if !self.hosts.is_empty() && !self.hosts.iter().any(listed) {
-            return Err(FetchError::Url);
+/// What asks for usual URLs, or for the others.
+fn client(policy: &Arc<FetchPolicy>, usual: bool) -> Result<Client, FetchError> {
+    let checked = policy.clone();
+    let redirects = redirect::Policy::custom(move |attempt| {
+        if attempt.previous().len() > checked.redirects_max {
+            let text = format!("more than {} redirects", checked.redirects_max);
+            return attempt.error(text);
         }
-        // An address needs no resolving, so nobody else looks at it.
-        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) if !self.reaches(address) => Err(FetchError::Private { host: host.to_string() }),
-            _ => Ok(()),
+        // Names are resolved for the kind of URL that was asked for first: one of the other kind is not gone on with.
+        let host = || attempt.url().host_str().unwrap_or_default().to_string();
+        match checked.admits(attempt.url()) {
+            Ok(()) if usual && !checked.is_usual(attempt.url()) && !checked.names(attempt.url()) => {
+                let host = host();
+                attempt.error(FetchError::Unusual { host })
+            }
+            Ok(()) => attempt.follow(),
+            Err(error) => attempt.error(error),
         }
-    }
-
-    fn reaches(&self, address: IpAddr) -> bool {
-        let address = embedded(address);
-        is_public(address) || self.allow.iter().any(|range| range.contains(&address))
-    }
+    });
+    Client::builder()
+        .user_agent(concat!("hashward/", env!("CARGO_PKG_VERSION")))
+        .no_proxy()
+        .redirect(redirects)
+        .referer(false)
+        .connect_timeout(Duration::from_secs(10))
+        .dns_resolver(Arc::new(Resolver { policy: policy.clone(), usual }))
+        .build()
+        .map_err(|error| FetchError::Broken { reason: error.to_string() })
 }
 
 /// Resolves names to the addresses that may be reached.
-struct PublicOnly(Arc<FetchPolicy>);
+struct Resolver {
+    policy: Arc<FetchPolicy>,
+    usual: bool,
+}
 
-impl Resolve for PublicOnly {
+impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let policy = self.0.clone();
+        let (policy, usual) = (self.policy.clone(), self.usual);
         Box::pin(async move {
             let host = name.as_str().to_string();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let reached: Vec<SocketAddr> =
-                found.into_iter().filter(|address| policy.reaches(address.ip())).collect();
-            if reached.is_empty() {
-                return Err(FetchError::Private { host }.into());
+            let reaches = |address: &SocketAddr| policy.reaches(address.ip(), usual);
+            let reached: Vec<SocketAddr> = found.iter().copied().filter(reaches).collect();
+            if !reached.is_empty() {
+                return Ok(Box::new(reached.into_iter()) as Addrs);
             }
-            Ok(Box::new(reached.into_iter()) as Addrs)
+            let is_public = found.iter().any(|address| is_public(address.ip()));
+            Err(if is_public { FetchError::Unusual { host } } else { FetchError::Private { host } }.into())
         })
-    }
-}
-
-/// The IPv4 address that an IPv6 address stands for, where it does: mapped, NAT64, 6to4.
-fn embedded(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    if let Some(v4) = v6.to_ipv4_mapped() {
-        return v4.into();
-    }
-    let quad = |high: u16, low: u16| {
-        IpAddr::from(Ipv4Addr::new((high >> 8) as u8, high as u8, (low >> 8) as u8, low as u8))
-    };
-    match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => quad(high, low),
-        _ => address,
-    }
-}
-
-/// Whether an address is one of the public Internet (IANA's special-purpose registries).
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            !(v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_broadcast()
-                || v4.is_documentation()
-                || v4.is_multicast()
-                || a == 0
-                || a >= 240
-                || (a, b) == (100, b & 0x3f | 64)
-                || (a, b, c) == (192, 0, 0)
-                || (a, b & 0xfe) == (198, 18))
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, ..] = v6.segments();
-            // Global unicast is 2000::/3; in it Teredo and the like, and documentation.
-            a & 0xe000 == 0x2000
-                && !(a == 0x2001 && (b < 0x200 || b == 0xdb8))
-                && a != 0x3fff
-                && v6 != Ipv6Addr::UNSPECIFIED
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_public_addresses_are_public() {
-        for public in
-            ["8.8.8.8", "100.63.255.255", "100.128.0.1", "172.32.0.1", "2606:4700::1", "2002:808:808::1"]
-        {
-            assert!(is_public(embedded(public.parse().unwrap())), "{public}");
-        }
-        for private in [
-            "0.0.0.0",
-            "10.1.2.3",
-            "100.64.0.1",
-            "100.127.255.255",
-            "127.0.0.1",
-            "169.254.169.254",
-            "172.16.0.1",
-            "192.0.0.8",
-            "192.168.1.1",
-            "198.18.0.1",
-            "198.19.255.255",
-            "203.0.113.9",
-            "224.0.0.1",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::ffff:127.0.0.1",
-            "64:ff9b::7f00:1",
-            "2002:7f00:1::",
-            "fe80::1",
-            "fd00::1",
-            "ff02::1",
-            "2001:db8::1",
-            "2001::1",
-        ] {
-            assert!(!is_public(embedded(private.parse().unwrap())), "{private}");
-        }
-    }
-
-    #[test]
-    fn what_is_taken_before_a_name_is_resolved() {
-        let policy = FetchPolicy { allow: vec!["10.1.0.0/16".parse().unwrap()], ..FetchPolicy::default() };
-        let listed = FetchPolicy { hosts: vec!["cdn.example".into()], ..FetchPolicy::default() };
-        let says = |policy: &FetchPolicy, url: &str| policy.admits(&Url::parse(url).unwrap());
-        assert!(says(&policy, "https://example.com/a").is_ok());
-        assert!(says(&policy, "http://10.1.2.3/a").is_ok());
-        for bad in ["http://10.2.0.1/", "http://127.1/", "http://0x7f000001/", "http://[::ffff:10.2.0.1]/"] {
-            assert!(matches!(says(&policy, bad), Err(FetchError::Private { .. })), "{bad}");
-        }
-        for bad in ["file:///etc/passwd", "ftp://example.com/", "data:text/plain,a"] {
-            assert!(matches!(says(&policy, bad), Err(FetchError::Url)), "{bad}");
-        }
-        assert!(
-            says(&listed, "https://cdn.example/a").is_ok() && says(&listed, "https://a.CDN.example/").is_ok()
-        );
-        assert!(
-            says(&listed, "https://evilcdn.example/").is_err()
-                && says(&listed, "https://cdn.example.org/").is_err()
-        );
     }
 }

@@ -12,7 +12,7 @@
 //! | `r` ‖ number u64 | the previous record's hash (32 bytes) ‖ this one's (32 bytes) ‖ body: JSON row, version 1 |
 //! | `tip` | number u64 of the last record ‖ its hash (32 bytes) |
 //!
-//! and those of the tree over them ([`branches`]), whose hash is signed too: by it a few hashes prove something about the
+//! and those of the tree over them (in `branches.rs`), whose hash is signed too: by it a few hashes prove something about the
 //! log to who does not have it ([`Proof`]).
 
 mod branches;
