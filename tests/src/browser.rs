@@ -153,9 +153,19 @@ impl Browser {
     }
 
     fn on(&self, path: &str, what: &str, body: &Value) {
-        let found = self.find(path);
-        let id = found[ELEMENT].as_str().expect("an element");
-        self.post(&format!("element/{id}/{what}"), body);
+        let begun = Instant::now();
+        loop {
+            let found = self.find(path);
+            let id = found[ELEMENT].as_str().expect("an element");
+            let place = format!("/session/{}/element/{id}/{what}", self.session);
+            let (status, answer) = self.http.post(&place, body);
+            if status == 200 {
+                return;
+            }
+            // The page has made its parts anew since it was found.
+            let is_stale = answer["value"]["error"] == "stale element reference";
+            assert!(is_stale && begun.elapsed() < PATIENCE, "{what} of {path}: {answer}");
+        }
     }
 
     /// A picture of what an XPath finds, as PNG.

@@ -282,6 +282,103 @@ fn a_report_is_made_and_a_job_is_ignored_through_the_page() {
     assert_eq!(page["entries"].as_array().unwrap().len(), 2, "{page}");
 }
 
+/// Takes the next job of a queue.
+fn take(browser: &Browser, queue: &str) {
+    browser.click("//button[.='Look again']");
+    browser.click(&format!("//button[.='Next job of {queue}']"));
+    browser.find("//h3[.='Otherwise']");
+}
+
+#[test]
+fn every_way_out_of_a_job_goes_through_the_page() {
+    let Some(scene) = scene("page", "words") else { return };
+    let (browser, admin) = (&scene.browser, &scene.admin);
+    assert_eq!(admin.put("/api/v1/queues/second", &json!({ "description": "second" })).0, 200);
+    assert_eq!(admin.put("/api/v1/webhooks/platform", &json!({ "url": scene.platform.url("hook") })).0, 200);
+    let items = ["2", "3", "4"].map(|id| {
+        let mut item = post(id, &format!("user{id}"), json!({}));
+        item["data"]["text"] = json!("review");
+        item
+    });
+    send(&scene.server, &items);
+    settled(&scene.server);
+    let out = |deed: &str| {
+        browser.click(&format!("//button[.='{deed}']"));
+        browser.find("//h2[.='Queues']");
+    };
+    take(browser, "default");
+    out("Give back");
+    take(browser, "default");
+    out("Skip");
+    take(browser, "default");
+    browser.write("//label[contains(., 'Queue')]/input", "nowhere");
+    browser.click("//button[.='Move']");
+    browser.wait("return document.getElementById('said').textContent.includes('nowhere')");
+    browser.write("//label[contains(., 'Queue')]/input", "\u{e003}".repeat(7).as_str()); // Backspace
+    browser.write("//label[contains(., 'Queue')]/input", "second");
+    out("Move");
+    take(browser, "second");
+    browser.write("//label[contains(., 'Webhooks')]/input", "platform");
+    browser.write("//label[contains(., 'Reason')]/input", "told");
+    out("Act");
+    take(browser, "default");
+    out("To NCMEC, with all of its user");
+    let left = ["default", "second", "ncmec"].map(|queue| scene.server.jobs(queue).len());
+    assert_eq!(left, [1, 0, 2], "one was skipped, one moved and closed, one became another of ncmec");
+    let done = |action: &str| {
+        let (_, page) = admin.get(&format!("/api/v1/audit?action={action}&who=person:anna"));
+        page["entries"].as_array().unwrap().len()
+    };
+    let deeds = ["job.release", "job.skip", "job.move", "job.decide", "job.enqueue_ncmec"];
+    assert_eq!(deeds.map(done), [1; 5]);
+
+    browser.click("//button[.='Log out']");
+    browser.find("//input[@name='password']");
+    browser.open(&format!("http://{}/ui/", scene.server.admin));
+    browser.find("//input[@name='password']");
+    assert_eq!(browser.run("return document.querySelectorAll('main table').length"), json!(0));
+}
+
+#[test]
+fn all_that_a_report_says_is_said_on_the_page() {
+    let Some(scene) = scene("page", "words") else { return };
+    scene.load();
+    let browser = &scene.browser;
+    browser.run("window.confirm = () => true");
+    browser.click("//label[contains(., 'in colour')]/input");
+    browser.press(HOLD);
+    browser.wait("return getComputedStyle(document.querySelector('.veil')).filter === 'none'");
+    let (_, colour) = structure(&browser.picture(FRAME));
+    assert!(colour > 12, "in colour, because it was chosen: {colour}");
+    browser.let_go();
+    assert_eq!(browser.run(VEILED), json!(true));
+    browser.click("//option[.='B1']");
+    browser.click("//summary[.='Labels']");
+    browser.click("//label[contains(., 'viral')]/input");
+    browser.click("//option[.='Child Sex Tourism']");
+    browser.write("//label[contains(., 'Additional information')]/textarea", "what is more");
+    browser.click("//label[contains(., 'It cannot wait')]/input");
+    browser.click("//button[.='Report']");
+    browser.wait("return document.getElementById('said').textContent.includes('escalate')");
+    browser.write("//form[@name='report']//label[contains(., 'because')]/input", "a child is in danger");
+    browser.click("//button[.='Report']");
+    browser.find("//h2[.='Queues']");
+    let filings = scene.admin.get("/api/v1/filings").1;
+    let decision =
+        scene.admin.get(&format!("/api/v1/jobs/{}", filings[0]["job"])).1["decision"]["report"].clone();
+    assert_eq!(
+        (&decision["incident_type"], &decision["escalate"], &decision["additional_info"]),
+        (&json!("Child Sex Tourism"), &json!("a child is in danger"), &json!("what is more")),
+        "{decision}"
+    );
+    let medium = &decision["media"][0];
+    assert_eq!(
+        (&medium["classification"], &medium["annotations"], &medium["viewed"]),
+        (&json!("B1"), &json!(["viral"]), &json!(true)),
+        "{decision}"
+    );
+}
+
 #[test]
 fn a_film_is_silent_and_plays_only_while_it_is_held_and_only_if_that_was_chosen() {
     let Some(clips) = Clips::new("page") else { return };
@@ -313,6 +410,11 @@ fn a_film_is_silent_and_plays_only_while_it_is_held_and_only_if_that_was_chosen(
     browser.let_go();
     assert_eq!(browser.run(quiet), json!(true));
     assert_eq!(browser.run(VEILED), json!(true));
+    browser.click("//label[contains(., 'with sound')]/input");
+    browser.press(HOLD);
+    browser.wait("const film = document.querySelector('video'); return !film.paused && !film.muted");
+    browser.let_go();
+    assert_eq!(browser.run(quiet), json!(true), "the next look begins silent");
 }
 
 #[test]
