@@ -40,3 +40,4 @@ mod sealed;
 mod startup;
 mod tables;
 mod tenants;
+mod uniform;
