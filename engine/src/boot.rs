@@ -67,6 +67,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     start_logging(&config.log)?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let started = Instant::now();
     let kernel = Kernel::choose()?;
     let rules = load_rules(&config)?;

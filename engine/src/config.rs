@@ -48,6 +48,8 @@ pub struct Config {
     pub admin_host: Option<String>,
     /// Token both ports ask for.
     pub token: Option<Secret>,
+    /// What is taken, and should not be so; said when the program starts.
+    pub warnings: Vec<String>,
     /// Sources that call HMA's routes without a token.
     pub hma_allow: Ranges,
     /// Key file; `None` is one in the data directory.
@@ -159,16 +161,6 @@ pub enum ConfigError {
         /// The system's words.
         reason: String,
     },
-    /// A file with a secret can be read by others.
-    #[error(
-        "{what} {path} can be read by others than its owner: chmod 600 it, and take another secret if it has leaked"
-    )]
-    Readable {
-        /// Which file.
-        what: &'static str,
-        /// Where.
-        path: String,
-    },
     /// The TOML file does not parse.
     #[error("config file {path}: {reason}")]
     Parse {
@@ -225,9 +217,13 @@ impl Config {
             ..Settings::default()
         };
         let settings = flags.or(environment).or(from_file);
+        let mut warnings = Vec::new();
         let token = match (settings.token, &settings.token_file) {
             (Some(token), _) => Some(token),
-            (None, Some(path)) => Some(Secret::new(read_own("token file", path)?.trim())),
+            (None, Some(path)) => {
+                warnings.extend(readable("token file", path));
+                Some(Secret::new(read("token file", path)?.trim()))
+            }
             (None, None) => None,
         };
         let dev = settings.dev.unwrap_or(false);
@@ -288,6 +284,7 @@ impl Config {
                 curator: settings.role_curator.unwrap_or(true),
             },
             fetch,
+            warnings,
             evidence_bytes_max: settings.evidence_bytes_max.unwrap_or(8 << 30),
             hma_signal_types: settings.hma_signal_types.unwrap_or_default(),
             video,
@@ -408,15 +405,17 @@ fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// Reads a file that others cannot. Its group may: systemd's credentials look so.
-fn read_own(what: &'static str, path: &Path) -> Result<String, ConfigError> {
-    let text = read(what, path)?;
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.mode() & 0o037 != 0 => {
-            Err(ConfigError::Readable { what, path: path.display().to_string() })
-        }
-        _ => Ok(text),
-    }
+/// What is to be said of a file with a secret that others than its owner can read. Its group may: systemd's credentials
+/// look so.
+fn readable(what: &str, path: &Path) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.mode();
+    (mode & 0o037 != 0).then(|| {
+        format!(
+            "{what} {} can be read or written by others than its owner: chmod 600 it, and take another secret if it has \
+             leaked",
+            path.display()
+        )
+    })
 }
 
 fn read_file(path: &Path) -> Result<Settings, ConfigError> {

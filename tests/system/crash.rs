@@ -1,9 +1,9 @@
 //! kill -9 while clients submit: what was acknowledged is there, once.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use index::RequestId;
 use ingest::wire::{Client, ClientOptions, Query};
@@ -27,11 +27,11 @@ fn every_acknowledged_hit_is_in_the_queue_exactly_once_after_kill_9() {
     let mut server = Some(server);
     for round in 0..6u64 {
         let running = server.take().unwrap();
-        let (address, stop) = (running.listen, AtomicBool::new(false));
+        let (address, stop, answered) = (running.listen, AtomicBool::new(false), AtomicUsize::new(0));
         let outcomes = thread::scope(|scope| {
             let submitters: Vec<_> = (0..4u64)
                 .map(|number| {
-                    let (hashes, stop) = (&hashes, &stop);
+                    let (hashes, stop, answered) = (&hashes, &stop, &answered);
                     scope.spawn(move || {
                         let patience = Duration::from_millis(200);
                         let options = ClientOptions { patience, ..ClientOptions::default() };
@@ -44,6 +44,7 @@ fn every_acknowledged_hit_is_in_the_queue_exactly_once_after_kill_9() {
                             let request = RequestId::fresh();
                             let hash = flipped(&hashes[at % 64], at % 32, number + 1);
                             let outcome = client.submit(request, Query::pdq(vec![hash]), vec![]);
+                            answered.fetch_add(usize::from(outcome.is_ok()), Ordering::Relaxed);
                             outcomes.push((request, outcome.ok()));
                         }
                         outcomes
@@ -51,6 +52,11 @@ fn every_acknowledged_hit_is_in_the_queue_exactly_once_after_kill_9() {
                 })
                 .collect();
             thread::sleep(Duration::from_millis(150 + 70 * round));
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while answered.load(Ordering::Relaxed) < 40 {
+                assert!(Instant::now() < deadline, "{}", running.log());
+                thread::sleep(Duration::from_millis(10));
+            }
             drop(running.kill());
             stop.store(true, Ordering::Relaxed);
             submitters.into_iter().flat_map(|submitter| submitter.join().unwrap()).collect::<Vec<_>>()
