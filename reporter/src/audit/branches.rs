@@ -17,7 +17,7 @@ use index::store::keys::{decode_u64, encode_u64, wrong};
 use index::store::{Batch, Durability, Range, Store, StoreError};
 
 use super::tree::{Growing, TreeHash, join, leaf, split};
-use super::{Hex, SPACE, StoredRow, read_record_key, record_key};
+use super::{Hex, RecordHash, SPACE, StoredRow, genesis, read_record_key, record_key};
 
 pub(super) const TREE_KEY: &[u8] = b"tree";
 /// Records whose branches are stored in one commit.
@@ -93,10 +93,15 @@ pub(super) fn read_branch_key(key: &[u8]) -> Option<(u64, u32)> {
     Some((read_record_key(of)?, level.into()))
 }
 
-/// Adds the records up to this one, in one commit.
+/// Adds the records up to this one, in one commit. Each must be what was written, behind the one before: what is signed over
+/// them says so.
 fn grow(store: &dyn Store, tree: &mut Growing, to: u64) -> Result<(), StoreError> {
     let (first, end) = (record_key(tree.leaves() + 1), record_key(to + 1));
     let (mut batch, mut fault) = (Batch::default(), None);
+    let mut previous = match tree.leaves() {
+        0 => genesis(),
+        last => hash_of_record(store, last)?,
+    };
     store.scan(SPACE, Range::between(&first, &end), &mut |key, row| {
         // Branches of a tree that was forgotten may lie between.
         let Some(number) = read_record_key(key) else { return ControlFlow::Continue(()) };
@@ -104,7 +109,11 @@ fn grow(store: &dyn Store, tree: &mut Growing, to: u64) -> Result<(), StoreError
             return ControlFlow::Break(());
         }
         match StoredRow::read(row) {
+            Ok(stored) if !stored.follows(number, &previous) => {
+                fault = Some(wrong(SPACE, &format!("record {number} was changed since it was written")));
+            }
             Ok(stored) => {
+                previous = stored.hash;
                 for branch in tree.push(leaf(&stored.hash.0)) {
                     batch.put(SPACE, branch_key(number, branch.level), branch.hash.0);
                 }
@@ -143,12 +152,16 @@ fn branch(store: &dyn Store, level: u32, place: u64) -> Result<TreeHash, StoreEr
     let number = (place + 1) << level;
     let missing = || wrong(SPACE, &format!("the branch of level {level} behind record {number} is missing"));
     if level == 0 {
-        let row = store.get(SPACE, &record_key(number))?.ok_or_else(missing)?;
-        return Ok(leaf(&StoredRow::read(&row)?.hash.0));
+        return Ok(leaf(&hash_of_record(store, number)?.0));
     }
     let row = store.get(SPACE, &branch_key(number, level))?.ok_or_else(missing)?;
     let hash = row[..].try_into().map_err(|_| wrong(SPACE, "a branch has 32 bytes"))?;
     Ok(Hex(hash))
+}
+
+fn hash_of_record(store: &dyn Store, number: u64) -> Result<RecordHash, StoreError> {
+    let missing = || wrong(SPACE, &format!("record {number} is missing"));
+    Ok(StoredRow::read(&store.get(SPACE, &record_key(number))?.ok_or_else(missing)?)?.hash)
 }
 
 fn branch_key(number: u64, level: u32) -> [u8; 10] {

@@ -164,6 +164,11 @@ impl<'r> StoredRow<'r> {
         Ok(Self { previous: Hex(*previous), hash: Hex(*hash), body })
     }
 
+    /// Whether these are the bytes that were written as the record of this number, behind one of this hash.
+    fn follows(&self, number: u64, previous: &RecordHash) -> bool {
+        self.previous == *previous && record_hash(number, previous, self.body) == self.hash
+    }
+
     fn record(&self, number: u64) -> Result<Record, StoreError> {
         Ok(read_json_row::<Body>(SPACE, ROW_VERSION, self.body)?.at(number, self.previous, self.hash))
     }
