@@ -117,6 +117,24 @@ fn what_was_signed_and_is_gone_is_not_signed_over() {
 }
 
 #[test]
+fn a_log_whose_heads_have_no_tree_gets_one_with_the_next_head() {
+    let place = Place::new();
+    (0..5).for_each(|_| place.grow(&place.store));
+    let end = audit::tip(&Tx::new(&*place.store)).unwrap();
+    let signer = place.signer();
+    let old = Head { number: end.number, hash: end.hash, root: None, at_ms: 1 };
+    fs::write(place.file(), old.signed(|bytes| signer.key.sign(bytes)).line()).unwrap();
+    signer.round(&mut None).unwrap();
+    assert_eq!(place.heads(), [5], "there is nothing new to sign");
+    place.grow(&place.store);
+    signer.round(&mut None).unwrap();
+    assert_eq!(place.heads(), [5, 6]);
+    let root = audit::root_at(&*place.store, 6).unwrap();
+    assert_eq!(signer.counts.last().unwrap().root, Some(root), "of all records, the old ones too");
+    assert!(audit::inclusion(&*place.store, 2, 6, true).unwrap().is_some());
+}
+
+#[test]
 fn a_damaged_tree_is_made_anew_and_changed_records_are_not_signed_over() {
     let place = Place::new();
     (0..4).for_each(|_| place.grow(&place.store));
