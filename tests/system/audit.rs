@@ -26,6 +26,15 @@ fn change(server: &Server, times: usize) {
     }
 }
 
+/// Waits until a metric has come so far.
+fn reaches(server: &Server, metric: &str, value: u32) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while server.metric(metric) < f64::from(value) {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn check(data: &Path, more: &[(&str, &Path)]) -> Output {
     let mut command = Command::new(program("hashward"));
     command.args(["check", "--audit", "--data-dir"]).arg(data);
@@ -98,11 +107,7 @@ fn what_is_changed_is_remembered_and_checked() {
     assert_eq!(server.http.get("/api/v1/audit?who=ada").1, json!({ "entries": [] }));
     assert_eq!(server.http.get("/api/v1/audit?after=1&before=2").0, 400);
 
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while server.metric("hashward_audit_signed") < 20.0 {
-        assert!(Instant::now() < deadline, "{}", server.log());
-        thread::sleep(Duration::from_millis(50));
-    }
+    reaches(&server, "hashward_audit_signed", 20);
     let (status, head) = server.http.get("/api/v1/audit/head");
     assert_eq!((status, &head["number"], &head["hash"]), (200, &json!(20), &newest["hash"]));
     let lines = fs::read_to_string(server.data().join(HEADS)).unwrap();
@@ -128,12 +133,8 @@ fn who_has_copied_heads_away_is_shown_what_the_log_holds_and_that_it_only_grew()
     let server = signing_often().start();
     let (data, mine) = (server.data().to_path_buf(), tempfile::tempdir().unwrap());
     assert_eq!(server.http.get("/api/v1/audit/proof?record=1").0, 404, "nothing is signed yet");
-    let signed = |number: u64| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while server.metric("hashward_audit_signed") < number as f64 {
-            assert!(Instant::now() < deadline, "{}", server.log());
-            thread::sleep(Duration::from_millis(50));
-        }
+    let signed = |number: u32| {
+        reaches(&server, "hashward_audit_signed", number);
         server.http.plain("GET", "/api/v1/audit/head", None).1
     };
     change(&server, 11);
@@ -207,11 +208,7 @@ fn a_data_directory_that_was_set_back_is_found_by_its_heads() {
     // A server on it goes on, but does not sign over what is gone.
     let server = signing_often().data(&old).flag("--audit-heads", heads.display()).start();
     change(&server, 9);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while server.metric("hashward_audit_failures") < 1.0 {
-        assert!(Instant::now() < deadline, "{}", server.log());
-        thread::sleep(Duration::from_millis(50));
-    }
+    reaches(&server, "hashward_audit_failures", 1);
     assert!(server.log().contains("does not hold record 12 as it was signed"), "{}", server.log());
     let stopped = server.stop();
     bad(stopped.data(), &[("--heads", &heads)], "record 8 or one of those up to record 12 was rewritten");

@@ -273,8 +273,7 @@ fn a_report_is_made_and_a_job_is_ignored_through_the_page() {
     item["data"]["text"] = json!("review");
     send(&scene.server, &[item]);
     settled(&scene.server);
-    browser.click("//button[.='Look again']");
-    browser.click("//button[.='Next job of default']");
+    take(browser, "default");
     browser.click("//button[.='Ignore']");
     browser.find("//h2[.='Queues']");
     assert!(scene.server.jobs("default").is_empty());
@@ -390,8 +389,7 @@ fn a_film_is_silent_and_plays_only_while_it_is_held_and_only_if_that_was_chosen(
     settled(&scene.server);
     preserved(&scene.server);
     let browser = &scene.browser;
-    browser.click("//button[.='Look again']");
-    browser.click("//button[.='Next job of default']");
+    take(browser, "default");
     browser.click(LOAD);
     browser
         .wait("const film = document.querySelector('video'); return !!film && film.readyState >= 2 && film.muted && film.paused");

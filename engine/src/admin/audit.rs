@@ -52,8 +52,11 @@ pub async fn list(
 /// `GET /api/v1/audit/head`: the last signed head.
 pub async fn head(State(admin): State<Arc<Admin>>) -> Result<Json<SignedHead>, Refusal> {
     admin.loaded()?;
-    let head = admin.metrics.audit.last();
-    head.map(Json).ok_or_else(|| Refusal::not_found("nothing of the audit log is signed yet"))
+    last(&admin).map(Json)
+}
+
+fn last(admin: &Admin) -> Result<SignedHead, Refusal> {
+    admin.metrics.audit.last().ok_or_else(|| Refusal::not_found("nothing of the audit log is signed yet"))
 }
 
 /// What is to be proven.
@@ -76,18 +79,12 @@ pub async fn proof(
 ) -> Result<Json<Proof>, Refusal> {
     let Query(ProofQuery { record, earlier, size }) = query?;
     let (store, sees) = (admin.loaded()?.cases.clone(), caller.rights.has(Right::ChildSafety));
-    let unsigned = || Refusal::not_found("nothing of the audit log is signed yet");
-    let size = size.or_else(|| admin.metrics.audit.last().map(|head| head.number)).ok_or_else(unsigned)?;
-    let wanted = match (record, earlier) {
-        (Some(_), Some(_)) | (None, None) => {
-            return Err(Refusal::bad("give 'record' or 'earlier': what is to be proven"));
-        }
-        one => one,
-    };
+    let size = size.map_or_else(|| last(&admin).map(|head| head.number), Ok)?;
     blocking(move || {
-        let proof = match wanted {
-            (Some(record), _) => audit::inclusion(&*store, record, size, sees)?,
-            (_, earlier) => audit::consistency(&*store, earlier.unwrap_or_default(), size)?,
+        let proof = match (record, earlier) {
+            (Some(record), None) => audit::inclusion(&*store, record, size, sees)?,
+            (None, Some(earlier)) => audit::consistency(&*store, earlier, size)?,
+            _ => return Err(Refusal::bad("give 'record' or 'earlier': what is to be proven")),
         };
         proof.map(Json).ok_or_else(|| {
             Refusal::not_found(format!(

@@ -38,7 +38,7 @@ pub struct Fetched {
 }
 
 /// Why nothing came.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum FetchError {
     /// Not a URL that is taken at all: wrong scheme, no host, a host that is not on the list, a user or password in it.
     #[error("the URL is not taken: use https or http, no user or password, and a host that is allowed")]
@@ -101,7 +101,7 @@ pub enum FetchError {
 pub struct Fetcher {
     /// For URLs that public hosts may have.
     public: Client,
-    /// For all others: it reaches the ranges that are allowed by name, and nothing else.
+    /// For all others: names lead it to the ranges that are allowed, and nowhere else.
     named: Client,
     policy: Arc<FetchPolicy>,
     room_mib: Arc<Semaphore>,
@@ -177,11 +177,8 @@ impl Fetcher {
         let mut cause: Option<&(dyn Error + 'static)> = error.source();
         let mut last = String::new();
         while let Some(inner) = cause {
-            match inner.downcast_ref() {
-                Some(FetchError::Private { host }) => return FetchError::Private { host: host.clone() },
-                Some(FetchError::Unusual { host }) => return FetchError::Unusual { host: host.clone() },
-                Some(FetchError::Url) => return FetchError::Url,
-                _ => {}
+            if let Some(own) = inner.downcast_ref::<FetchError>() {
+                return own.clone();
             }
             last = inner.to_string();
             cause = inner.source();
@@ -259,13 +256,7 @@ fn client(policy: &Arc<FetchPolicy>, usual: bool) -> Result<Client, FetchError> 
             let text = format!("more than {} redirects", checked.redirects_max);
             return attempt.error(text);
         }
-        // Names are resolved for the kind of URL that was asked for first: one of the other kind is not gone on with.
-        let host = || attempt.url().host_str().unwrap_or_default().to_string();
-        match checked.admits(attempt.url()) {
-            Ok(()) if usual && !checked.is_usual(attempt.url()) && !checked.names(attempt.url()) => {
-                let host = host();
-                attempt.error(FetchError::Unusual { host })
-            }
+        match checked.follows(usual, attempt.url()) {
             Ok(()) => attempt.follow(),
             Err(error) => attempt.error(error),
         }

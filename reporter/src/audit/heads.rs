@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::tree::TreeHash;
 use super::{Hex, RecordHash};
 
+/// Whether a signature of these bytes is genuine.
+pub type Genuine<'a> = dyn Fn(&[u8], &Hex<64>) -> bool + 'a;
+
 const DOMAIN: &[u8] = b"hashward audit log 1: head\0";
 /// Of a head with a tree.
 const DOMAIN_TREE: &[u8] = b"hashward audit log 2: head with tree\0";
@@ -86,6 +89,18 @@ pub struct Line {
     pub line: u64,
     /// What it says.
     pub head: SignedHead,
+}
+
+impl Line {
+    /// Its head, if that is signed with the key.
+    pub(super) fn genuine(self, genuine: &Genuine<'_>) -> Result<SignedHead, BadLine> {
+        let Self { line, head } = self;
+        if genuine(&head.head().signed_bytes(), &head.signature) {
+            return Ok(head);
+        }
+        let reason = "is not signed with this key: the line was changed, or it is another key".to_string();
+        Err(BadLine { line, reason })
+    }
 }
 
 /// A line that is no head.

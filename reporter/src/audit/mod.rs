@@ -33,12 +33,12 @@ use sha2::{Digest, Sha256};
 use crate::tx::Tx;
 
 pub use branches::{forget_tree, root_at};
-pub use heads::{BadLine, Head, Heads, Line, SignedHead};
+pub use heads::{BadLine, Genuine, Head, Heads, Line, SignedHead};
 pub use hex::{Hex, NotHex};
 pub use page::{Filter, Page, Shown, Side, page};
 pub use proof::{Proof, Proven, Unproven, consistency, inclusion};
 pub use tree::TreeHash;
-pub use verify::{Fault, Genuine, Verdict, verify};
+pub use verify::{Fault, Verdict, verify};
 
 /// The hash of a record.
 pub type RecordHash = Hex<32>;

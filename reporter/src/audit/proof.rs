@@ -5,9 +5,9 @@ use index::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::tree::{TreeHash, leaf, root_by_inclusion, roots_by_consistency};
-use super::verify::Genuine;
 use super::{
-    BadLine, Head, Line, ROW_VERSION, RecordHash, SPACE, StoredRow, branches, record_hash, record_key,
+    BadLine, Genuine, Head, Line, ROW_VERSION, RecordHash, SPACE, StoredRow, branches, record_hash,
+    record_key,
 };
 
 /// What is proven, and how.
@@ -126,12 +126,7 @@ impl Proof {
         };
         let (mut before, mut whole) = (Vec::new(), Vec::new());
         for read in heads {
-            let Line { line, head: signed } = read?;
-            let head = signed.head();
-            if !genuine(&head.signed_bytes(), &signed.signature) {
-                let reason = "is not signed with this key: the line was changed, or it is another key".into();
-                return Err(BadLine { line, reason }.into());
-            }
+            let head = read?.genuine(genuine)?.head();
             let Some(root) = head.root else { continue };
             if head.number == size {
                 whole.push((head, root));

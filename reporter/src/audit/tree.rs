@@ -52,7 +52,7 @@ impl Growing {
     }
 
     /// Adds a leaf; the branches that are complete with it, of levels 1 and more, the smallest first.
-    pub fn push(&mut self, leaf: TreeHash) -> impl Iterator<Item = Branch> {
+    pub fn push(&mut self, leaf: TreeHash) -> Vec<Branch> {
         let (at, mut hash) = (self.leaves, leaf);
         let mut complete = Vec::new();
         for level in 1..=at.trailing_ones() {
@@ -63,13 +63,37 @@ impl Growing {
         }
         self.branches.push(hash);
         self.leaves += 1;
-        complete.into_iter()
+        complete
     }
 
     /// The hash of the whole.
     pub fn root(&self) -> TreeHash {
         let whole = self.branches.iter().copied().rev().reduce(|right, left| join(&left, &right));
         whole.unwrap_or_else(|| Hex(Sha256::digest(b"").into()))
+    }
+}
+
+/// The way from a branch up to the whole tree, by the branches beside it.
+struct Way {
+    at: u64,
+    last: u64,
+}
+
+impl Way {
+    /// Goes up to where something stands beside it: whether that stands on the left. None at the top.
+    fn up(&mut self) -> Option<bool> {
+        if self.is_top() {
+            return None;
+        }
+        let is_left = self.at & 1 == 1 || self.at == self.last;
+        // The last one may be alone for some levels, until something stands on its left.
+        let alone = if is_left { self.at.trailing_zeros() } else { 0 };
+        (self.at, self.last) = (self.at >> alone >> 1, self.last >> alone >> 1);
+        Some(is_left)
+    }
+
+    fn is_top(&self) -> bool {
+        self.last == 0
     }
 }
 
@@ -80,22 +104,12 @@ pub(super) fn root_by_inclusion(
     leaves: u64,
     path: &[TreeHash],
 ) -> Option<TreeHash> {
-    let (mut at, mut last) = (place, leaves.checked_sub(1).filter(|last| place <= *last)?);
+    let mut way = Way { at: place, last: leaves.checked_sub(1).filter(|last| place <= *last)? };
     let mut hash = leaf;
     for beside in path {
-        if last == 0 {
-            return None;
-        }
-        if at & 1 == 1 || at == last {
-            hash = join(beside, &hash);
-            let complete = at.trailing_zeros(); // there is one: it is odd, or the last, which is not 0
-            (at, last) = (at >> complete, last >> complete);
-        } else {
-            hash = join(&hash, beside);
-        }
-        (at, last) = (at >> 1, last >> 1);
+        hash = if way.up()? { join(beside, &hash) } else { join(&hash, beside) };
     }
-    (last == 0).then_some(hash)
+    way.is_top().then_some(hash)
 }
 
 /// The trees of `from` and of `to` leaves (`1 <= from < to`), if the path proves that the later one begins with the earlier,
@@ -112,26 +126,19 @@ pub(super) fn roots_by_consistency(
     // An earlier tree that is one complete branch is the first step of its own proof.
     let first = from.is_power_of_two().then_some(&old);
     let mut steps = first.into_iter().chain(path);
-    let (mut at, mut last) = (from - 1, to - 1);
-    let complete = at.trailing_ones();
-    (at, last) = (at >> complete, last >> complete);
+    let complete = (from - 1).trailing_ones();
+    let mut way = Way { at: (from - 1) >> complete, last: (to - 1) >> complete };
     let start = *steps.next()?;
     let (mut earlier, mut later) = (start, start);
     for beside in steps {
-        if last == 0 {
-            return None;
-        }
-        if at & 1 == 1 || at == last {
+        if way.up()? {
             earlier = join(beside, &earlier);
             later = join(beside, &later);
-            let complete = at.trailing_zeros(); // there is one: it is odd, or the last, which is not 0
-            (at, last) = (at >> complete, last >> complete);
         } else {
             later = join(&later, beside);
         }
-        (at, last) = (at >> 1, last >> 1);
     }
-    (last == 0).then_some((earlier, later))
+    way.is_top().then_some((earlier, later))
 }
 
 #[cfg(test)]
@@ -207,7 +214,7 @@ mod tests {
         ];
         let mut tree = Growing::default();
         for (input, root) in inputs.into_iter().zip(roots) {
-            tree.push(leaf(input)).for_each(drop);
+            tree.push(leaf(input));
             assert_eq!(tree.root().to_string(), root);
         }
     }

@@ -9,12 +9,9 @@ use index::store::{Range, Store, StoreError};
 use super::branches::{TREE_KEY, read_branch_key, stored};
 use super::tree::{Branch, Growing, leaf};
 use super::{
-    BadLine, Head, Hex, Line, SPACE, SignedHead, StoredRow, TIP_KEY, Tip, genesis, read_record_key, read_tip,
-    record_hash,
+    BadLine, Genuine, Head, Line, SPACE, SignedHead, StoredRow, TIP_KEY, Tip, genesis, read_record_key,
+    read_tip, record_hash,
 };
-
-/// Whether a signature of these bytes is genuine.
-pub type Genuine<'a> = dyn Fn(&[u8], &Hex<64>) -> bool + 'a;
 
 /// What is wrong with the log, from where on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,16 +125,14 @@ impl Check<'_> {
         }
     }
 
-    fn genuine_line(&self, Line { line, head }: Line) -> Result<SignedHead, BadLine> {
-        let bad = |reason: String| Err(BadLine { line, reason });
-        if !(self.genuine)(&head.head().signed_bytes(), &head.signature) {
-            return bad("is not signed with this key: the line was changed, or it is another key".to_string());
-        }
+    fn genuine_line(&self, line: Line) -> Result<SignedHead, BadLine> {
+        let head = line.genuine(self.genuine)?;
         if head.number <= self.signed_number {
-            return bad(format!(
+            let reason = format!(
                 "signs record {} although record {} was signed before: the log was cut, or lines were moved",
                 head.number, self.signed_number
-            ));
+            );
+            return Err(BadLine { line: line.line, reason });
         }
         Ok(head)
     }
@@ -215,7 +210,7 @@ impl Check<'_> {
             };
         }
         stored.record(number).map_err(unread)?;
-        self.branches = self.tree.push(leaf(&stored.hash.0)).collect();
+        self.branches = self.tree.push(leaf(&stored.hash.0)).into();
         if let Some(head) = self.next.filter(|head| head.number == number) {
             if head.hash != stored.hash {
                 let (first, at_ms) = (self.proven() + 1, head.at_ms);

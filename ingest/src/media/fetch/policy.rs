@@ -70,9 +70,16 @@ impl FetchPolicy {
         port && (url.scheme() == "https" || self.http)
     }
 
-    /// Whether its host is an address of those that are allowed by name.
-    pub(super) fn names(&self, url: &Url) -> bool {
-        address_of(url).is_some_and(|address| self.reaches(address, false))
+    /// Whether one that was asked for a usual URL, or another, may send on to this one. Names are resolved for the kind that
+    /// was asked for first, so with a name of the other kind it is not gone on.
+    pub(super) fn follows(&self, usual: bool, url: &Url) -> Result<(), FetchError> {
+        self.admits(url)?;
+        match url.host_str() {
+            Some(host) if usual && !self.is_usual(url) && address_of(url).is_none() => {
+                Err(FetchError::Unusual { host: host.to_string() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether this address is reached: for a usual URL, or for another.
