@@ -5,6 +5,7 @@
 
 mod control;
 mod shards;
+mod signals;
 mod stores;
 mod workers;
 
@@ -12,7 +13,7 @@ pub use stores::KEY_FILE;
 
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -40,11 +41,13 @@ use crate::admin::{Admin, Loaded};
 use crate::audit::{AuditKey, AuditSigner, Signing};
 use crate::circuits::Circuits;
 use crate::cli::Serve;
-use crate::config::Config;
+use crate::config::{Config, descriptors};
 use crate::defence::Alarms;
+use crate::desk::Desk;
 use crate::disk::Disk;
 use crate::embeddings::Embeddings;
 use crate::evidence::Evidence;
+use crate::last_words::{self, End};
 use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::outbound::{Caller, Signer};
@@ -61,6 +64,7 @@ const ALARMS_MAX: usize = 1024;
 
 /// Runs the server until SIGTERM or SIGINT.
 pub fn serve(args: Serve) -> Result<ExitCode> {
+    let raised = descriptors::raise();
     let config = Config::resolve(args.settings, args.config.as_deref())?;
     if args.print_config {
         print!("{}", config.show());
@@ -68,6 +72,9 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     }
     start_logging(&config.log)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of file descriptors could not be raised to the hard limit");
+    }
     let started = Instant::now();
     let kernel = Kernel::choose()?;
     let rules = load_rules(&config)?;
@@ -75,7 +82,32 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let admin_port = bind_admin(config.admin)?;
     refuse_taken_port(config.listen)?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let Stores { bank: bank_store, case: case_store, wrap, seal } = stores::open(&config, &data_dir)?;
+    let last_end = last_words::begin(data_dir.path());
+    let prepared = Prepared { config, started, kernel, rules, caller, admin_port, last_end };
+    let outcome = run(prepared, &data_dir);
+    match &outcome {
+        Ok(()) => last_words::say(End::Stopped, ""),
+        Err(error) => last_words::say(End::Failed, &format!("{error:#}")),
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// What is checked before anything is loaded.
+struct Prepared {
+    config: Config,
+    started: Instant,
+    kernel: Kernel,
+    rules: Option<RulesFile>,
+    caller: Arc<Caller>,
+    admin_port: TcpListener,
+    last_end: End,
+}
+
+fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
+    let Prepared { config, started, kernel, rules, caller, admin_port, last_end } = prepared;
+    let accepting = Arc::new(AtomicBool::new(false));
+    let signals = signals::start(accepting.clone())?;
+    let Stores { bank: bank_store, case: case_store, wrap, seal } = stores::open(&config, data_dir)?;
 
     let disk = Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes));
     let evidence = Arc::new(Evidence::open(data_dir.path(), wrap.clone(), disk.clone())?);
@@ -88,12 +120,12 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         disk,
         door: Door::new(config.token.clone(), cases.directory(), alarms),
         logins: Logins::default(),
-        metrics: Arc::new(Metrics::new(config.cores, kernel.name())),
+        metrics: Arc::new(Metrics::new(config.cores, kernel.name(), last_end)),
         fetcher: Fetcher::new(config.fetch.clone(), held_mib.clone())?,
         objects: objects(&config, held_mib.clone())?,
         held_mib,
         scans: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
-        accepting: AtomicBool::new(false),
+        accepting,
         circuits: Arc::new(Circuits::new(filer::pace().faster)),
         config,
     });
@@ -104,7 +136,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let others = shards::others(admin.config.cores);
     let embeddings = Embeddings::open(data_dir.path(), budget.clone(), others.clone())
         .context("the data directory's embeddings/ cannot be opened")?;
-    let banks = Arc::new(load_banks(&admin, bank_store, &data_dir, budget)?);
+    let banks = Arc::new(load_banks(&admin, bank_store, data_dir, budget)?);
     let (bell, merging) = merge::start(banks.clone(), admin.disk.clone(), others)?;
     bell.ring();
     let (curator, curating) = curator::start(banks.clone(), admin.disk.clone(), bell)?;
@@ -123,7 +155,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let catalog = cases.catalog();
     let deciding = desk::start(cases, admin.disk.clone(), admin.metrics.desk.clone(), desk_queue)?;
     let (recent, keeping) = recent::start(
-        &data_dir,
+        data_dir,
         &seal,
         admin.disk.clone(),
         admin.config.recent,
@@ -148,6 +180,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
         retention: retention.clone(),
         filing: filing.clone(),
     };
+    control.runtime().spawn(reload(signals.reload.clone(), admin.config.rules.clone(), desk.clone()));
     workers.start(&admin, control.runtime(), caller, submitter.clone(), intake.clone())?;
     admin
         .loaded
@@ -169,7 +202,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     admin.accepting.store(true, Ordering::Release);
     announce(&admin, shards.listen, admin_address, &banks, started)?;
 
-    control.wait_for_signal();
+    signals.wait_for_stop();
     tracing::info!("draining");
     admin.accepting.store(false, Ordering::Release);
     shards.drain();
@@ -186,7 +219,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     join("merge", merging)?;
     join("store", storing)?;
     tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Of what others' code says only warnings are taken, whatever the filter asks for: below that they tell of requests they
@@ -211,11 +244,28 @@ fn start_logging(filter: &str) -> Result<()> {
 }
 
 fn load_rules(config: &Config) -> Result<Option<RulesFile>> {
-    let Some(path) = &config.rules else { return Ok(None) };
+    config.rules.as_deref().map(read_rules).transpose()
+}
+
+fn read_rules(path: &Path) -> Result<RulesFile> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read rules file {}", path.display()))?;
-    let file = RulesFile::parse(&text).with_context(|| format!("rules file {}", path.display()))?;
-    Ok(Some(file))
+    RulesFile::parse(&text).with_context(|| format!("rules file {}", path.display()))
+}
+
+/// Reads the rules file again whenever SIGHUP asks for it. A file that does not read leaves the rules as they are.
+async fn reload(asked: Arc<Notify>, rules: Option<PathBuf>, desk: Desk) {
+    loop {
+        asked.notified().await;
+        let Some(path) = &rules else {
+            tracing::info!("SIGHUP: there is no rules file (--rules), so nothing is read again");
+            continue;
+        };
+        let applied = read_rules(path).and_then(|file| Ok(desk.apply_rules(file)?));
+        if let Err(error) = applied {
+            tracing::error!(error = format!("{error:#}"), "SIGHUP: the rules stay as they were");
+        }
+    }
 }
 
 /// Calls parties, with the organisation's key where there is one.

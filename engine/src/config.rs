@@ -21,6 +21,7 @@ pub use kinds::{DurabilityWord, Names, Ports, Ranges, Reactor, Roles, Secret, Si
 pub use ncmec::NcmecAccess;
 pub use settings::Settings;
 
+pub mod descriptors;
 mod kinds;
 mod ncmec;
 mod settings;
@@ -128,6 +129,14 @@ pub struct S3Access {
 pub struct Limits {
     /// Connections a shard accepts.
     pub connections_max: usize,
+    /// The same from one address.
+    pub connections_per_address_max: usize,
+    /// Connections the admin port accepts.
+    pub admin_connections_max: usize,
+    /// Bytes that a shard holds of frames it has not served; beyond it, connections that send more end.
+    pub waiting_bytes_max: usize,
+    /// Time that a frame may wait to be served; one that waited longer is answered Busy.
+    pub queue_time_max: Duration,
     /// Largest frame in bytes.
     pub frame_bytes_max: usize,
     /// Hashes in one frame.
@@ -192,6 +201,17 @@ pub enum ConfigError {
     /// Buckets without a key.
     #[error("--s3-buckets needs HASHWARD_S3_ACCESS_KEY_ID and HASHWARD_S3_SECRET_ACCESS_KEY")]
     S3Key,
+    /// More descriptors may be needed than the system allows.
+    #[error(
+        "these settings may need {needed} file descriptors, and the process may have {allowed}: raise the hard limit \
+         (`ulimit -Hn`, LimitNOFILE= of systemd, --ulimit nofile= of containers), or lower --connections-max or --cores"
+    )]
+    Descriptors {
+        /// How many may be needed.
+        needed: u64,
+        /// The hard limit.
+        allowed: u64,
+    },
     /// A number is out of its range.
     #[error("{name} is {found}, allowed is {allowed}")]
     Range {
@@ -263,6 +283,9 @@ impl Config {
             }),
         };
         let data_dir = settings.data_dir.unwrap_or_else(|| DATA_DIR.into());
+        let cores = settings.cores.unwrap_or_else(default_cores);
+        let descriptors = descriptors::share(descriptors::limit(), cores, settings.connections_max)?;
+        warnings.extend(descriptors.warning);
         let config = Config {
             audit_heads: settings.audit_heads.unwrap_or_else(|| data_dir.join(HEADS_FILE)),
             audit_key_file: settings.audit_key_file.unwrap_or_else(|| data_dir.join(KEY_FILE)),
@@ -274,7 +297,7 @@ impl Config {
             token,
             hma_allow: settings.hma_allow.unwrap_or_default(),
             key_file: settings.key_file,
-            cores: settings.cores.unwrap_or_else(default_cores),
+            cores,
             reactor: settings.reactor.unwrap_or_default(),
             rules: settings.rules,
             dev,
@@ -312,7 +335,13 @@ impl Config {
             disk_reserve_bytes: settings.disk_reserve_bytes,
             memory_max_bytes: settings.memory_max_bytes.or_else(|| Some(memory_bytes()? / 5 * 4)),
             limits: Limits {
-                connections_max: settings.connections_max.unwrap_or(1024),
+                connections_max: descriptors.connections,
+                connections_per_address_max: settings
+                    .connections_per_address_max
+                    .unwrap_or(descriptors.connections.div_ceil(4) * 3),
+                admin_connections_max: descriptors.admin_connections,
+                waiting_bytes_max: 256 << 20,
+                queue_time_max: Duration::from_millis(settings.queue_ms_max.unwrap_or(250)),
                 frame_bytes_max: settings.frame_bytes_max.unwrap_or(1 << 20),
                 hashes_max: settings.hashes_max.unwrap_or(HASHES_MAX),
                 window_frames: settings.window_frames.unwrap_or(64),
@@ -356,6 +385,8 @@ impl Config {
             ("hash_seconds", self.hash_time.as_secs() as usize, 1, 3600, "1 to 3600"),
             ("cores", self.cores, 1, 1024, "1 to 1024"),
             ("connections_max", limits.connections_max, 1, 1 << 20, "1 to 1048576"),
+            ("connections_per_address_max", limits.connections_per_address_max, 1, 1 << 20, "1 to 1048576"),
+            ("queue_ms_max", limits.queue_time_max.as_millis() as usize, 1, 60_000, "1 to 60000"),
             ("frame_bytes_max", limits.frame_bytes_max, 4096, 64 << 20, "4096 to 67108864"),
             ("hashes_max", limits.hashes_max, 1, 65_536, "1 to 65536"),
             ("window_frames", limits.window_frames as usize, 1, 65_536, "1 to 65536"),

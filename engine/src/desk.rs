@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use index::store::StoreError;
+use reporter::router::rule::RulesFile;
 use reporter::router::settle::Routed;
 use reporter::{Cases, Command, DeskError, Gate, RouterError, Turn, command};
 use tokio::sync::oneshot;
@@ -32,6 +33,8 @@ pub enum Work {
     Command(Command),
     /// The hit log has grown.
     Ring,
+    /// The rules file was read again.
+    Rules(Box<RulesFile>),
 }
 
 /// Counts the desk's work.
@@ -124,6 +127,14 @@ impl Desk {
         Ok(told.await.unwrap_or(Err(DeskError::Stopped))?)
     }
 
+    /// Brings in the rules of a file that was read again; what comes of it is logged.
+    pub fn apply_rules(&self, file: RulesFile) -> Result<(), AskError> {
+        self.0.try_send(Work::Rules(Box::new(file))).map_err(|error| match error {
+            TrySendError::Full(_) => AskError::Busy,
+            TrySendError::Disconnected(_) => DeskError::Stopped.into(),
+        })
+    }
+
     /// Says that the hit log has grown. A full queue needs no saying: the log is looked at after each group.
     pub fn ring(&self) {
         let _ = self.0.try_send(Work::Ring);
@@ -164,6 +175,7 @@ pub fn start(
             let mut commands = VecDeque::new();
             match queue.recv_timeout(TICK) {
                 Ok(Work::Command(command)) => commands.push_back(command),
+                Ok(Work::Rules(file)) => apply_rules(&mut cases, &disk, &file),
                 Ok(Work::Ring) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => ended = true,
             }
@@ -171,8 +183,10 @@ pub fn start(
                 while commands.len() < GROUP_MAX
                     && let Ok(work) = queue.try_recv()
                 {
-                    if let Work::Command(command) = work {
-                        commands.push_back(command);
+                    match work {
+                        Work::Command(command) => commands.push_back(command),
+                        Work::Rules(file) => apply_rules(&mut cases, &disk, &file),
+                        Work::Ring => {}
                     }
                 }
                 if !commands.is_empty() {
@@ -191,6 +205,21 @@ pub fn start(
             }
         }
     })
+}
+
+fn apply_rules(cases: &mut Cases, disk: &Disk, file: &RulesFile) {
+    match cases.apply_file(Some(file), now_ms()) {
+        Ok(changed) => {
+            let table = cases.catalog().load().table.version;
+            tracing::info!(changed, table, "the rules file was read again");
+        }
+        Err(error) => {
+            tracing::error!(%error, "the rules file was read again and is not used; the rules stay as they were");
+            if let DeskError::Store(error) = &error {
+                note(disk, error);
+            }
+        }
+    }
 }
 
 fn carry_out(cases: &mut Cases, disk: &Disk, counts: &DeskCounts, commands: &mut VecDeque<Command>) {

@@ -29,6 +29,7 @@ mod failpoint;
 mod filer;
 mod hosts;
 mod intake;
+mod last_words;
 mod ledger;
 mod merge;
 mod metrics;

@@ -19,6 +19,7 @@ use crate::audit::AuditCounts;
 use crate::circuits::FilerCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
+use crate::last_words::End;
 use crate::ledger::LedgerCounts;
 use crate::recent::RecentCounts;
 
@@ -39,6 +40,12 @@ pub struct ShardCounts {
     pub errors: AtomicU64,
     /// Connections closed for a limit (idle, stalled, half a frame, too many).
     pub closed: AtomicU64,
+    /// Connections refused because all places were taken.
+    pub refused: AtomicU64,
+    /// Frames answered Busy because they had waited for too long; counted in `busy` as well.
+    pub shed: AtomicU64,
+    /// Bytes of memory that connections hold for frames and answers.
+    pub buffer_bytes: AtomicU64,
     /// Nanoseconds spent searching.
     pub search_nanos: AtomicU64,
 }
@@ -67,12 +74,13 @@ pub struct Metrics {
     /// What filing reports did.
     pub filer: Arc<FilerCounts>,
     kernel: &'static str,
+    last_end: End,
     reactor: OnceLock<&'static str>,
 }
 
 impl Metrics {
     /// Zeroes for so many shards.
-    pub fn new(shards: usize, kernel: &'static str) -> Self {
+    pub fn new(shards: usize, kernel: &'static str, last_end: End) -> Self {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             ledger: Arc::default(),
@@ -85,6 +93,7 @@ impl Metrics {
             audit: Arc::default(),
             filer: Arc::default(),
             kernel,
+            last_end,
             reactor: OnceLock::new(),
         }
     }
@@ -166,7 +175,7 @@ impl Scrape {
         let mut add = |name, help, kind, rows| samples.push(Sample { name, help, kind, rows });
         let read = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
         type Pick = fn(&ShardCounts) -> &AtomicU64;
-        let per_shard: [(&'static str, &'static str, Kind, Pick); 7] = [
+        let per_shard: [(&'static str, &'static str, Kind, Pick); 10] = [
             ("hashward_connections", "Connections open", Kind::Gauge, |shard| &shard.connections),
             ("hashward_frames", "Frames taken", Kind::Counter, |shard| &shard.frames),
             ("hashward_lookups", "Hashes looked up", Kind::Counter, |shard| &shard.lookups),
@@ -174,6 +183,15 @@ impl Scrape {
             ("hashward_busy", "Frames answered Busy", Kind::Counter, |shard| &shard.busy),
             ("hashward_errors", "Frames answered with an error", Kind::Counter, |shard| &shard.errors),
             ("hashward_closed", "Connections closed for a limit", Kind::Counter, |shard| &shard.closed),
+            ("hashward_refused", "Connections refused: all places taken", Kind::Counter, |shard| {
+                &shard.refused
+            }),
+            ("hashward_shed", "Frames answered Busy after waiting too long", Kind::Counter, |shard| {
+                &shard.shed
+            }),
+            ("hashward_buffer_bytes", "Memory of connections' buffers", Kind::Gauge, |shard| {
+                &shard.buffer_bytes
+            }),
         ];
         let label = |at: usize| vec![("shard", at.to_string())];
         for (name, help, kind, pick) in per_shard {
@@ -184,6 +202,8 @@ impl Scrape {
         let seconds = metrics.shards.iter().enumerate();
         let seconds = seconds.map(|(at, shard)| (label(at), read(&shard.search_nanos) / 1e9)).collect();
         add("hashward_search_seconds", "Time spent searching", Kind::Counter, seconds);
+        let ended = vec![(vec![("reason", metrics.last_end.name().to_string())], 1.0)];
+        add("hashward_last_end", "How the run before this one ended", Kind::Gauge, ended);
         let one = |value: f64| vec![(Vec::new(), value)];
         let ledger = &metrics.ledger;
         add("hashward_hits_logged", "Hits made durable since start", Kind::Counter, one(read(&ledger.hits)));

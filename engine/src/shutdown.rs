@@ -2,6 +2,8 @@
 
 use index::store::StoreError;
 
+use crate::last_words::{self, End};
+
 /// Exit status when storage failed: a supervisor should start the program again, and page someone.
 pub const STORAGE_FAILED: i32 = 74; // EX_IOERR of sysexits
 
@@ -12,6 +14,7 @@ pub fn stop_unless_curable(error: &StoreError) {
         StoreError::Failed { .. } | StoreError::Damaged { .. } | StoreError::LostWrites { .. } => {}
         _ => return,
     }
+    last_words::say(End::Storage, &error.to_string());
     tracing::error!(%error, "storage failed: stopping at once; nothing unacknowledged is lost that was promised");
     eprintln!("hashward: {error}");
     std::process::exit(STORAGE_FAILED);

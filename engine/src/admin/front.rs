@@ -27,8 +27,6 @@ use super::body::lingering;
 use super::coop::Errors;
 use super::{Admin, guard};
 
-/// Connections at once; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 1024;
 /// After the system refused a connection: it is out of something.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,7 +49,7 @@ impl Front {
         let idle = self.admin.config.limits.idle;
         http.timer(TokioTimer::new()).header_read_timeout(idle);
         let graceful = GracefulShutdown::new();
-        let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let turns = Arc::new(Semaphore::new(self.admin.config.limits.admin_connections_max));
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = async {

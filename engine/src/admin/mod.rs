@@ -143,7 +143,7 @@ pub struct Admin {
     /// Reads objects of S3, where that is configured.
     pub objects: Option<Objects>,
     /// Set when the shards take traffic; cleared when the program drains.
-    pub accepting: AtomicBool,
+    pub accepting: Arc<AtomicBool>,
     /// Who is not reported to, or for, for a while.
     pub circuits: Arc<Circuits>,
 }

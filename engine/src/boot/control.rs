@@ -1,16 +1,13 @@
-//! The control plane's thread: one tokio runtime for admin HTTP and signals.
+//! The control plane's thread: one tokio runtime for admin HTTP and the workers.
 
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::access::password;
@@ -23,7 +20,6 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 pub struct Control {
     runtime: Handle,
     thread: JoinHandle<io::Result<()>>,
-    signalled: Receiver<()>,
     stop: oneshot::Sender<()>,
 }
 
@@ -31,12 +27,6 @@ impl Control {
     /// Where tasks of the control plane run.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
-    }
-
-    /// Waits for SIGTERM or SIGINT.
-    pub fn wait_for_signal(&self) {
-        // An error means the thread ended, which is a reason to stop as well.
-        let _ = self.signalled.recv();
     }
 
     /// Answers what is under way, then ends.
@@ -49,24 +39,11 @@ impl Control {
 
 /// Starts the thread; admin HTTP answers from here on.
 pub fn start(admin: Arc<Admin>, port: TcpListener) -> io::Result<Control> {
-    let (signal_sender, signalled) = sync_channel(1);
     let (stop, stopped) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let thread = thread::Builder::new().name("control".into()).spawn(move || {
         let outcome = runtime.block_on(async move {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let waiting = admin.clone();
-            tokio::spawn(async move {
-                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-                if !waiting.accepting.load(Ordering::Acquire) {
-                    // Still loading, or draining already: nothing was taken that must be settled here.
-                    std::process::exit(0);
-                }
-                let _ = signal_sender.try_send(()); // the receiver lives as long as the program
-                let _ = (terminate.recv().await, interrupt.recv().await);
-            });
             tokio::task::spawn_blocking(password::nobodys);
             let port = tokio::net::TcpListener::from_std(port)?;
             let (ended, end) = oneshot::channel();
@@ -83,5 +60,5 @@ pub fn start(admin: Arc<Admin>, port: TcpListener) -> io::Result<Control> {
         runtime.shutdown_timeout(STOP_MAX);
         outcome
     })?;
-    Ok(Control { runtime: handle, thread, signalled, stop })
+    Ok(Control { runtime: handle, thread, stop })
 }

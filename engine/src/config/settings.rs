@@ -67,7 +67,7 @@ settings! {
     audit_head_seconds: u64 = "HASHWARD_AUDIT_HEAD_SECONDS",
     /// Shards, one thread each [default: CPUs - 1, at least 1]
     cores: usize = "HASHWARD_CORES",
-    /// auto, glommio or epoll [default: auto]
+    /// epoll, glommio (io_uring) or auto, which is epoll [default: auto]
     reactor: Reactor = "HASHWARD_REACTOR",
     /// TOML file with rules and item types; what it has is changed there, and nowhere else
     rules: PathBuf = "HASHWARD_RULES",
@@ -125,8 +125,12 @@ settings! {
     recent_hours: u64 = "HASHWARD_RECENT_HOURS",
     /// Bytes that those may take; the oldest go [default: 1 GiB]
     recent_bytes_max: u64 = "HASHWARD_RECENT_BYTES_MAX",
-    /// Connections a shard accepts [default: 1024]
+    /// Connections a shard accepts [default: 1024, fewer where the limit of file descriptors is low]
     connections_max: usize = "HASHWARD_CONNECTIONS_MAX",
+    /// Connections a shard accepts from one address [default: three quarters of --connections-max]
+    connections_per_address_max: usize = "HASHWARD_CONNECTIONS_PER_ADDRESS_MAX",
+    /// Milliseconds a frame may wait to be served before it is answered Busy [default: 250]
+    queue_ms_max: u64 = "HASHWARD_QUEUE_MS_MAX",
     /// Largest frame in bytes [default: 1 MiB]
     frame_bytes_max: usize = "HASHWARD_FRAME_BYTES_MAX",
     /// Hashes in one frame [default: 4096]

@@ -68,6 +68,8 @@ impl Config {
             #[serde(skip_serializing_if = "Option::is_none")]
             memory_max_bytes: Option<u64>,
             connections_max: usize,
+            connections_per_address_max: usize,
+            queue_ms_max: u64,
             frame_bytes_max: usize,
             hashes_max: usize,
             window_frames: u32,
@@ -119,6 +121,8 @@ impl Config {
             disk_reserve_bytes: self.disk_reserve_bytes,
             memory_max_bytes: self.memory_max_bytes,
             connections_max: self.limits.connections_max,
+            connections_per_address_max: self.limits.connections_per_address_max,
+            queue_ms_max: self.limits.queue_time_max.as_millis() as u64,
             frame_bytes_max: self.limits.frame_bytes_max,
             hashes_max: self.limits.hashes_max,
             window_frames: self.limits.window_frames,
