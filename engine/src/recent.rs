@@ -195,6 +195,14 @@ fn read_time(key: &[u8]) -> Option<u64> {
     decode_u64(Keyspace::Recent, time).ok()
 }
 
+#[cfg(test)]
+impl Recent {
+    /// Keeps nothing.
+    pub fn none() -> Self {
+        Self { frames: None, store: None, hashes_max: 4096, counts: Arc::default() }
+    }
+}
+
 /// Opens the ring and starts the thread that writes it; it ends when the last [`Recent`] is dropped. What is
 /// damaged is thrown away: it holds nothing that is not elsewhere or soon too old.
 pub fn start(

@@ -193,8 +193,17 @@ impl Server {
 
     /// Bytes of memory that it has held at most.
     pub fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
         line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
     }
 
@@ -319,6 +328,20 @@ impl Server {
             line.strip_prefix(name)?.trim_start_matches("_total").strip_prefix("{}")?.trim().parse().ok()
         };
         text.lines().find_map(value).unwrap_or(0.0)
+    }
+
+    /// A metric with its labels, as `/metrics` writes both.
+    pub fn metric_of(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.http.plain("GET", "/metrics", None);
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// Imports PDQ hashes into a bank.
+    pub fn import(&self, bank: &str, hashes: &[index::Hash256]) {
+        let list: String = hashes.iter().map(|hash| crate::hex(hash) + "\n").collect();
+        let path = format!("/api/v1/banks/{bank}/import?signal_type=pdq");
+        let (status, answer) = self.http.stream(&path, std::io::Cursor::new(list));
+        assert_eq!((status, answer["imported"].as_u64()), (200, Some(hashes.len() as u64)), "{answer}");
     }
 
     /// Every entry of a paged list.

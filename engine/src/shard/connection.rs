@@ -1,18 +1,30 @@
 //! What a shard keeps of one connection: bytes in, bytes out, and since when it waits for what.
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use index::Tenant;
+use ingest::wire::frame::{Split, split};
 use reporter::access::Right;
 
 use super::drive::Bells;
 use super::gate::Guest;
+use super::schedule::Share;
 use crate::config::Limits;
 
 /// Bytes read at a time before Hello: 64 KiB of strangers' memory must go a long way.
 const STRANGER_BYTES: usize = 8 << 10;
 /// Bytes read at a time after it, at most: hundreds of short frames.
-const PEER_BYTES: usize = 128 << 10;
+pub(super) const PEER_BYTES: usize = 128 << 10;
+/// Room that a silent connection keeps for the next frame and its answer, each.
+const KEPT_BYTES: usize = 4 << 10;
+/// Silence after which it gives back what is beyond that.
+const SILENT: Duration = Duration::from_secs(1);
+/// Bytes that came within this time of each other count as having come together.
+const TOGETHER: Duration = Duration::from_millis(2);
+/// Times of arrival that are remembered for each connection.
+const ARRIVALS_MAX: usize = 64;
 /// A frame that is read alone: copying and asking the kernel are little beside its search.
 const LONG_FRAME: usize = 1 << 10;
 /// Largest frame before Hello: a Hello with a long token.
@@ -24,9 +36,19 @@ pub struct ConnectionId(pub u64);
 
 pub(super) struct Connection {
     pub(super) bells: Bells,
+    /// Where it comes from.
+    pub(super) peer: IpAddr,
+    /// Its claim on the shard's time.
+    pub(super) share: Share,
+    /// Its reader waits until there is room for more.
+    pub(super) paused: bool,
+    /// Its frames wait until its peer takes answers.
+    stalled: bool,
     /// Bytes received; `taken` of them are served.
     pub(super) input: Vec<u8>,
     pub(super) taken: usize,
+    /// How many of the bytes that are not served came when, oldest first.
+    arrivals: VecDeque<(usize, Instant)>,
     /// Answers not yet handed to the reactor.
     pub(super) output: Vec<u8>,
     /// Bytes handed to the reactor that the peer has not taken.
@@ -52,11 +74,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(bells: Bells, now: Instant) -> Self {
+    pub(super) fn new(bells: Bells, peer: IpAddr, now: Instant) -> Self {
         Self {
             bells,
+            peer,
+            share: Share::new(now),
+            paused: false,
+            stalled: false,
             input: Vec::new(),
             taken: 0,
+            arrivals: VecDeque::new(),
             output: Vec::new(),
             in_flight: 0,
             pending: 0,
@@ -85,7 +112,111 @@ impl Connection {
 
     pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
         self.last_input = now;
+        if self.taken > 0 && self.taken >= self.input.len() / 2 {
+            self.compact();
+        }
         self.input.extend_from_slice(bytes);
+        let full = self.arrivals.len() >= ARRIVALS_MAX;
+        match self.arrivals.back_mut() {
+            Some((count, since)) if full || now.saturating_duration_since(*since) < TOGETHER => {
+                *count += bytes.len();
+            }
+            _ => self.arrivals.push_back((bytes.len(), now)),
+        }
+    }
+
+    /// Marks so many bytes as served; returns when the last of them came, within [`TOGETHER`].
+    pub(super) fn take(&mut self, bytes: usize) -> Option<Instant> {
+        self.taken += bytes;
+        let mut left = bytes;
+        while let Some((count, since)) = self.arrivals.front_mut() {
+            if *count > left {
+                *count -= left;
+                return Some(*since);
+            }
+            left -= *count;
+            let since = *since;
+            self.arrivals.pop_front();
+            if left == 0 {
+                return Some(since);
+            }
+        }
+        None
+    }
+
+    /// Bytes received that are not served.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.input.len() - self.taken
+    }
+
+    /// Whether a whole frame waits, or one that is too large to be taken.
+    pub(super) fn has_frame(&self, limits: &Limits) -> bool {
+        !matches!(split(&self.input[self.taken..], self.frame_bytes_max(limits)), Split::Incomplete)
+    }
+
+    /// Memory that it holds, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.input.capacity() + self.output.capacity() + self.in_flight
+    }
+
+    /// Gives back the memory of long frames and answers once it has been silent for a while.
+    pub(super) fn shrink(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.last_input) > SILENT && self.owed_bytes() == 0 {
+            if self.taken > 0 {
+                self.compact();
+            }
+            self.input.shrink_to(KEPT_BYTES);
+            self.output.shrink_to(KEPT_BYTES);
+        }
+    }
+
+    /// Whether its peer lets answers pile up, or sends more than is served, so that nothing more is read from it. On a
+    /// `crowded` shard one whole frame is enough.
+    pub(super) fn is_backed_up(&self, limits: &Limits, crowded: bool) -> bool {
+        let enough = if crowded { 0 } else { self.frame_bytes_max(limits) + PEER_BYTES };
+        self.parting
+            || self.owed_bytes() > limits.output_bytes_max
+            || !self.share.is_away() && self.waiting_bytes() > enough
+    }
+
+    /// Whether its frames must wait because its answers pile up.
+    pub(super) fn stalls(&mut self, limits: &Limits) -> bool {
+        self.stalled = !self.parting && self.owed_bytes() > limits.output_bytes_max;
+        self.stalled
+    }
+
+    /// Whether its frames go on being served, now that its peer took answers. They count as having come now: they waited
+    /// for their own peer, not for others.
+    pub(super) fn goes_on(&mut self, limits: &Limits, now: Instant) -> bool {
+        let goes_on = self.stalled && self.owed_bytes() <= limits.output_bytes_max;
+        if goes_on {
+            self.stalled = false;
+            self.arrivals.clear();
+            self.arrivals.push_back((self.waiting_bytes(), now));
+        }
+        goes_on
+    }
+
+    /// Wakes its reader if that waits and may go on.
+    pub(super) fn tell_room(&mut self, limits: &Limits, crowded: bool) {
+        if self.paused && !self.is_backed_up(limits, crowded) {
+            self.paused = false;
+            self.bells.room();
+        }
+    }
+
+    /// Whether there are answers to hand out, or the connection may be done.
+    pub(super) fn has_output(&self) -> bool {
+        self.owed_bytes() > 0 || self.closing
+    }
+
+    /// For how long it has done nothing and waited for nothing; before Hello, for how long it has been open.
+    pub(super) fn silent_for(&self, now: Instant) -> Duration {
+        if self.guest.is_none() {
+            return now.saturating_duration_since(self.opened);
+        }
+        let busy = self.pending > 0 || self.gathered > 0 || self.owed_bytes() > 0 || self.waiting_bytes() > 0;
+        if busy { Duration::ZERO } else { now.saturating_duration_since(self.last_input) }
     }
 
     /// Largest frame this peer may send.
@@ -100,7 +231,7 @@ impl Connection {
         if self.guest.is_none() {
             return STRANGER_BYTES;
         }
-        match self.last_frame.saturating_sub(self.input.len()) {
+        match self.last_frame.saturating_sub(self.waiting_bytes()) {
             short if short < LONG_FRAME => PEER_BYTES,
             long => long.min(PEER_BYTES),
         }
@@ -142,7 +273,12 @@ impl Connection {
     }
 
     pub(super) fn owes_nothing(&self) -> bool {
-        self.closing && self.pending == 0 && self.gathered == 0 && self.owed_bytes() == 0
+        self.closing
+            && self.share.is_away()
+            && !self.stalled
+            && self.pending == 0
+            && self.gathered == 0
+            && self.owed_bytes() == 0
     }
 
     /// Which limit of time the connection has overstayed.

@@ -2,16 +2,16 @@
 
 use async_channel::Receiver;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use rustix::net::Shutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 
 use super::Shard;
 use super::reactor::{Reactor, Start, run};
@@ -25,6 +25,7 @@ pub struct Epoll;
 impl Reactor for Epoll {
     type Listener = TcpListener;
     type Stream = Stream;
+    type Task = Task;
 
     fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -38,18 +39,35 @@ impl Reactor for Epoll {
         listener.local_addr()
     }
 
-    async fn accept(listener: &TcpListener) -> io::Result<Stream> {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok(Stream(stream))
+    async fn accept(listener: &TcpListener) -> io::Result<(Stream, IpAddr)> {
+        loop {
+            let (stream, peer) = listener.accept().await?;
+            if stream.set_nodelay(true).is_ok() {
+                return Ok((Stream(stream), peer.ip().to_canonical()));
+            }
+        }
     }
 
     async fn sleep(time: Duration) {
         tokio::time::sleep(time).await;
     }
 
-    fn spawn(task: impl Future<Output = ()> + 'static) {
-        tokio::task::spawn_local(task);
+    async fn yield_now() {
+        tokio::task::yield_now().await; // comes back after the sockets were looked at
+    }
+
+    fn spawn(task: impl Future<Output = ()> + 'static) -> Task {
+        Task(tokio::task::spawn_local(task))
+    }
+}
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+pub struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -98,7 +116,7 @@ pub fn spawn(
     name: &str,
     start: Start,
     make: impl FnOnce() -> (Shard, Receiver<()>) + Send + 'static,
-) -> io::Result<JoinHandle<io::Result<()>>> {
+) -> io::Result<thread::JoinHandle<io::Result<()>>> {
     thread::Builder::new().name(name.to_string()).spawn(move || {
         if let Some(cpu) = start.cpu {
             let mut cpus = rustix::thread::CpuSet::new();

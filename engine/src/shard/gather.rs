@@ -1,11 +1,12 @@
 //! Small lookups of all connections, searched together: several queries in flight hide what one alone would
 //! wait for from memory.
 //!
-//! Nobody waits for company. A small lookup is set aside, and the task that searches is woken behind the readers
-//! that have bytes already; with nothing else to do it runs at once.
+//! Nobody waits for company. A small lookup is set aside while other connections have their part of a turn, and is
+//! searched at the end of the turn; with nothing else to do that is at once.
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::Instant;
 
 use index::{Distance, Hash256, SignalType, Tenant};
 use ingest::wire::QueryView;
@@ -77,7 +78,9 @@ impl Core {
     pub(super) fn answer_gathered(&mut self, connections: &mut HashMap<ConnectionId, Connection>) {
         let Gather { mut hashes, mut lookups, threshold, tenant } = std::mem::take(&mut self.gather);
         let state = self.views.newest(&self.parts.banks, tenant.as_ref());
+        let began = Instant::now();
         self.search_pdq(&state, &hashes, threshold);
+        let each = began.elapsed() / hashes.len().max(1) as u32;
         // Verdicts look at the hashes where those of a frame lie.
         std::mem::swap(&mut self.pdq, &mut hashes);
         let mut next = 0;
@@ -95,6 +98,7 @@ impl Core {
                 }
                 Err(why) => self.refuse(connection, gate::refused(lookup.correlation, &why)),
             }
+            connection.share.spend(each * (lookup.hashes.len() as u32));
             connection.gathered -= 1;
             connection.bells.output();
         }

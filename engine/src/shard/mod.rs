@@ -12,19 +12,27 @@ mod gather;
 pub mod glommio;
 mod listed;
 pub mod reactor;
+mod schedule;
 mod serve;
+mod slots;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender, bounded};
-use connection::Connection;
 pub use connection::ConnectionId;
+use connection::{Connection, PEER_BYTES};
 use drive::Bells;
 use reporter::access::Directory;
+use schedule::Schedule;
 use serve::Core;
 pub use serve::ShardParts;
 
@@ -34,6 +42,8 @@ use crate::metrics::ShardCounts;
 
 /// Connections' guests are looked at again so often, whether or not anybody was changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Time that a shard serves frames before its readers and writers have their turn.
+const TURN: Duration = Duration::from_micros(100);
 
 /// The shard takes no more connections.
 #[derive(Debug)]
@@ -53,84 +63,177 @@ pub enum Step {
     Close,
 }
 
+/// Whether a shard has more to serve after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Connections wait; let readers and writers run first.
+    More,
+    /// Nothing waits until more bytes come.
+    Done,
+}
+
 /// One core's connections and tables.
 pub struct Shard {
     core: Core,
     limits: Limits,
     counts: Arc<ShardCounts>,
     connections: HashMap<ConnectionId, Connection>,
+    schedule: Schedule,
+    /// What all connections read into: none keeps a buffer while it waits.
+    buffer: Box<[u8]>,
+    /// Bytes received that are not served yet, of all connections.
+    waiting_bytes: usize,
     last_id: u64,
     /// Who might call when connections were looked at last, and when that was.
     directory: Arc<Directory>,
     looked: Instant,
-    /// Wakes [`Self::answer_gathered`]'s caller.
-    gathered: Sender<()>,
+    /// Wakes [`Self::serve`]'s caller.
+    work: Sender<()>,
 }
 
 impl Shard {
-    /// A shard without connections, and what says that small lookups are waiting to be searched together.
+    /// Makes a shard without connections; returns it, and what says that frames wait to be served.
     pub fn new(parts: ShardParts, now: Instant) -> (Self, Receiver<()>) {
-        let (limits, counts, directory) = (parts.limits, parts.counts.clone(), parts.door.directory());
-        let (gathered, waiting) = bounded(1);
-        let connections = HashMap::new();
-        let core = Core::new(parts);
-        (Self { core, limits, counts, connections, last_id: 0, directory, looked: now, gathered }, waiting)
+        let (work, working) = bounded(1);
+        let shard = Self {
+            limits: parts.limits,
+            counts: parts.counts.clone(),
+            directory: parts.door.directory(),
+            core: Core::new(parts),
+            connections: HashMap::new(),
+            schedule: Schedule::default(),
+            buffer: vec![0; PEER_BYTES].into(),
+            waiting_bytes: 0,
+            last_id: 0,
+            looked: now,
+            work,
+        };
+        (shard, working)
     }
 
-    /// Searches the small lookups of all connections together, and answers them.
-    pub fn answer_gathered(&mut self) {
-        self.core.answer_gathered(&mut self.connections);
-    }
-
-    /// How many connections are open.
+    /// Returns how many connections are open.
     pub fn connections(&self) -> usize {
         self.connections.len()
     }
 
-    /// Takes a new connection.
-    pub fn open(&mut self, bells: Bells, now: Instant) -> Result<ConnectionId, Refused> {
-        if self.connections.len() >= self.limits.connections_max {
-            self.counts.closed.fetch_add(1, Ordering::Relaxed);
-            return Err(Refused);
+    /// Takes a new connection. Where all places are taken, one that is silent gives up its own.
+    pub fn open(&mut self, bells: Bells, peer: IpAddr, now: Instant) -> Result<ConnectionId, Refused> {
+        if let Err(refused) = self.make_place(peer, now) {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(refused);
         }
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
-        self.connections.insert(id, Connection::new(bells, now));
+        self.connections.insert(id, Connection::new(bells, peer, now));
         self.counts.connections.store(self.connections.len() as u64, Ordering::Relaxed);
         Ok(id)
     }
 
     /// Forgets a connection. What it submitted is settled all the same.
     pub fn close(&mut self, id: ConnectionId) {
-        self.connections.remove(&id);
+        if let Some(connection) = self.connections.remove(&id) {
+            self.waiting_bytes -= connection.waiting_bytes();
+        }
         self.counts.connections.store(self.connections.len() as u64, Ordering::Relaxed);
     }
 
-    /// Bytes from the peer.
-    pub fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.receive(bytes, now);
+    /// Reads bytes of the peer with `read`, which is given the shard's buffer, and queues the connection for service.
+    pub fn poll_receive(
+        &mut self,
+        id: ConnectionId,
+        read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let wanted = connection.read_bytes();
+        let received = read(&mut self.buffer[..wanted]);
+        if let Poll::Ready(Ok(count)) = received
+            && count > 0
+        {
+            let now = Instant::now();
+            connection.receive(&self.buffer[..count], now);
+            self.waiting_bytes += count;
+            if self.waiting_bytes > self.limits.waiting_bytes_max && !connection.closing {
+                self.core.overfull(connection);
+            }
+            self.enqueue(id, now);
         }
+        received
     }
 
-    /// The peer sends no more, but may still read.
+    /// Notes that the peer sends no more; it may still read.
     pub fn end_of_input(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.closing = true;
+            self.enqueue(id, Instant::now());
         }
     }
 
-    /// Serves one frame of a connection.
-    pub fn step(&mut self, id: ConnectionId, now: Instant) -> Step {
-        let Some(connection) = self.connections.get_mut(&id) else { return Step::Close };
-        let none_waited = self.core.gather.is_empty();
-        let step = self.core.step(id, connection, now);
-        if self.core.gather.is_full() {
-            self.answer_gathered();
-        } else if none_waited && !self.core.gather.is_empty() {
-            let _ = self.gathered.try_send(()); // full: rung already; closed: the shard has ended
+    /// Whether more may be read of a connection. If not, its bell for room rings when that changes.
+    pub fn has_room(&mut self, id: ConnectionId) -> bool {
+        let crowded = self.is_crowded();
+        let Some(connection) = self.connections.get_mut(&id) else { return true };
+        connection.paused = connection.is_backed_up(&self.limits, crowded);
+        !connection.paused
+    }
+
+    /// Whether so many bytes wait that no connection is read ahead.
+    fn is_crowded(&self) -> bool {
+        self.waiting_bytes > self.limits.waiting_bytes_max / 2
+    }
+
+    fn enqueue(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let none_waited = self.schedule.is_empty();
+        self.schedule.enqueue(id, &mut connection.share, now);
+        if none_waited {
+            let _ = self.work.try_send(()); // full: rung already; closed: the shard has ended
         }
-        step
+    }
+
+    /// Serves frames for one turn, and answers the small lookups among them together.
+    pub fn serve(&mut self) -> Turn {
+        let began = Instant::now();
+        let mut now = began;
+        while now.saturating_duration_since(began) < TURN
+            && let Some(id) = self.schedule.next(&mut self.connections)
+        {
+            now = self.step(id, now);
+            if self.core.gather.is_full() {
+                self.core.answer_gathered(&mut self.connections);
+            }
+        }
+        if !self.core.gather.is_empty() {
+            self.core.answer_gathered(&mut self.connections);
+        }
+        if self.schedule.is_empty() { Turn::Done } else { Turn::More }
+    }
+
+    /// Serves one frame of a connection; returns when that was done.
+    fn step(&mut self, id: ConnectionId, now: Instant) -> Instant {
+        let crowded = self.is_crowded();
+        let Some(connection) = self.connections.get_mut(&id) else { return now };
+        if connection.stalls(&self.limits) {
+            self.schedule.emptied(id, &mut connection.share, now);
+            return now; // until its peer takes its answers
+        }
+        let waited = connection.waiting_bytes();
+        let mut step = self.core.step(id, connection, now);
+        if matches!(step, Step::More { .. }) && !connection.has_frame(&self.limits) {
+            step = self.core.step(id, connection, now); // notes what is left, and that it waits
+        }
+        self.waiting_bytes -= waited - connection.waiting_bytes();
+        let after = Instant::now();
+        connection.share.spend(after.saturating_duration_since(now));
+        if !matches!(step, Step::More { .. }) {
+            self.schedule.emptied(id, &mut connection.share, after);
+        }
+        if connection.has_output() {
+            connection.bells.output();
+        }
+        connection.tell_room(&self.limits, crowded);
+        after
     }
 
     /// Moves a connection's answers to `out`.
@@ -140,23 +243,16 @@ impl Shard {
         }
     }
 
-    /// The peer took what was moved out last.
+    /// Notes that the peer took what was moved out last.
     pub fn wrote(&mut self, id: ConnectionId, now: Instant) {
+        let crowded = self.is_crowded();
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.wrote(now);
+            connection.tell_room(&self.limits, crowded);
+            if connection.goes_on(&self.limits, now) {
+                self.enqueue(id, now);
+            }
         }
-    }
-
-    /// Whether there are answers to hand out, or the connection may be done.
-    pub fn has_output(&self, id: ConnectionId) -> bool {
-        self.connections.get(&id).is_none_or(|connection| connection.owed_bytes() > 0 || connection.closing)
-    }
-
-    /// Whether the peer lets its answers pile up, so that nothing more is read from it.
-    pub fn is_backed_up(&self, id: ConnectionId) -> bool {
-        self.connections
-            .get(&id)
-            .is_some_and(|connection| connection.owed_bytes() > self.limits.output_bytes_max)
     }
 
     /// Whether the connection is to end, and all its answers are out.
@@ -164,12 +260,7 @@ impl Shard {
         self.connections.get(&id).is_none_or(Connection::owes_nothing)
     }
 
-    /// Bytes to read at a time: few until the peer has said who it is.
-    pub fn read_bytes(&self, id: ConnectionId) -> usize {
-        self.connections.get(&id).map_or(0, Connection::read_bytes)
-    }
-
-    /// The ledger's answer to a Submit.
+    /// Answers a Submit as the ledger says.
     pub fn settle(&mut self, settled: Settled) {
         let id = ConnectionId(settled.connection);
         if let Some(connection) = self.connections.get_mut(&id) {
@@ -178,7 +269,7 @@ impl Shard {
         }
     }
 
-    /// Ends connections that overstay a limit.
+    /// Ends connections that overstay a limit, and takes back memory that silent ones do not use.
     pub fn sweep(&mut self, now: Instant) {
         let directory = self.core.parts.door.directory();
         let changed = !Arc::ptr_eq(&directory, &self.directory);
@@ -189,6 +280,7 @@ impl Shard {
         if look {
             self.looked = now;
         }
+        let mut held = 0;
         for connection in self.connections.values_mut() {
             if look {
                 self.core.look_again(connection);
@@ -202,7 +294,10 @@ impl Shard {
                     self.core.timed_out(connection, reason);
                 }
             }
+            connection.shrink(now);
+            held += connection.held_bytes();
         }
+        self.counts.buffer_bytes.store(held as u64, Ordering::Relaxed);
     }
 
     /// Takes no more requests; connections end when what they wait for is answered.

@@ -86,6 +86,8 @@ pub(super) struct Core {
     pub(super) views: Views,
     /// No new work is taken.
     pub(super) draining: bool,
+    /// The frame being served waited for longer than it may.
+    late: bool,
     pub(super) replies: Replies,
     scratch: Scratch,
     pub(super) pdq: Vec<Hash256>,
@@ -104,6 +106,7 @@ impl Core {
             gather: Gather::default(),
             views: Views::default(),
             draining: false,
+            late: false,
             replies: Replies::default(),
             scratch: Scratch::default(),
             pdq: Vec::new(),
@@ -117,14 +120,17 @@ impl Core {
 
     /// Serves the next frame of a connection, if one is whole.
     pub(super) fn step(&mut self, id: ConnectionId, connection: &mut Connection, now: Instant) -> Step {
-        if connection.closing && self.draining {
+        if connection.parting || connection.closing && self.draining {
             return Step::Close;
         }
         let frame_max = connection.frame_bytes_max(&self.parts.limits);
         match split(&connection.input[connection.taken..], frame_max) {
             Split::Frame { end } => {
                 let start = connection.taken;
-                connection.taken += end;
+                let came = connection.take(end);
+                self.late = came.is_some_and(|came| {
+                    now.saturating_duration_since(came) > self.parts.limits.queue_time_max
+                });
                 connection.last_frame = end;
                 connection.note_frame(false, now);
                 // Taken out for the time of the work, so that the answer can be written beside it.
@@ -173,6 +179,11 @@ impl Core {
             _ if self.draining => {
                 let message = "the server is shutting down: connect again".to_string();
                 self.refuse(connection, fault(correlation, ErrorCode::shutting_down, "", message));
+            }
+            // Better a client that comes back than one that waits behind a backlog it cannot see.
+            _ if self.late => {
+                self.parts.counts.shed.fetch_add(1, Ordering::Relaxed);
+                self.busy(connection, correlation);
             }
             RequestView::Lookup(query) if self.is_refused(connection, correlation, Right::Match, &query) => {}
             RequestView::Submit(submit)
@@ -449,6 +460,12 @@ impl Core {
     pub(super) fn timed_out(&mut self, connection: &mut Connection, reason: &'static str) {
         let refusal = fault(0, ErrorCode::timed_out, "", format!("closed: {reason}"));
         self.replies.error(&refusal, true, &mut connection.output);
+        connection.part();
+    }
+
+    /// Tells a peer that the shard holds more unserved bytes than it may, then ends the connection.
+    pub(super) fn overfull(&mut self, connection: &mut Connection) {
+        self.busy(connection, 0);
         connection.part();
     }
 
