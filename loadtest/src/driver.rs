@@ -35,7 +35,9 @@ const LATE: Duration = Duration::from_millis(1);
 pub struct Outcome {
     /// What the server said of itself: `cores`, `hashes`, `rss_bytes`, `reactor`, `kernel`; null what it does not say.
     pub server: Value,
-    /// Time measured.
+    /// Seconds to measure, as planned: what was due in them counts.
+    pub planned: f64,
+    /// Seconds until the last answer to that came. Rates are by these.
     pub seconds: f64,
     /// The generator's threads.
     pub threads: usize,
@@ -79,7 +81,8 @@ pub fn run(plan: &Run) -> Result<Outcome> {
     for thread in started {
         tally.add(thread.join().map_err(|_| anyhow!("a connection's thread panicked"))?)?;
     }
-    Ok(Outcome { server, seconds: plan.duration().as_secs_f64(), threads, tally })
+    let (planned, seconds) = (plan.duration().as_secs_f64(), tally.passed(&window).as_secs_f64());
+    Ok(Outcome { server, planned, seconds, threads, tally })
 }
 
 /// Opens the connections, and asks what is at their end.

@@ -32,7 +32,10 @@ struct Report {
     frames_per_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     offered_per_s: Option<f64>,
+    /// From the beginning of the window to the last answer: rates are by this.
     duration_s: f64,
+    /// The window as planned.
+    planned_s: f64,
     sent: u64,
     answered: u64,
     errors: u64,
@@ -105,7 +108,7 @@ pub fn write(plan: &Run, outcome: &Outcome) -> Result<Verdict> {
 }
 
 fn report(plan: &Run, outcome: &Outcome) -> Report {
-    let (tally, seconds) = (&outcome.tally, outcome.seconds);
+    let (tally, seconds, planned) = (&outcome.tally, outcome.seconds, outcome.planned);
     let micros = |nanos: u64| (nanos as f64 / 100.0).round() / 10.0;
     let at = |quantile: f64| micros(tally.latency.value_at_quantile(quantile));
     let mut server = outcome.server.clone();
@@ -120,10 +123,10 @@ fn report(plan: &Run, outcome: &Outcome) -> Report {
         connections: plan.connections,
         depth: plan.rate.is_none().then_some(plan.depth),
         hit_ratio: plan.hit_ratio,
-        generator_busy: generator::share(worked, seconds, outcome.threads),
+        generator_busy: generator::share(worked, planned, outcome.threads),
         generator_bound: generator::fault(
             worked,
-            seconds,
+            planned,
             outcome.threads,
             tally.late,
             tally.sent / plan.batch.max(1) as u64,
@@ -132,6 +135,7 @@ fn report(plan: &Run, outcome: &Outcome) -> Report {
         frames_per_s: tally.frames as f64 / seconds,
         offered_per_s: plan.rate,
         duration_s: seconds,
+        planned_s: planned,
         sent: tally.sent,
         answered: tally.answered,
         errors: tally.errors,
@@ -210,7 +214,7 @@ fn page(report: &Report, outcome: &Outcome) -> String {
             .collect(),
         ..Axis::new("quantile", Scale::Linear)
     };
-    let slot_seconds = outcome.seconds / SLOTS as f64;
+    let slot_seconds = outcome.planned / SLOTS as f64;
     let over_time = |value: &dyn Fn(&Slot) -> f64| -> Vec<(f64, f64)> {
         tally
             .slots

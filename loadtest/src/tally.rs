@@ -53,6 +53,8 @@ pub struct Tally {
     pub late: u64,
     /// CPU time within the window.
     pub worked: Duration,
+    /// When the last of the answers came.
+    pub last_answer: Option<Instant>,
     /// The first error's words.
     pub first_error: Option<String>,
     /// What the answers were worth.
@@ -75,6 +77,7 @@ impl Tally {
             busy: 0,
             late: 0,
             worked: Duration::ZERO,
+            last_answer: None,
             first_error: None,
             verdicts: Verdicts::default(),
             latency: Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are right"),
@@ -91,6 +94,7 @@ impl Tally {
         self.busy += other.busy;
         self.late += other.late;
         self.worked += other.worked;
+        self.last_answer = self.last_answer.max(other.last_answer);
         self.first_error = self.first_error.take().or(other.first_error);
         self.verdicts.add(other.verdicts);
         self.latency.add(other.latency)?;
@@ -101,6 +105,11 @@ impl Tally {
         Ok(())
     }
 
+    /// How long it took until the last answer came: the window's length, or longer where answers came after it.
+    pub fn passed(&self, window: &Window) -> Duration {
+        self.last_answer.map_or(window.to, |last| last.max(window.to)).saturating_duration_since(window.from)
+    }
+
     /// Counts an error.
     pub fn error(&mut self, words: String) {
         self.errors += 1;
@@ -109,7 +118,9 @@ impl Tally {
 
     /// Counts the answer to a batch that was due within the window.
     pub fn answer(&mut self, batch: &Batch, verdicts: Verdicts, due: Instant, window: &Window) {
-        let latency = due.elapsed();
+        let now = Instant::now();
+        let latency = now.saturating_duration_since(due);
+        self.last_answer = self.last_answer.max(Some(now));
         let slot = &mut self.slots[window.slot(due)];
         self.answered += batch.hashes.len() as u64;
         slot.answered += batch.hashes.len() as u64;
@@ -117,5 +128,23 @@ impl Tally {
         self.verdicts.add(verdicts);
         self.latency.saturating_record(latency.as_nanos() as u64);
         slot.latency.saturating_record(latency.as_micros() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_passes_until_the_last_answer_came() {
+        let from = Instant::now();
+        let window = Window { from, to: from + Duration::from_secs(6) };
+        let mut tally = Tally::new();
+        assert_eq!(tally.passed(&window), Duration::from_secs(6));
+        tally.last_answer = Some(from + Duration::from_secs(2));
+        assert_eq!(tally.passed(&window), Duration::from_secs(6));
+        let late = Tally { last_answer: Some(from + Duration::from_secs(33)), ..Tally::new() };
+        tally.add(late).unwrap();
+        assert_eq!(tally.passed(&window), Duration::from_secs(33));
     }
 }

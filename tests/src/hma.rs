@@ -23,6 +23,8 @@ pub struct Hma {
     pub address: SocketAddr,
     /// Every so many lookups it finds nothing; 0: it always answers rightly.
     pub forgets: Arc<AtomicU32>,
+    /// Milliseconds that each request takes at least.
+    pub slow_ms: Arc<AtomicU32>,
 }
 
 #[derive(Default)]
@@ -42,14 +44,18 @@ impl Hma {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it listens");
         let (state, forgets) = (Arc::new(Mutex::new(State::default())), Arc::new(AtomicU32::new(0)));
-        let forgetting = forgets.clone();
+        let (forgetting, slow_ms) = (forgets.clone(), Arc::new(AtomicU32::new(0)));
+        let slow = slow_ms.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (state, forgets) = (state.clone(), forgetting.clone());
-                thread::spawn(move || serve(stream, &state, &forgets));
+                let (state, forgets, slow) = (state.clone(), forgetting.clone(), slow.clone());
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(slow.load(Ordering::Relaxed).into()));
+                    serve(stream, &state, &forgets);
+                });
             }
         });
-        Self { address, forgets }
+        Self { address, forgets, slow_ms }
     }
 }
 

@@ -181,3 +181,20 @@ fn hma_is_driven_by_the_same_generator_and_judged_by_the_same_truth() {
     let (code, _, words) = loadtest(&["run", "--hma", "http://127.0.0.1:9", "--duration", "1"]);
     assert!(code == Some(2) && words.contains("no answer from"), "{words}");
 }
+
+#[test]
+fn rates_of_a_server_that_falls_behind_are_by_the_time_that_passed() {
+    let hma = Hma::start();
+    let url = format!("http://{}", hma.address);
+    hma.slow_ms.store(20, std::sync::atomic::Ordering::Relaxed);
+    let output = Command::new(program("hashward-loadtest"))
+        .args(["run", "--hma", &url, "--duration", "0.5", "--warmup", "0", "--connections", "1"])
+        .args(["--rate", "200", "--json", "-", "--allow-generator-bound"])
+        .output()
+        .unwrap();
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let number = |name: &str| result[name].as_f64().unwrap();
+    // A hundred were due in half a second, and took two: 20 ms each, one after another.
+    assert_eq!((number("answered"), number("planned_s")), (100.0, 0.5), "{result}");
+    assert!(number("duration_s") >= 2.0 && number("lookups_per_s") <= 50.0, "{result}");
+}
