@@ -39,6 +39,7 @@ use crate::access::Door;
 use crate::access::logins::Logins;
 use crate::admin::{Admin, Loaded};
 use crate::audit::{AuditKey, AuditSigner, Signing};
+use crate::cgroup::Allowance;
 use crate::circuits::Circuits;
 use crate::cli::Serve;
 use crate::config::{Config, descriptors};
@@ -75,6 +76,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of file descriptors could not be raised to the hard limit");
     }
+    tell_allowance(&config);
     let started = Instant::now();
     let kernel = Kernel::choose()?;
     let rules = load_rules(&config)?;
@@ -120,7 +122,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
         disk,
         door: Door::new(config.token.clone(), cases.directory(), alarms),
         logins: Logins::default(),
-        metrics: Arc::new(Metrics::new(config.cores, kernel.name(), last_end)),
+        metrics: Arc::new(Metrics::new(&config, kernel.name(), last_end)),
         fetcher: Fetcher::new(config.fetch.clone(), held_mib.clone())?,
         objects: objects(&config, held_mib.clone())?,
         held_mib,
@@ -241,6 +243,20 @@ fn start_logging(filter: &str) -> Result<()> {
         .with(ours)
         .init();
     Ok(())
+}
+
+/// Says how much memory and how many CPUs there are, and who says so.
+fn tell_allowance(config: &Config) {
+    let Allowance { memory, cpus } = &config.allowance;
+    tracing::info!(
+        memory_bytes = memory.as_ref().map(|memory| memory.limit),
+        memory_source = memory.as_ref().map(|memory| memory.source.as_str()),
+        tables_bytes_max = config.memory_max_bytes,
+        cpu_quota = cpus.as_ref().map(|cpus| cpus.limit),
+        cpu_source = cpus.as_ref().map(|cpus| cpus.source.as_str()),
+        shards = config.cores,
+        "what may be used"
+    );
 }
 
 fn load_rules(config: &Config) -> Result<Option<RulesFile>> {

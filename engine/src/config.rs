@@ -15,6 +15,7 @@ use ingest::media::video::VideoOptions;
 use ipnet::IpNet;
 
 use crate::audit::{HEADS_FILE, KEY_FILE};
+use crate::cgroup::Allowance;
 use crate::recent::RecentOptions;
 
 pub use kinds::{DurabilityWord, Names, Ports, Ranges, Reactor, Roles, Secret, SignalTypes};
@@ -103,6 +104,8 @@ pub struct Config {
     pub disk_reserve_bytes: Option<u64>,
     /// Bytes the tables may take, merges included; `None` where nobody says how much memory there is.
     pub memory_max_bytes: Option<u64>,
+    /// What this process may use of the machine.
+    pub allowance: Allowance,
     /// Limits of the binary port.
     pub limits: Limits,
     /// Log filter.
@@ -282,8 +285,9 @@ impl Config {
                 secret_access_key: settings.s3_secret_access_key.ok_or(ConfigError::S3Key)?,
             }),
         };
+        let allowance = Allowance::read(Path::new("/"));
         let data_dir = settings.data_dir.unwrap_or_else(|| DATA_DIR.into());
-        let cores = settings.cores.unwrap_or_else(default_cores);
+        let cores = settings.cores.unwrap_or_else(|| allowance.shards());
         let descriptors = descriptors::share(descriptors::limit(), cores, settings.connections_max)?;
         warnings.extend(descriptors.warning);
         let config = Config {
@@ -333,7 +337,8 @@ impl Config {
                 Some(DurabilityWord::Sync) | None => Durability::Sync,
             },
             disk_reserve_bytes: settings.disk_reserve_bytes,
-            memory_max_bytes: settings.memory_max_bytes.or_else(|| Some(memory_bytes()? / 5 * 4)),
+            memory_max_bytes: settings.memory_max_bytes.or_else(|| allowance.tables_bytes()),
+            allowance,
             limits: Limits {
                 connections_max: descriptors.connections,
                 connections_per_address_max: settings
@@ -413,19 +418,6 @@ impl Config {
     pub fn find_rule(&self) -> FindRule {
         FindRule { threshold: None, video: self.video_rule }
     }
-}
-
-fn default_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, |cpus| cpus.get().saturating_sub(1).max(1))
-}
-
-/// The memory this process may use: the machine's, or less if its control group says so.
-fn memory_bytes() -> Option<u64> {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let total = machine.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let total = total.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10;
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    Some(group.and_then(|max| max.trim().parse().ok()).map_or(total, |max: u64| max.min(total)))
 }
 
 fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {

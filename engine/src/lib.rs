@@ -12,6 +12,7 @@ mod admin;
 mod alarm;
 mod audit;
 pub mod boot;
+mod cgroup;
 mod circuits;
 pub mod cli;
 mod clock;

@@ -16,7 +16,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
+use crate::cgroup::Allowance;
 use crate::circuits::FilerCounts;
+use crate::config::Config;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
 use crate::last_words::End;
@@ -75,14 +77,16 @@ pub struct Metrics {
     pub filer: Arc<FilerCounts>,
     kernel: &'static str,
     last_end: End,
+    tables_bytes_max: Option<u64>,
+    allowance: Allowance,
     reactor: OnceLock<&'static str>,
 }
 
 impl Metrics {
-    /// Zeroes for so many shards.
-    pub fn new(shards: usize, kernel: &'static str, last_end: End) -> Self {
+    /// Starts all counts at zero.
+    pub fn new(config: &Config, kernel: &'static str, last_end: End) -> Self {
         Self {
-            shards: (0..shards).map(|_| Arc::default()).collect(),
+            shards: (0..config.cores).map(|_| Arc::default()).collect(),
             ledger: Arc::default(),
             desk: Arc::default(),
             intake: Arc::default(),
@@ -94,6 +98,8 @@ impl Metrics {
             filer: Arc::default(),
             kernel,
             last_end,
+            tables_bytes_max: config.memory_max_bytes,
+            allowance: config.allowance.clone(),
             reactor: OnceLock::new(),
         }
     }
@@ -436,6 +442,31 @@ impl Scrape {
             ("reactor", metrics.reactor().to_string()),
         ];
         add("hashward_build", "Version, distance kernel and reactor", Kind::Gauge, vec![(build, 1.0)]);
+        let Allowance { memory, cpus } = &metrics.allowance;
+        if let Some(memory) = memory {
+            add(
+                "hashward_memory_limit_bytes",
+                "Memory that this process may use, and who says so",
+                Kind::Gauge,
+                vec![(vec![("source", memory.source.clone())], memory.limit as f64)],
+            );
+        }
+        if let Some(bytes) = metrics.tables_bytes_max {
+            add(
+                "hashward_index_bytes_max",
+                "Memory that the tables may take, merges included",
+                Kind::Gauge,
+                one(bytes as f64),
+            );
+        }
+        if let Some(cpus) = cpus {
+            add(
+                "hashward_cpu_quota",
+                "CPUs' worth of time that this process may use, and who says so",
+                Kind::Gauge,
+                vec![(vec![("source", cpus.source.clone())], cpus.limit)],
+            );
+        }
         if let Some(bytes) = resident_bytes() {
             add("process_resident_memory_bytes", "Resident memory", Kind::Gauge, one(bytes as f64));
         }

@@ -14,7 +14,7 @@ use index::bank::Banks;
 use reporter::router::policy::Catalog;
 
 use crate::admin::Admin;
-use crate::config::Reactor;
+use crate::config::{Config, Reactor};
 use crate::ledger::Ledger;
 use crate::recent::Recent;
 use crate::shard::reactor::Start;
@@ -66,7 +66,7 @@ pub fn start(
     let config = &admin.config;
     let reactor = choose_reactor(config.reactor)?;
     admin.metrics.set_reactor(reactor);
-    let cpus = place(config.cores);
+    let cpus = place(config);
     let (stop, stopped) = bounded(1);
     let mut listen = config.listen;
     let mut threads = Vec::new();
@@ -122,10 +122,12 @@ fn choose_reactor(wanted: Reactor) -> Result<&'static str> {
 }
 
 /// The CPUs to pin shards to: the last of those this process may use, so that the first is left to the
-/// control plane. None when there are more shards than CPUs: then the kernel places them.
-fn place(cores: usize) -> Vec<usize> {
-    let cpus = allowed();
-    if cores > cpus.len() { Vec::new() } else { cpus[cpus.len() - cores..].to_vec() }
+/// control plane. None when there are more shards than CPUs, or where a quota gives time on any of them (and to others of the
+/// same machine, who might be pinned to the same): then the kernel places them.
+fn place(config: &Config) -> Vec<usize> {
+    let (cores, cpus) = (config.cores, allowed());
+    let pinned = cores <= cpus.len() && config.allowance.cpus.is_none();
+    if pinned { cpus[cpus.len() - cores..].to_vec() } else { Vec::new() }
 }
 
 /// The CPUs that shards leave to others; none where they need all.

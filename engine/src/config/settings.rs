@@ -81,7 +81,7 @@ settings! {
     durability: DurabilityWord = "HASHWARD_DURABILITY",
     /// Free bytes below which nothing more is written [default: 256 MiB or 5 % of the disk, the smaller]
     disk_reserve_bytes: u64 = "HASHWARD_DISK_RESERVE_BYTES",
-    /// Bytes the tables may take, merges included; banks take no more beyond it [default: 80 % of the memory]
+    /// Bytes the tables may take, merges included; banks take no more beyond it [default: 80 % of the memory that this process may use, and at least 384 MiB less than it]
     memory_max_bytes: u64 = "HASHWARD_MEMORY_MAX_BYTES",
     /// Serve /h: hash media [default: true]
     role_hasher: bool = "HASHWARD_ROLE_HASHER",
