@@ -1,16 +1,18 @@
 //! Storing media in the vault for rows that will name them, and sweeping out what no row names.
 //!
-//! A blob is stored before the commit that names it, so a crash between leaves one that nobody names: it is destroyed when
-//! it is older than any fetch takes. What this process stores, until it is known whether a commit names it, is *in hand*,
-//! and stays whatever its age. Media come and go piece by piece: however long one is, little of it is in memory.
+//! A blob is stored before the commit that names it, so a crash between leaves one that nobody names. What this process
+//! stores, until it is known whether a commit names it, is *in hand*, and stays. A sweep looks at what was in hand, and at a
+//! bounded share of the folder, from where the sweep before it ended: however much there is, it costs the same. Ages are
+//! counted by this process and not by any clock: what a former process left is swept out as long after the start. Media come
+//! and go piece by piece: however long one is, little of it is in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use futures_lite::{Stream, StreamExt, stream};
@@ -23,17 +25,32 @@ use tokio::sync::mpsc;
 use crate::clock::now_ms;
 use crate::disk::Disk;
 use crate::secrets::Wrap;
-use crate::vault::{self, BlobId, BlobReader, Vault, VaultError};
+use crate::vault::{self, BlobId, BlobReader, Listing, Vault, VaultError};
 
 /// Pieces that are on their way to the disk, beside the one that is written.
 const IN_FLIGHT: usize = 4;
 /// What is read at once.
 const CHUNK: u64 = 256 << 10;
 
+/// Names of the folder that a sweep looks at.
+const SHARE: usize = 5000;
+/// Blobs that are remembered since they were in hand; beyond it the sweep finds them in the folder.
+const REMEMBERED_MAX: usize = 65_536;
+
 /// The vault, and what is in hand.
 pub struct Evidence {
     vault: Vault,
-    in_hand: Mutex<BTreeSet<BlobId>>,
+    stored: Mutex<Stored>,
+    listing: Mutex<Option<Listing>>,
+    opened: Instant,
+}
+
+/// What this process stored.
+#[derive(Default)]
+struct Stored {
+    in_hand: BTreeSet<BlobId>,
+    /// What no longer is in hand, and since when; oldest first.
+    let_go: VecDeque<(Instant, BlobId)>,
 }
 
 /// What is counted of preserving.
@@ -63,7 +80,8 @@ pub enum SweepError {
 impl Evidence {
     /// Opens the vault of a data directory.
     pub fn open(data_dir: &Path, wrap: Arc<dyn Wrap>, disk: Arc<Disk>) -> Result<Self, VaultError> {
-        Ok(Self { vault: Vault::open(data_dir, wrap, disk)?, in_hand: Mutex::default() })
+        let vault = Vault::open(data_dir, wrap, disk)?;
+        Ok(Self { vault, stored: Mutex::default(), listing: Mutex::default(), opened: Instant::now() })
     }
 
     /// Stores what was fetched; it is in hand until [`Evidence::let_go`].
@@ -99,19 +117,24 @@ impl Evidence {
     fn store(&self, from: impl Read, bytes_max: u64) -> Result<vault::Kept, VaultError> {
         let id = self.vault.fresh_id()?;
         // Before it has a name in the vault, so that no sweep finds it there and not here.
-        self.lock().insert(id);
+        self.lock().in_hand.insert(id);
         let stored = self.vault.store(id, from, bytes_max);
         if stored.is_err() {
-            self.lock().remove(&id);
+            self.lock().in_hand.remove(&id);
         }
         stored
     }
 
     /// Whether it is named is known now.
     pub fn let_go<'a>(&self, blobs: impl IntoIterator<Item = &'a str>) {
-        let mut in_hand = self.lock();
+        let mut stored = self.lock();
         for id in blobs.into_iter().filter_map(|blob| blob.parse().ok()) {
-            in_hand.remove(&id);
+            if stored.in_hand.remove(&id) {
+                stored.let_go.push_back((Instant::now(), id));
+            }
+        }
+        while stored.let_go.len() > REMEMBERED_MAX {
+            stored.let_go.pop_front();
         }
     }
 
@@ -137,20 +160,54 @@ impl Evidence {
         self.vault.destroy(id_of(blob)?)
     }
 
-    /// Destroys blobs older than this that nothing names; says how many.
+    /// Destroys blobs that nothing names, of those that were in hand so long ago, and of a share of the folder once the
+    /// process is so old; says how many.
     pub fn sweep(&self, store: &dyn Store, age: Duration) -> Result<u64, SweepError> {
         let mut destroyed = 0;
-        for id in self.vault.list_older(age)? {
-            // In this order: what is not in hand has been named before, if it ever is.
-            if !self.lock().contains(&id) && !is_named(&Tx::new(store), &id.to_string())? {
-                destroyed += u64::from(self.vault.destroy(id)?);
+        while let Some(id) = self.next_let_go(age) {
+            destroyed += u64::from(self.destroy_orphan(store, id)?);
+        }
+        if self.opened.elapsed() >= age {
+            for id in self.next_share()? {
+                destroyed += u64::from(self.destroy_orphan(store, id)?);
             }
         }
         Ok(destroyed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<BlobId>> {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    fn next_let_go(&self, age: Duration) -> Option<BlobId> {
+        let mut stored = self.lock();
+        let (since, _) = stored.let_go.front()?;
+        if since.elapsed() < age { None } else { stored.let_go.pop_front().map(|(_, id)| id) }
+    }
+
+    fn next_share(&self) -> Result<Vec<BlobId>, VaultError> {
+        let mut listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = match listing.take() {
+            Some(current) => current,
+            None => self.vault.begin_listing()?,
+        };
+        let ids = self.vault.next_ids(&mut current, SHARE)?;
+        // At its end the next sweep begins anew.
+        *listing = ids.is_some().then_some(current);
+        let mut ids = ids.unwrap_or_default();
+        let stored = self.lock();
+        let young: HashSet<BlobId> = stored.let_go.iter().map(|(_, id)| *id).collect();
+        ids.retain(|id| !young.contains(id));
+        Ok(ids)
+    }
+
+    /// In this order: what is not in hand has been named before, if it ever is.
+    fn destroy_orphan(&self, store: &dyn Store, id: BlobId) -> Result<bool, SweepError> {
+        let in_hand = self.lock().in_hand.contains(&id);
+        if in_hand || is_named(&Tx::new(store), &id.to_string())? {
+            return Ok(false);
+        }
+        Ok(self.vault.destroy(id)?)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stored> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -267,7 +324,7 @@ mod tests {
         let endless = pieces_of(3).chain(stream::pending());
         let storing = evidence.keep_stream(endless, String::new(), u64::MAX);
         assert!(tokio::time::timeout(Duration::from_millis(200), storing).await.is_err());
-        while names(folder.path()) > 0 || !evidence.lock().is_empty() {
+        while names(folder.path()) > 0 || !evidence.lock().in_hand.is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -281,5 +338,29 @@ mod tests {
         evidence.let_go([kept.blob.as_str()]);
         assert_eq!(evidence.sweep(&store, Duration::ZERO).unwrap(), 1);
         assert_eq!(names(folder.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn a_sweep_looks_at_a_bounded_share_and_in_the_end_at_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, store) = (evidence(folder.path()), MemoryStore::default());
+        drop(first.keep_stream(pieces_of(1), String::new(), u64::MAX).await.unwrap());
+        // What a process before this one left, and more than one sweep looks at.
+        for at in 0..SHARE {
+            std::fs::write(folder.path().join(format!("evidence/{at:032x}.blob")), b"").unwrap();
+        }
+        let second = evidence(folder.path());
+        assert_eq!(second.sweep(&store, Duration::from_secs(3600)).unwrap(), 0, "nothing is that old");
+        let kept = second.keep_stream(pieces_of(1), String::new(), u64::MAX).await.unwrap();
+        let mut sweeps = Vec::new();
+        while names(folder.path()) > 2 {
+            sweeps.push(second.sweep(&store, Duration::ZERO).unwrap());
+            assert!(*sweeps.last().unwrap() <= SHARE as u64 && sweeps.len() < 9, "{sweeps:?}");
+        }
+        assert!(sweeps.len() > 1 && sweeps.iter().sum::<u64>() == SHARE as u64 + 1, "{sweeps:?}");
+        // Young, and known not to be named: it goes when it is as old.
+        second.let_go([kept.blob.as_str()]);
+        assert_eq!(second.sweep(&store, Duration::from_secs(3600)).unwrap(), 0);
+        assert_eq!((second.sweep(&store, Duration::ZERO).unwrap(), names(folder.path())), (1, 0));
     }
 }

@@ -8,17 +8,17 @@
 mod blob;
 mod folder;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use index::store::StoreError;
 use md5::Md5;
-use rustix::fs::OFlags;
+use rustix::fs::{Dir, OFlags};
 use sha2::{Digest, Sha256};
 
 pub use self::blob::BlobReader;
@@ -311,29 +311,29 @@ impl Vault {
     /// The ids of all there is something of, whole or half destroyed.
     pub fn list(&self) -> Result<Vec<BlobId>, VaultError> {
         let names = self.folder.names().map_err(|error| self.disk(error))?;
-        let id = |name: &String| name.strip_suffix(BLOB).or(name.strip_suffix(KEYS))?.parse().ok();
-        let mut ids: Vec<BlobId> = names.iter().filter_map(id).collect();
-        ids.sort();
-        ids.dedup();
-        Ok(ids)
+        let ids: BTreeSet<BlobId> = names.iter().filter_map(|name| id_in(name)).collect();
+        Ok(ids.into_iter().collect())
     }
 
-    /// The ids of all that nothing was written of for so long.
-    pub fn list_older(&self, age: Duration) -> Result<Vec<BlobId>, VaultError> {
-        let now = SystemTime::now();
-        let mut older = Vec::new();
-        for id in self.list()? {
-            let mut newest = None;
-            for ending in [BLOB, KEYS] {
-                let written = self.folder.modified(&format!("{id}{ending}"));
-                newest = newest.max(written.map_err(|error| self.disk(error))?);
-            }
-            // A clock that was set back makes nothing old.
-            if newest.is_some_and(|newest| now.duration_since(newest).is_ok_and(|since| since >= age)) {
-                older.push(id);
+    /// Begins to list what there is, name by name.
+    pub fn begin_listing(&self) -> Result<Listing, VaultError> {
+        Ok(Listing(self.folder.entries().map_err(|error| self.disk(error))?))
+    }
+
+    /// The ids among the next so many names; none at the end. What comes meanwhile is in it or not.
+    pub fn next_ids(&self, listing: &mut Listing, names: usize) -> Result<Option<Vec<BlobId>>, VaultError> {
+        let mut ids = BTreeSet::new();
+        for read in 0..names {
+            match listing.0.next() {
+                Some(entry) => {
+                    let entry = entry.map_err(|error| self.disk(error.into()))?;
+                    ids.extend(entry.file_name().to_str().ok().and_then(id_in));
+                }
+                None if read == 0 => return Ok(None),
+                None => break,
             }
         }
-        Ok(older)
+        Ok(Some(ids.into_iter().collect()))
     }
 
     /// Removes what was never whole: contents without their name, and their keys.
@@ -373,6 +373,14 @@ impl Vault {
             _ => VaultError::Disk { path, reason },
         }
     }
+}
+
+/// A list of the folder that is read bit by bit.
+pub struct Listing(Dir);
+
+/// The id in the name of a content or a key.
+fn id_in(name: &str) -> Option<BlobId> {
+    name.strip_suffix(BLOB).or(name.strip_suffix(KEYS))?.parse().ok()
 }
 
 fn key_name(id: BlobId) -> String {

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
@@ -95,19 +94,15 @@ impl Folder {
         }
     }
 
-    /// When a file was last written; none if it is not there.
-    pub fn modified(&self, name: &str) -> io::Result<Option<SystemTime>> {
-        match statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0)))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    /// What is in it, entry by entry.
+    pub fn entries(&self) -> io::Result<Dir> {
+        Ok(Dir::read_from(&self.file)?)
     }
 
     /// All names in it.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in Dir::read_from(&self.file)? {
+        for entry in self.entries()? {
             if let Ok(name) = entry?.file_name().to_str() {
                 names.push(name.to_string());
             }
