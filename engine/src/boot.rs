@@ -42,6 +42,7 @@ use crate::audit::{AuditKey, AuditSigner, Signing};
 use crate::cgroup::Allowance;
 use crate::circuits::Circuits;
 use crate::cli::Serve;
+use crate::clock::ClockWatch;
 use crate::config::{Config, descriptors};
 use crate::defence::Alarms;
 use crate::desk::Desk;
@@ -109,6 +110,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     let Prepared { config, started, kernel, rules, caller, admin_port, last_end } = prepared;
     let accepting = Arc::new(AtomicBool::new(false));
     let signals = signals::start(accepting.clone())?;
+    let clock_event = clock::clock().open(data_dir.path()).context("the clock's stamp cannot be written")?;
     let Stores { bank: bank_store, case: case_store, wrap, seal } = stores::open(&config, data_dir)?;
 
     let disk = Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes));
@@ -173,6 +175,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     });
     let shards = shards::start(&admin, &banks, &catalog, ledger, recent.clone())?;
     let [intake, retention, filing] = [(); 3].map(|()| Arc::new(Notify::new()));
+    control.runtime().spawn(ClockWatch { desk: desk.clone(), found: clock_event }.run());
     control.runtime().spawn(alarm::hear(heard, desk.clone(), admin.metrics.alarms.clone()));
     let workers = Workers {
         store: case_store.clone(),
@@ -385,6 +388,7 @@ fn load_banks(
         storing: Some(Storing::into(Arc::new(segments))),
         durability: admin.config.durability,
         window: WindowLimits::default(),
+        opened_ms: Some(clock::now_ms()),
         memory,
     };
     let (banks, report) = Banks::load(store, options, &admin.progress)?;

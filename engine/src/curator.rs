@@ -10,7 +10,7 @@ use async_channel::{Receiver, Sender, bounded};
 use index::bank::{BankAnswer, BankChange, BankError, BankRequest, Banks};
 use index::store::StoreError;
 
-use crate::clock::now_ms;
+use crate::clock;
 use crate::disk::Disk;
 use crate::merge::MergeBell;
 use crate::shutdown;
@@ -92,7 +92,7 @@ fn write(banks: &Banks, disk: &Disk, group: Vec<Waiting>) {
     let (requests, replies): (Vec<_>, Vec<_>) =
         group.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
     let answers = match disk.admit() {
-        Ok(()) => banks.apply(requests, now_ms()),
+        Ok(()) => banks.apply(requests, clock::moment()),
         Err(error) => {
             let error = Arc::new(error);
             requests.iter().map(|_| Err(BankError::Store(error.clone()))).collect()

@@ -202,7 +202,9 @@ impl Outbox {
         let id = RequestId::of(addition.since_ms, format!("addition {}", addition.number).as_bytes());
         let answer = match self.curator.change(BankRequest { id: Some(id), ..change.clone().into() }).await {
             // It failed for more than a day. Being in its bank twice does no harm; not being in it does.
-            Err(BankError::TooOld { .. }) => self.curator.change(change.into()).await,
+            Err(BankError::TooOld { .. } | BankError::Future { .. }) => {
+                self.curator.change(change.into()).await
+            }
             answer => answer,
         };
         answer.map(drop).map_err(|error| error.to_string())

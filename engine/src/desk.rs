@@ -14,7 +14,7 @@ use reporter::router::settle::Routed;
 use reporter::{Cases, Command, DeskError, Gate, RouterError, Turn, command};
 use tokio::sync::oneshot;
 
-use crate::clock::now_ms;
+use crate::clock::{self, now_ms};
 use crate::disk::Disk;
 use crate::failpoint::failpoint;
 use crate::shutdown;
@@ -195,7 +195,7 @@ pub fn start(
                 let more = follow(&mut cases, &disk, &counts) || !commands.is_empty();
                 if ticked.elapsed() >= TICK {
                     ticked = Instant::now();
-                    if let Err(error) = cases.tick(now_ms()) {
+                    if let Err(error) = cases.tick(now_ms(), clock::trusted_ms()) {
                         note(&disk, &error);
                     }
                 }

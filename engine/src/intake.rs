@@ -23,10 +23,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::admin::hashing;
-use crate::clock::now_ms;
+use crate::clock::{newest_ms, now_ms};
 use crate::desk::{Desk, IntakeCounts};
 use crate::evidence::Evidence;
 use crate::failpoint::failpoint;
+use crate::ledger::AppendError;
 use crate::outbound::Caller;
 use crate::safety::Classifier;
 use crate::sources::{Sources, short};
@@ -200,9 +201,9 @@ impl Intake {
         }
         failpoint("intake-before-log");
         let mut logged = self.submitter.append(request, generation, hits.clone()).await;
-        if let Err(SubmitError::Refused(crate::ledger::AppendError::TooOld(_))) = &logged {
+        if let Err(SubmitError::Refused(AppendError::TooOld(_) | AppendError::Future(..))) = &logged {
             // Whether it was logged before is unknown. If it was, those hits find this arrival by its number.
-            request = RequestId::fresh();
+            request = RequestId::fresh_at(newest_ms());
             hits.iter_mut().for_each(|hit| hit.request = request);
             logged = self.submitter.append(request, generation, hits).await;
         }
@@ -347,7 +348,7 @@ impl World for Look<'_> {
         let url = catalog.settings.partial_items_url.as_deref();
         let url = url.ok_or("no partial items endpoint is set")?;
         let body = json!({ "items": [{ "id": key.id, "typeId": key.type_id }] }).to_string().into_bytes();
-        let id = RequestId::fresh().to_string();
+        let id = RequestId::fresh_at(newest_ms()).to_string();
         let answer = self
             .intake
             .caller

@@ -13,12 +13,12 @@ use std::thread::{self, JoinHandle};
 use async_channel::{Receiver, Sender, TrySendError as ChannelError, bounded};
 use index::store::keys::{decode_u64, encode_hit, hit_key, wrong};
 use index::store::{
-    Batch, Durability, Keyspace, Range, RequestWindow, Seen, Store, StoreError, WindowLimits,
+    Batch, Durability, Keyspace, Moment, Range, RequestWindow, Seen, Store, StoreError, WindowLimits,
 };
 use index::{Generation, Hit, HitMatch, Position, RequestId};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::now_ms;
+use crate::clock;
 use crate::desk::Desk;
 use crate::disk::Disk;
 use crate::failpoint::failpoint;
@@ -108,6 +108,12 @@ pub enum AppendError {
          or submit again under a fresh id (and check the uploader's clock)"
     )]
     TooOld(RequestId),
+    /// The id was born after the present; nothing was logged.
+    #[error(
+        "request id {0} is {1} ms in the future, so nothing was logged: the uploader's clock, or this machine's, is wrong; \
+         set it, and submit again under a fresh id"
+    )]
+    Future(RequestId, u64),
     /// The store failed; the process stops.
     #[error("{0}")]
     Store(Arc<StoreError>),
@@ -164,8 +170,8 @@ pub fn start(parts: LedgerParts) -> Result<(Ledger, JoinHandle<()>), StoreError>
     })?;
     // A key that does not read must stop us here: guessing an end would write over hits.
     let last = Position(newest.transpose()?.unwrap_or(0));
-    let requests =
-        RequestWindow::open(&*parts.store, Keyspace::CaseRequests, Keyspace::CaseMeta, parts.window)?;
+    let spaces = (Keyspace::CaseRequests, Keyspace::CaseMeta);
+    let requests = RequestWindow::open(&*parts.store, spaces, parts.window, clock::now_ms())?;
     parts.counts.last_position.store(last.0, Ordering::Release);
     let (sender, queue) = bounded(QUEUE_MAX);
     let mut log = Log { parts, requests, last, pruned_ms: 0 };
@@ -204,12 +210,13 @@ struct Log {
 
 impl Log {
     fn write(&mut self, group: Vec<Append>) {
-        let now_ms = now_ms();
+        let now = clock::moment();
         let mut staged = Staged { batch: Batch::default(), last: self.last, answered: HashMap::new() };
         let outcomes: Vec<(Ticket, Result<Receipt, AppendError>)> =
-            group.into_iter().map(|append| self.stage(&mut staged, append, now_ms)).collect();
+            group.into_iter().map(|append| self.stage(&mut staged, append, now)).collect();
         let written = staged.last.0 - self.last.0;
-        let committed = self.commit(staged, now_ms).map_err(Arc::new);
+        let committed = self.commit(staged, now).map_err(Arc::new);
+        self.requests.settle(committed.is_ok());
         let counts = &self.parts.counts;
         if committed.is_ok() && written > 0 {
             counts.hits.fetch_add(written, Ordering::Relaxed);
@@ -239,15 +246,16 @@ impl Log {
         &mut self,
         staged: &mut Staged,
         append: Append,
-        now_ms: u64,
+        now: Moment,
     ) -> (Ticket, Result<Receipt, AppendError>) {
         let Append { request, generation, hits, verdicts, ticket } = append;
         if let Some(receipt) = staged.answered.get(&request) {
             return (ticket, Ok(receipt.clone())); // twice in one group: one effect, one fate
         }
-        match self.requests.seen(&*self.parts.store, request, now_ms) {
+        match self.requests.seen(&*self.parts.store, request, now) {
             Ok(Seen::Fresh) => {}
             Ok(Seen::TooOld) => return (ticket, Err(AppendError::TooOld(request))),
+            Ok(Seen::Future(ahead_ms)) => return (ticket, Err(AppendError::Future(request, ahead_ms))),
             Ok(Seen::Before(row)) => return (ticket, replay(&row).map_err(|error| refusal(Arc::new(error)))),
             Err(error) => return (ticket, Err(refusal(Arc::new(error)))),
         }
@@ -257,7 +265,7 @@ impl Log {
         for (mut hit, verdict) in hits.into_iter().zip(verdicts) {
             staged.last.0 += 1;
             hit.position = staged.last;
-            hit.received_ms = now_ms;
+            hit.received_ms = now.now_ms;
             staged.batch.put(Keyspace::Hits, hit_key(hit.position), encode_hit(&hit));
             outcomes.push(Outcome {
                 hash: hit.index,
@@ -275,14 +283,14 @@ impl Log {
         (ticket, Ok(receipt))
     }
 
-    fn commit(&mut self, mut staged: Staged, now_ms: u64) -> Result<(), StoreError> {
+    fn commit(&mut self, mut staged: Staged, now: Moment) -> Result<(), StoreError> {
         if staged.batch.is_empty() {
             return Ok(());
         }
         self.parts.disk.admit()?;
-        if now_ms.saturating_sub(self.pruned_ms) >= PRUNE_EVERY_MS {
-            self.requests.prune(&*self.parts.store, &mut staged.batch, now_ms)?;
-            self.pruned_ms = now_ms;
+        if now.now_ms.abs_diff(self.pruned_ms) >= PRUNE_EVERY_MS {
+            self.requests.prune(&*self.parts.store, &mut staged.batch, now)?;
+            self.pruned_ms = now.now_ms;
         }
         failpoint("ledger-before-commit");
         let outcome = self.parts.store.commit(staged.batch, self.parts.durability);

@@ -18,12 +18,14 @@ use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
 use crate::cgroup::Allowance;
 use crate::circuits::FilerCounts;
+use crate::clock::clock;
 use crate::config::Config;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
 use crate::last_words::End;
 use crate::ledger::LedgerCounts;
 use crate::recent::RecentCounts;
+use crate::retention::RetentionCounts;
 
 /// What one shard counts. Only its own thread writes.
 #[derive(Debug, Default)]
@@ -67,6 +69,8 @@ pub struct Metrics {
     pub outbox: Arc<OutboxCounts>,
     /// The preserver's.
     pub preserve: Arc<PreserveCounts>,
+    /// Those of deletions because of age.
+    pub retention: Arc<RetentionCounts>,
     /// Those of the submissions that are kept for a while.
     pub recent: Arc<RecentCounts>,
     /// What alarms were raised.
@@ -92,6 +96,7 @@ impl Metrics {
             intake: Arc::default(),
             outbox: Arc::default(),
             preserve: Arc::default(),
+            retention: Arc::default(),
             recent: Arc::default(),
             alarms: Arc::default(),
             audit: Arc::default(),
@@ -260,6 +265,7 @@ impl Scrape {
             one(read(&router.failed)),
         );
         let (intake, outbox, preserve) = (&metrics.intake, &metrics.outbox, &metrics.preserve);
+        let retention = &metrics.retention;
         for (name, help, count) in [
             ("hashward_desk_commands", "Commands carried out on cases since start", &router.commands),
             (
@@ -291,6 +297,12 @@ impl Scrape {
             ("hashward_media_kept", "Media of jobs preserved since start", &preserve.kept),
             ("hashward_media_failed", "Tries to preserve a medium since start that failed", &preserve.failed),
             ("hashward_media_given_up", "Media given up since start", &preserve.given_up),
+            ("hashward_jobs_deleted", "Jobs deleted since start", &retention.jobs),
+            (
+                "hashward_items_deleted",
+                "Items that made no job, deleted since start because of their age",
+                &retention.items,
+            ),
             (
                 "hashward_media_swept",
                 "Stored media destroyed since start that nothing named",
@@ -343,6 +355,29 @@ impl Scrape {
             Kind::Counter,
             one(read(&recent.left_out)),
         );
+        let state = clock().state();
+        for (name, help, kind, value) in [
+            (
+                "hashward_clock_in_doubt",
+                "1 while nothing is deleted because of its age",
+                Kind::Gauge,
+                f64::from(u8::from(state.doubt.is_some())),
+            ),
+            (
+                "hashward_clock_ahead_seconds",
+                "How far the wall clock is ahead of the time that is used",
+                Kind::Gauge,
+                state.wall_ms as f64 / 1000.0 - state.now_ms as f64 / 1000.0,
+            ),
+            (
+                "hashward_clock_jumps",
+                "Jumps of the wall clock since start",
+                Kind::Counter,
+                clock().jumps() as f64,
+            ),
+        ] {
+            add(name, help, kind, one(value));
+        }
         add(
             "hashward_disk_full",
             "1 while nothing is written",

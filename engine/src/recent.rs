@@ -4,7 +4,7 @@
 //! them over without waiting, so under more load than a disk takes frames are left out, and counted. Nothing here is
 //! worth a sync: a hit is in the hit log.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::iter;
 use std::ops::ControlFlow;
@@ -23,7 +23,7 @@ use index::{Digest, Distance, RequestId, Signal, UploadContext};
 use ingest::wire::{RequestView, parse};
 use serde::Serialize;
 
-use crate::clock::now_ms;
+use crate::clock::{now_ms, trusted_ms};
 use crate::disk::Disk;
 use crate::sealed::{Seal, SealError};
 
@@ -235,7 +235,7 @@ pub fn start(
     };
     let (sender, frames) = sync_channel(QUEUE_FRAMES);
     let recent = Recent { frames: Some(sender), store: Some(store.clone()), ..off };
-    let writer = Writer { store, disk, options, counts, minutes: VecDeque::new(), bytes: 0, number: 0 };
+    let writer = Writer { store, disk, options, counts, minutes: BTreeMap::new(), bytes: 0, number: 0 };
     let thread = thread::Builder::new().name("recent".into()).spawn(move || writer.run(&frames))?;
     Ok((recent, Some(thread)))
 }
@@ -255,8 +255,8 @@ struct Writer {
     disk: Arc<Disk>,
     options: RecentOptions,
     counts: Arc<RecentCounts>,
-    /// Minutes that have frames, with their bytes, oldest first.
-    minutes: VecDeque<(u64, u64)>,
+    /// Minutes that have frames, with their bytes.
+    minutes: BTreeMap<u64, u64>,
     bytes: u64,
     /// Tells frames of one millisecond apart.
     number: u32,
@@ -286,7 +286,7 @@ impl Writer {
             Range::between(&[MINUTE], &[MINUTE + 1]),
             &mut |key, row| match (read_time(key), decode_u64(Keyspace::Recent, row)) {
                 (Some(minute), Ok(bytes)) => {
-                    self.minutes.push_back((minute, bytes));
+                    self.minutes.insert(minute, bytes);
                     self.bytes += bytes;
                     ControlFlow::Continue(())
                 }
@@ -313,11 +313,7 @@ impl Writer {
         }
         self.counts.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let minute = now - now % MINUTE_MS;
-        let of_minute = match self.minutes.back() {
-            Some((last, bytes)) if *last == minute => *bytes,
-            _ => 0,
-        };
-        let of_minute = of_minute + bytes as u64;
+        let of_minute = self.minutes.get(&minute).copied().unwrap_or(0) + bytes as u64;
         batch.put(Keyspace::Recent, minute_key(minute), encode_u64(of_minute));
         let written = self.disk.admit().and_then(|()| self.store.commit(batch, Durability::Wal));
         if let Err(error) = written {
@@ -327,21 +323,18 @@ impl Writer {
         }
         self.counts.kept.fetch_add(count, Ordering::Relaxed);
         self.bytes += bytes as u64;
-        match self.minutes.back_mut() {
-            Some((last, bytes)) if *last == minute => *bytes = of_minute,
-            _ => self.minutes.push_back((minute, of_minute)),
-        }
+        self.minutes.insert(minute, of_minute);
     }
 
-    /// Takes away the oldest minutes, while they are too old or there is too much.
+    /// Takes away the oldest minutes, while they are too old or there is too much. None is too old while the clock is in doubt.
     fn prune(&mut self) -> Result<(), StoreError> {
-        let oldest = now_ms().saturating_sub(self.options.keep.as_millis() as u64);
+        let oldest = trusted_ms().map_or(0, |now| now.saturating_sub(self.options.keep.as_millis() as u64));
         let goes = |minute: u64, bytes: u64| minute + MINUTE_MS <= oldest || bytes > self.options.bytes_max;
         let mut upto = None;
-        while let Some((minute, bytes)) = self.minutes.front().copied()
-            && goes(minute, self.bytes)
+        while let Some(first) = self.minutes.first_entry()
+            && goes(*first.key(), self.bytes)
         {
-            self.minutes.pop_front();
+            let (minute, bytes) = first.remove_entry();
             self.bytes -= bytes;
             upto = Some(minute + MINUTE_MS);
         }

@@ -217,6 +217,9 @@ pub struct BankOptions {
     pub durability: Durability,
     /// How long requests can be replayed.
     pub window: WindowLimits,
+    /// When they are opened, in milliseconds since 1970 (UTC). A replay window's floor that lies beyond it, as a wrong
+    /// clock left it in former versions, is lowered to it.
+    pub opened_ms: Option<u64>,
     /// What the tables may take, merges included; contents beyond it are refused.
     pub memory: Arc<MemoryBudget>,
 }

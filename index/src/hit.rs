@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::signal::{BankId, ContentId, Distance, Generation, SignalType, number};
 use crate::tenant::Tenant;
@@ -133,6 +133,12 @@ impl RequestId {
     /// A fresh id, stamped with this machine's clock.
     pub fn fresh() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// A fresh id that is born at this time.
+    pub fn fresh_at(born_ms: u64) -> Self {
+        let (seconds, nanos) = (born_ms / 1000, (born_ms % 1000) as u32 * 1_000_000);
+        Self(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanos)))
     }
 
     /// The id of something that others name and that happened at this time: the same whenever it is told of.

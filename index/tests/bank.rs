@@ -16,6 +16,9 @@ use index::{
 };
 use proptest::prelude::*;
 
+/// When everything here happens.
+const NOW_MS: u64 = 1_000_000;
+
 /// A store whose commits can be made to fail.
 #[derive(Default)]
 struct Moody {
@@ -283,10 +286,10 @@ proptest! {
                         (BankChange::Exchange { bank, put, withdrawn }, fine)
                     }
                 };
-                requests.push(BankRequest { id: Some(RequestId::fresh()), ..change.into() });
+                requests.push(BankRequest { id: Some(RequestId::fresh_at(NOW_MS)), ..change.into() });
                 expected.push(fine);
             }
-            let outcomes = banks.apply(requests.clone(), 1_000_000);
+            let outcomes = banks.apply(requests.clone(), NOW_MS);
             if failing && outcomes.iter().any(|outcome| matches!(outcome, Err(BankError::Store(_)))) {
                 model = before;
                 last_content = ids_before;
@@ -301,7 +304,7 @@ proptest! {
                 // refused left nothing behind; sent again it is judged anew.
                 let done: Vec<_> = requests.into_iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()).collect();
                 let (requests, outcomes): (Vec<_>, Vec<_>) = done.into_iter().unzip();
-                let again = banks.apply(requests, 1_000_000);
+                let again = banks.apply(requests, NOW_MS);
                 for (first, again) in outcomes.into_iter().zip(again) {
                     let (first, again) = (first.unwrap(), again.unwrap());
                     prop_assert!(again.replayed);

@@ -218,12 +218,14 @@ impl Cases {
         Ok(Done { routed, written, gauges })
     }
 
-    /// Does what time brings: leases that ended, evaluations that nobody needs any more.
-    pub fn tick(&mut self, now_ms: u64) -> Result<(), StoreError> {
+    /// Does what time brings: takes back leases that ended, removes evaluations that nobody needs any more, as seen from
+    /// `trusted_ms`; none of these while the clock is in doubt.
+    pub fn tick(&mut self, now_ms: u64, trusted_ms: Option<u64>) -> Result<(), StoreError> {
         let mut tx = Tx::new(&*self.store);
         lease::take_back(&mut tx, &mut self.floors, now_ms)?;
         let mut batch = tx.into_batch();
-        let (from, to) = evaluation::older(now_ms.saturating_sub(EVALUATIONS_MS));
+        let Some(trusted_ms) = trusted_ms else { return self.commit(batch) };
+        let (from, to) = evaluation::older(trusted_ms.saturating_sub(EVALUATIONS_MS));
         let mut any = false;
         self.store.scan(Keyspace::Evaluations, index::store::Range::between(&from, &to), &mut |_, _| {
             any = true;

@@ -327,7 +327,7 @@ proptest! {
                 (8, _) => {
                     let _ = cases.apply_file(Some(&rules(["a", "b"][size as usize % 2])), now_ms);
                     now_ms += 700_000 * (size % 2); // leases end
-                    let _ = cases.tick(now_ms);
+                    let _ = cases.tick(now_ms, Some(now_ms));
                 }
                 (9, _) => cases = open(&store),
                 _ => {}

@@ -10,13 +10,18 @@ use reporter::desk::item::{Item, ItemKey, Media, MediaKind, Screening, item, put
 use reporter::desk::job::{Job, JobId, Reason, job, put_job};
 use reporter::desk::ncmec::{Escalation, escalate};
 use reporter::desk::queue::Verdict;
-use reporter::desk::retention::{self, Hold, Reported};
+use reporter::desk::retention::{self, Hold, Reported, Swept};
 use reporter::desk::settings::{Settings, put_settings};
 use reporter::tip::filing::{Draft, Filed, Informed, rows, step};
 use reporter::tip::record;
 use reporter::{Tx, audit, census};
 
 const DAY: u64 = 24 * 3_600_000;
+
+/// Jobs and items that a sweep took.
+fn counts(swept: Swept) -> (u64, u64) {
+    (swept.jobs, swept.items)
+}
 
 fn post(id: &str, user: &str) -> Item {
     let medium = Media {
@@ -112,14 +117,14 @@ fn a_report_is_kept_for_a_year_after_it_is_finished_and_not_a_day_less() {
     let mut job = escalated(&mut tx, &post("1", "u"), "blob");
     assert!(retention::begin(&mut tx, job.id, "root", 9_999 * DAY).is_err(), "it is open");
     decide(&mut tx, &mut job, DecisionKind::Report, 10 * DAY);
-    assert_eq!(retention::sweep(&mut tx, 9_999 * DAY).unwrap(), (0, 0), "nobody has filed it");
+    assert_eq!(counts(retention::sweep(&mut tx, 9_999 * DAY).unwrap()), (0, 0), "nobody has filed it");
     assert!(retention::begin(&mut tx, job.id, "root", 9_999 * DAY).is_err());
     file(&mut tx, job.id, 20 * DAY);
     let early = (20 + 364) * DAY;
-    assert_eq!(retention::sweep(&mut tx, early).unwrap().0, 0);
+    assert_eq!(retention::sweep(&mut tx, early).unwrap().jobs, 0);
     let refused = retention::begin(&mut tx, job.id, "root", early).unwrap_err().to_string();
     assert!(refused.contains("for 1 more days"), "{refused}");
-    assert_eq!(retention::sweep(&mut tx, early + 2 * DAY).unwrap().0, 1);
+    assert_eq!(retention::sweep(&mut tx, early + 2 * DAY).unwrap().jobs, 1);
     commit(&store, tx);
     assert_eq!(retention::under_way(&Tx::new(&store), 9).unwrap()[0].blobs, ["blob"]);
 }
@@ -141,7 +146,7 @@ fn of_a_report_that_is_deleted_nothing_stays_but_that_it_was_filed() {
     let mut tx = Tx::new(&store);
     assert_eq!(rows::prior(&tx, &user).unwrap(), [7, 7]);
     let before = all(&tx).len();
-    assert_eq!(retention::sweep(&mut tx, 366 * DAY).unwrap().0, 1);
+    assert_eq!(retention::sweep(&mut tx, 366 * DAY).unwrap().jobs, 1);
     assert!(retention::go_on(&mut tx, jobs[0], 366 * DAY).unwrap());
     let report = Some(Reported { environment: Environment::Production, report_id: 7, filed_ms: 0 });
     let left = retention::tombstone(&tx, jobs[0]).unwrap().unwrap();
@@ -167,11 +172,11 @@ fn a_longer_time_lengthens_what_is_there_and_a_shorter_one_breaks_no_promise() {
     let mut job = escalated(&mut tx, &post("1", "u"), "blob");
     decide(&mut tx, &mut job, DecisionKind::Ignore, DAY);
     put_settings(&mut tx, &Settings { retention_dismissed_days: 5, ..Settings::default() });
-    assert_eq!(retention::sweep(&mut tx, 7 * DAY).unwrap().0, 0, "30 days were promised");
+    assert_eq!(retention::sweep(&mut tx, 7 * DAY).unwrap().jobs, 0, "30 days were promised");
     put_settings(&mut tx, &Settings { retention_dismissed_days: 60, ..Settings::default() });
-    assert_eq!(retention::sweep(&mut tx, 40 * DAY).unwrap().0, 0, "it is longer now");
-    assert_eq!(retention::sweep(&mut tx, 60 * DAY).unwrap().0, 0);
-    assert_eq!(retention::sweep(&mut tx, 61 * DAY).unwrap().0, 1);
+    assert_eq!(retention::sweep(&mut tx, 40 * DAY).unwrap().jobs, 0, "it is longer now");
+    assert_eq!(retention::sweep(&mut tx, 60 * DAY).unwrap().jobs, 0);
+    assert_eq!(retention::sweep(&mut tx, 61 * DAY).unwrap().jobs, 1);
     commit(&store, tx);
 }
 
@@ -183,11 +188,11 @@ fn what_is_held_stays_until_it_is_let_go() {
     let hold = Hold { by: "person:anna".to_string(), reason: "a letter".to_string(), at_ms: 1 };
     retention::hold(&mut tx, job.id, &hold).unwrap();
     decide(&mut tx, &mut job, DecisionKind::Ignore, DAY);
-    assert_eq!(retention::sweep(&mut tx, 99 * DAY).unwrap().0, 0);
+    assert_eq!(retention::sweep(&mut tx, 99 * DAY).unwrap().jobs, 0);
     let refused = retention::begin(&mut tx, job.id, "root", 99 * DAY).unwrap_err().to_string();
     assert!(refused.contains("held by person:anna: a letter"), "{refused}");
     assert_eq!(retention::let_go(&mut tx, job.id).unwrap(), hold);
-    assert_eq!(retention::sweep(&mut tx, 99 * DAY).unwrap().0, 1);
+    assert_eq!(retention::sweep(&mut tx, 99 * DAY).unwrap().jobs, 1);
     assert!(retention::hold(&mut tx, job.id, &hold).is_err(), "its evidence is gone");
     commit(&store, tx);
 }
@@ -214,7 +219,7 @@ fn a_deletion_takes_all_of_a_job_and_nothing_that_another_needs() {
 
     let mut tx = Tx::new(&store);
     decide(&mut tx, &mut second, DecisionKind::Ignore, 100 * DAY);
-    assert_eq!(retention::sweep(&mut tx, 200 * DAY).unwrap(), (1, 0));
+    assert_eq!(counts(retention::sweep(&mut tx, 200 * DAY).unwrap()), (1, 0));
     let mut blobs = retention::under_way(&tx, 9).unwrap().remove(0).blobs;
     blobs.sort();
     assert_eq!(blobs, ["blob-1", "blob-2"]);
@@ -233,8 +238,8 @@ fn items_that_made_no_job_go_when_they_are_old_and_those_of_jobs_stay() {
     escalated(&mut tx, &post("1", "u"), "blob");
     put_item(&mut tx, post("2", "v")).unwrap();
     put_item(&mut tx, Item { received_ms: 9 * DAY, ..post("3", "v") }).unwrap();
-    assert_eq!(retention::sweep(&mut tx, 29 * DAY).unwrap(), (0, 0));
-    assert_eq!(retention::sweep(&mut tx, 31 * DAY).unwrap(), (0, 1));
+    assert_eq!(counts(retention::sweep(&mut tx, 29 * DAY).unwrap()), (0, 0));
+    assert_eq!(counts(retention::sweep(&mut tx, 31 * DAY).unwrap()), (0, 1));
     let is_there = |tx: &Tx<'_>, id: &str| item(tx, &ItemKey::new("post", id)).unwrap().is_some();
     assert!(is_there(&tx, "1") && !is_there(&tx, "2") && is_there(&tx, "3"));
     commit(&store, tx);
@@ -266,12 +271,13 @@ fn items_of_before_get_a_term_that_begins_when_they_are_seen() {
     // One of them comes again: it is kept from then on.
     let mut tx = Tx::new(&store);
     put_item(&mut tx, Item { received_ms: now + 20 * DAY, arrival: 9, ..post("p7", "v") }).unwrap();
-    assert_eq!(retention::sweep(&mut tx, now + 29 * DAY).unwrap().1, 0);
+    assert_eq!(retention::sweep(&mut tx, now + 29 * DAY).unwrap().items, 0);
     let mut gone = 0;
     loop {
-        match retention::sweep(&mut tx, now + 31 * DAY).unwrap().1 {
-            0 => break,
-            more => gone += more,
+        let swept = retention::sweep(&mut tx, now + 31 * DAY).unwrap();
+        gone += swept.items;
+        if !swept.more {
+            break;
         }
     }
     assert_eq!(
@@ -324,8 +330,8 @@ fn jobs_of_before_get_what_every_job_has_and_nothing_of_them_goes_at_once() {
     let term = |tx: &Tx<'_>, at: usize| retention::term(tx, ids[at]).unwrap();
     assert_eq!((term(&tx, 0), term(&tx, 2)), (None, None));
     assert_eq!(term(&tx, 1).unwrap().ended_ms, now, "it runs from now on");
-    assert_eq!(retention::sweep(&mut tx, now + 29 * DAY).unwrap().0, 0);
-    assert!(retention::sweep(&mut tx, now + 31 * DAY).unwrap().0 > 0);
+    assert_eq!(retention::sweep(&mut tx, now + 29 * DAY).unwrap().jobs, 0);
+    assert!(retention::sweep(&mut tx, now + 31 * DAY).unwrap().jobs > 0);
     while !retention::go_on(&mut tx, ids[1], now + 31 * DAY).unwrap() {}
     assert!(item(&tx, &ItemKey::new("post", "p1")).unwrap().is_none(), "its item goes with it");
     assert!(item(&tx, &ItemKey::new("post", "p0")).unwrap().is_some());

@@ -6,6 +6,7 @@ mod audit;
 mod badinput;
 mod banks;
 mod cli;
+mod clock;
 mod crash;
 mod crowding;
 mod curation;

@@ -57,6 +57,8 @@ const TABLE: &[(&str, Methods)] = &[
     ("/api/v1/alarms", &[("GET", NONE)]),
     // Counts and health.
     ("/metrics", &[("GET", &[Observe])]),
+    ("/api/v1/clock", &[("GET", &[Observe])]),
+    ("/api/v1/clock/confirm", &[("POST", &[Admin])]),
     ("/api/v1/index", &[("GET", &[Observe])]),
     ("/api/v1/index/explain", &[("GET", &[Observe])]),
     ("/api/v1/statistics", &[("GET", &[Observe])]),

@@ -187,6 +187,7 @@ impl From<BankError> for Refusal {
             BankError::Exists { .. } => StatusCode::CONFLICT,
             BankError::NotFound { .. } => StatusCode::NOT_FOUND,
             BankError::TooOld { .. } => StatusCode::GONE,
+            BankError::Future { .. } => return Self::bad(format!("Idempotency-Key: {error}")),
             BankError::Memory { .. } => StatusCode::INSUFFICIENT_STORAGE,
             BankError::Store(error) => return Self::from(Arc::as_ref(error)),
         };

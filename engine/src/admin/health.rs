@@ -21,7 +21,7 @@ use super::cases::blocking;
 use super::queues::queues_shown;
 use super::{Admin, Refusal, lookup};
 use crate::access::Caller;
-use crate::clock::now_ms;
+use crate::clock::{clock, now_ms};
 use crate::metrics::CaseGauges;
 
 /// What waits is counted so far for metrics.
@@ -47,6 +47,7 @@ pub async fn ready(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refus
         "ready": true,
         "generation": loaded.banks.state().generation,
         "disk_full": admin.disk.is_full(),
+        "clock": super::clock::shown(&clock().state()),
     })))
 }
 

@@ -10,6 +10,7 @@ mod audit;
 mod banks;
 mod body;
 mod cases;
+mod clock;
 mod contents;
 mod coop;
 mod cybertips;
@@ -301,6 +302,8 @@ fn case_routes() -> Router<Arc<Admin>> {
             "/api/v1/organisations/{name}/credentials",
             put(organisations::put_credentials).delete(organisations::remove_credentials),
         )
+        .route("/api/v1/clock", get(clock::show))
+        .route("/api/v1/clock/confirm", post(clock::confirm))
         .route("/api/v1/alarms", get(alarms::list))
         .route("/api/v1/alarms/{number}/acknowledge", post(alarms::acknowledge))
         .route("/api/v1/settings", get(policies::show_settings).put(policies::put_settings))

@@ -15,9 +15,12 @@ use super::deed::Deed;
 use super::jobs::job_id;
 use super::{Admin, Refusal};
 use crate::access::{Caller, Who};
+use crate::clock::trusted_ms;
 use crate::failpoint::failpoint;
 
 const REASON_CHARS_MAX: usize = 1000;
+const DOUBTED: &str = "the server's clock jumped, so whether the job's time is over is in doubt: confirm the clock \
+                       (POST /api/v1/clock/confirm) or wait until it has been steady for an hour";
 
 /// Why a job is held.
 #[derive(Deserialize)]
@@ -88,7 +91,11 @@ pub async fn delete(
     let loaded = admin.loaded()?;
     let begun = loaded.desk.ask(move |turn| {
         sight.job(&turn.tx, id)?;
-        retention::begin(&mut turn.tx, id, &by, turn.terms.now_ms)
+        let begun = retention::begin(&mut turn.tx, id, &by, turn.terms.now_ms)?;
+        match trusted_ms() {
+            Some(_) => Ok(begun),
+            None => Err(DeskError::Conflict { problem: DOUBTED.to_string() }),
+        }
     });
     let begun = begun.await?;
     failpoint("deletion-begun");

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::hashing::{self, Hashed, Wanted};
 use super::{Admin, Refusal};
-use crate::clock::now_ms;
+use crate::clock::{is_future, newest_ms, now_ms};
 
 /// Ids older than this are near the end of the replay window (24 h): a late event gets a fresh one.
 const LATE_MS: u64 = 23 * 3_600_000;
@@ -101,8 +101,13 @@ async fn take(admin: &Admin, objects: &Objects, object: &Object) -> Result<Value
     for (kind, why) in &hashed.failed {
         unknown(&format!("{kind}: {why}"));
     }
-    let late = now_ms().saturating_sub(object.made_ms) > LATE_MS;
-    let request = if late { RequestId::fresh() } else { RequestId::of(object.made_ms, &object.identity()) };
+    // Nor is one by a clock that is ahead of ours: its id would be refused.
+    let late = now_ms().saturating_sub(object.made_ms) > LATE_MS || is_future(object.made_ms);
+    let request = if late {
+        RequestId::fresh_at(newest_ms())
+    } else {
+        RequestId::of(object.made_ms, &object.identity())
+    };
     let context = UploadContext {
         item_id: Some(object.key.clone()),
         item_type: Some("s3_object".to_string()),

@@ -72,6 +72,7 @@ impl Workers {
             desk: desk.clone(),
             evidence: evidence.clone(),
             bell: retention,
+            counts: admin.metrics.retention.clone(),
         };
         runtime.spawn(retention.run());
         let (filed_sources, filed_evidence) = (sources.clone(), evidence.clone());

@@ -29,7 +29,7 @@ use super::listed::{bank_name, list, names};
 use super::views::Views;
 use super::{ConnectionId, Step, gate};
 use crate::access::Door;
-use crate::clock::{now_ms, now_s};
+use crate::clock::{self, now_ms, now_s};
 use crate::config::Limits;
 use crate::ledger::{Append, AppendError, Ledger, Receipt, Settled, Ticket};
 use crate::metrics::ShardCounts;
@@ -336,6 +336,13 @@ impl Core {
             self.busy(connection, correlation);
             return;
         }
+        if clock::is_future(submit.request.born_ms()) {
+            // Of a Submit with hits the ledger says so, too: a wrong clock shows at once, and not with the first hit.
+            let ahead_ms = submit.request.born_ms().saturating_sub(clock::newest_ms());
+            let words = AppendError::Future(submit.request, ahead_ms).to_string();
+            self.refuse(connection, fault(correlation, ErrorCode::bad_request_id, "request", words));
+            return;
+        }
         let state = self.views.newest(&self.parts.banks, connection.tenant());
         self.search(&state, &submit.query);
         let kind = submit.query.signal_type;
@@ -421,10 +428,12 @@ impl Core {
         let (code, retryable) = match &error {
             AppendError::DiskFull(_) => (ErrorCode::disk_full, true),
             AppendError::TooOld(_) => (ErrorCode::request_too_old, false),
+            AppendError::Future(..) => (ErrorCode::bad_request_id, false),
             AppendError::Store(_) => (ErrorCode::internal, true),
         };
         self.parts.counts.errors.fetch_add(1, Ordering::Relaxed);
-        let refusal = fault(settled.correlation, code, "", error.to_string());
+        let field = if code == ErrorCode::bad_request_id { "request" } else { "" };
+        let refusal = fault(settled.correlation, code, field, error.to_string());
         self.replies.error(&refusal, retryable, &mut connection.output);
     }
 

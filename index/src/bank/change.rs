@@ -16,7 +16,7 @@ use crate::store::keys::{
     About, GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, RemovedContent, bank_key, content_key,
     encode_content, encode_removed, encode_u64, json_row, removed_key,
 };
-use crate::store::{Batch, Durability, Keyspace, Seen, StoreError};
+use crate::store::{Batch, Durability, Keyspace, Moment, Seen, StoreError};
 use crate::tenant::{Tenant, is_name};
 
 const PRUNE_EVERY_MS: u64 = 60_000;
@@ -115,17 +115,22 @@ impl Banks {
     /// Makes changes durable in one batch, publishes them, and answers each in its place.
     ///
     /// A change that fails leaves no trace and does not disturb the others. If the commit fails all fail.
-    pub fn apply(&self, requests: Vec<BankRequest>, now_ms: u64) -> Vec<Result<BankAnswer, BankError>> {
+    pub fn apply(
+        &self,
+        requests: Vec<BankRequest>,
+        now: impl Into<Moment>,
+    ) -> Vec<Result<BankAnswer, BankError>> {
+        let now = now.into();
         let mut writer = self.writer();
         let mut group = Group::new(&writer, &self.state.load(), self.durability, self.memory.for_banks());
-        let outcomes: Vec<_> = requests
-            .into_iter()
-            .map(|request| self.stage(&mut writer, &mut group, request, now_ms))
-            .collect();
+        let outcomes: Vec<_> =
+            requests.into_iter().map(|request| self.stage(&mut writer, &mut group, request, now)).collect();
         if group.batch.is_empty() {
             return outcomes;
         }
-        match self.finish(&mut writer, group, now_ms) {
+        let finished = self.finish(&mut writer, group, now);
+        writer.requests.settle(finished.is_ok());
+        match finished {
             Ok(()) => outcomes,
             Err(error) => {
                 let error = Arc::new(error);
@@ -146,16 +151,18 @@ impl Banks {
         writer: &mut Writer,
         group: &mut Group,
         request: BankRequest,
-        now_ms: u64,
+        now: Moment,
     ) -> Result<BankAnswer, BankError> {
+        let now_ms = now.now_ms;
         let scoped = request.id.map(|id| id.said_by(request.tenant.as_ref()));
         if let (Some(id), Some(told)) = (scoped, request.id) {
             if let Some(answer) = group.answered.get(&id) {
                 return Ok(answer.clone()); // twice in one group: one effect, one fate
             }
-            match writer.requests.seen(&*self.store, id, now_ms).map_err(Arc::new)? {
+            match writer.requests.seen(&*self.store, id, now).map_err(Arc::new)? {
                 Seen::Fresh => {}
                 Seen::TooOld => return Err(BankError::TooOld { id: told }),
+                Seen::Future(ahead_ms) => return Err(BankError::Future { id: told, ahead_ms }),
                 Seen::Before(row) => {
                     let answer: BankAnswer = serde_json::from_slice(&row).map_err(|error| {
                         Arc::new(crate::store::keys::wrong(Keyspace::BankRequests, &error.to_string()))
@@ -182,14 +189,14 @@ impl Banks {
         Ok(answer)
     }
 
-    fn finish(&self, writer: &mut Writer, mut group: Group, now_ms: u64) -> Result<(), StoreError> {
+    fn finish(&self, writer: &mut Writer, mut group: Group, now: Moment) -> Result<(), StoreError> {
         let counters = group.counters;
         group.batch.put(Keyspace::BankMeta, GENERATION_KEY, encode_u64(counters.generation.0));
         group.batch.put(Keyspace::BankMeta, LAST_BANK_KEY, encode_u64(u64::from(counters.last_bank.0)));
         group.batch.put(Keyspace::BankMeta, LAST_CONTENT_KEY, encode_u64(counters.last_content.0));
-        if now_ms.saturating_sub(writer.pruned_ms) >= PRUNE_EVERY_MS {
-            writer.requests.prune(&*self.store, &mut group.batch, now_ms)?;
-            writer.pruned_ms = now_ms;
+        if now.now_ms.abs_diff(writer.pruned_ms) >= PRUNE_EVERY_MS {
+            writer.requests.prune(&*self.store, &mut group.batch, now)?;
+            writer.pruned_ms = now.now_ms;
         }
         self.store.commit(group.batch, self.durability)?;
         writer.counters = counters;

@@ -47,7 +47,7 @@ impl Banks {
         options: BankOptions,
         progress: &LoadProgress,
     ) -> Result<(Self, LoadReport), StoreError> {
-        let BankOptions { storing, durability, window, memory } = options;
+        let BankOptions { storing, durability, window, opened_ms, memory } = options;
         let counters = read_counters(&*store)?;
         let mut directory = read_directory(&*store)?;
         let paused = Arc::new(Paused::read(&*store)?);
@@ -72,7 +72,12 @@ impl Banks {
         let mut rebuilt = Entries::default();
         read_rebuilt(&*store, &mut rebuilt)?;
         loaded.tables.add(&rebuilt);
-        let requests = RequestWindow::open(&*store, Keyspace::BankRequests, Keyspace::BankMeta, window)?;
+        let requests = RequestWindow::open(
+            &*store,
+            (Keyspace::BankRequests, Keyspace::BankMeta),
+            window,
+            opened_ms.unwrap_or(u64::MAX),
+        )?;
         let state = BankState {
             generation: counters.generation,
             last_content: counters.last_content,

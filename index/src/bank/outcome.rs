@@ -73,6 +73,17 @@ pub enum BankError {
         /// The id.
         id: RequestId,
     },
+    /// The request id was born after the present.
+    #[error(
+        "request id {id} is {ahead_ms} ms in the future, so it was not recorded and nothing was changed: the clock of \
+         whoever made it, or this machine's, is wrong; set it, and send the change under a fresh id"
+    )]
+    Future {
+        /// The id.
+        id: RequestId,
+        /// How far ahead it is of this machine's clock.
+        ahead_ms: u64,
+    },
     /// The tables would outgrow the memory they may take.
     #[error(
         "no memory for more: with these signals the tables and a merge of them would take {needed} bytes, \

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use data_dir::{DataDir, HeldDir};
 pub use memory::MemoryStore;
-pub use requests::{RequestWindow, Seen, WindowLimits};
+pub use requests::{AHEAD_MAX, Moment, RequestWindow, Seen, WindowLimits};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksSegments, RocksStore, StoreOptions};
 pub use watermark::Watermark;

@@ -1,23 +1,32 @@
 //! The replay window: answers of mutating requests, kept so that a repeated request gives the first answer.
 //!
-//! Request ids sort by birth time, so the window is a range of keys: older ids are cut off by one range
-//! delete, and an id below the cut is answered 'unknown, too old', never executed a second time. The window
-//! is bounded by age and by number; what is cut early for number raises the cut for age.
+//! Request ids sort by birth time, so the window is a range of keys: older ids are cut off by one range delete, and an
+//! id below the cut is answered 'unknown, too old', never executed a second time. The cut (the *floor*) comes from the
+//! newest id that was removed and never from a clock: where nothing was removed, a missing answer proves that the request
+//! was not executed. The window is bounded by age, for as long as the owner trusts its clock, and always by number. An id
+//! from the future is refused and not recorded: it would outlive the window and could raise the floor above the present.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::keys::{decode_u64, encode_u64, wrong};
-use super::{Batch, Keyspace, Range, Store, StoreError};
+use super::{Batch, Durability, Keyspace, Range, Store, StoreError};
 use crate::hit::RequestId;
 
 const ROW_VERSION: u8 = 1;
-const FLOOR_KEY: &[u8] = b"requests_floor_ms";
+/// Birth of the newest id that was removed, plus one.
+const FLOOR_KEY: &[u8] = b"requests_removed_ms";
+/// The floor as it was kept before: the clock at the time of a removal could raise it above every living id.
+const CLOCK_FLOOR_KEY: &[u8] = b"requests_floor_ms";
+/// Answers that one call of [`RequestWindow::prune`] removes at most (and what shares the last one's millisecond).
+const PRUNE_MAX: u64 = 100_000;
+/// How far a client's clock may be ahead of ours. Beyond it one of the two is wrong.
+pub const AHEAD_MAX: Duration = Duration::from_secs(300);
 
 /// How far back replays are answered.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowLimits {
-    /// Age of the oldest id that is still known.
+    /// Age from which an answer is removed.
     pub age: Duration,
     /// Answers kept at most.
     pub answers_max: u64,
@@ -29,15 +38,35 @@ impl Default for WindowLimits {
     }
 }
 
+/// The clock as the window's owner sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Now, in milliseconds since 1970 (UTC).
+    pub now_ms: u64,
+    /// The latest time that may be right: an id is from the future only as seen from here.
+    pub newest_ms: u64,
+    /// Whether `now_ms` is in doubt: then no answer is old.
+    pub in_doubt: bool,
+}
+
+impl From<u64> for Moment {
+    /// A clock that nobody doubts.
+    fn from(now_ms: u64) -> Self {
+        Self { now_ms, newest_ms: now_ms, in_doubt: false }
+    }
+}
+
 /// What is known of a request id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Never executed within the window: execute it.
+    /// Never executed: execute it.
     Fresh,
     /// Executed: this was the answer.
     Before(Vec<u8>),
-    /// Born before the window: it may or may not have been executed.
+    /// Born before the newest id that was removed: it may or may not have been executed.
     TooOld,
+    /// Born so many milliseconds after the present: refuse it, record nothing.
+    Future(u64),
 }
 
 /// The window of one database. Its owner is the database's single writer.
@@ -46,84 +75,119 @@ pub struct RequestWindow {
     space: Keyspace,
     meta: Keyspace,
     limits: WindowLimits,
+    kept: Kept,
+    /// What `kept` becomes if the batch that is being filled is committed.
+    staged: Kept,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
     floor_ms: u64,
     answers: u64,
 }
 
 impl RequestWindow {
-    /// Reads the window's state: its cut, and how many answers it holds.
+    /// Reads the window's state: its floor, and how many answers it holds. A floor that a wrong clock raised above
+    /// `now_ms`, as programs before this one could, is lowered to it: what was removed was born before.
     pub fn open(
         store: &dyn Store,
-        space: Keyspace,
-        meta: Keyspace,
+        (space, meta): (Keyspace, Keyspace),
         limits: WindowLimits,
+        now_ms: u64,
     ) -> Result<Self, StoreError> {
-        let floor_ms = store.get(meta, FLOOR_KEY)?.map_or(Ok(0), |row| decode_u64(meta, &row))?;
+        let read = |key| store.get(meta, key)?.map(|row| decode_u64(meta, &row)).transpose();
+        let floor_ms = match (read(FLOOR_KEY)?, read(CLOCK_FLOOR_KEY)?) {
+            (Some(floor_ms), _) => floor_ms,
+            (None, None) => 0,
+            (None, Some(by_clock)) => {
+                let floor_ms = by_clock.min(now_ms);
+                let mut batch = Batch::default();
+                batch.put(meta, FLOOR_KEY, encode_u64(floor_ms));
+                store.commit(batch, Durability::Sync)?;
+                floor_ms
+            }
+        };
         let mut answers = 0;
         store.keys(space, Range::ALL, &mut |_| {
             answers += 1;
             ControlFlow::Continue(())
         })?;
-        Ok(Self { space, meta, limits, floor_ms, answers })
+        let kept = Kept { floor_ms, answers };
+        Ok(Self { space, meta, limits, kept, staged: kept })
     }
 
     /// Looks a request up.
-    pub fn seen(&self, store: &dyn Store, id: RequestId, now_ms: u64) -> Result<Seen, StoreError> {
-        if id.born_ms() < self.floor_at(now_ms) {
+    pub fn seen(&self, store: &dyn Store, id: RequestId, now: Moment) -> Result<Seen, StoreError> {
+        let born_ms = id.born_ms();
+        if born_ms < self.staged.floor_ms {
             return Ok(Seen::TooOld);
         }
-        let Some(row) = store.get(self.space, id.as_bytes())? else { return Ok(Seen::Fresh) };
-        match row.split_first() {
-            Some((&ROW_VERSION, answer)) => Ok(Seen::Before(answer.to_vec())),
-            _ => Err(wrong(self.space, "an answer's version is unknown")),
+        match store.get(self.space, id.as_bytes())?.as_deref().map(<[u8]>::split_first) {
+            Some(Some((&ROW_VERSION, answer))) => Ok(Seen::Before(answer.to_vec())),
+            Some(_) => Err(wrong(self.space, "an answer's version is unknown")),
+            None => match born_ms.saturating_sub(now.newest_ms) {
+                ahead if u128::from(ahead) > AHEAD_MAX.as_millis() => Ok(Seen::Future(ahead)),
+                _ => Ok(Seen::Fresh),
+            },
         }
     }
 
-    /// Adds an answer to the batch that carries the request's effect.
+    /// Adds an answer to the batch that carries the request's effect. [`RequestWindow::settle`] says what became of it.
     pub fn record(&mut self, batch: &mut Batch, id: RequestId, answer: &[u8]) {
         let mut row = Vec::with_capacity(1 + answer.len());
         row.push(ROW_VERSION);
         row.extend_from_slice(answer);
         batch.put(self.space, id.as_bytes(), row);
-        self.answers += 1;
+        self.staged.answers += 1;
     }
 
-    /// Adds to the batch the removal of what left the window. Cheap when there is nothing to remove; to be
-    /// called now and then (once a minute), not for each request.
-    pub fn prune(&mut self, store: &dyn Store, batch: &mut Batch, now_ms: u64) -> Result<(), StoreError> {
-        let by_age = RequestId::floor(self.floor_at(now_ms));
-        let surplus = self.answers.saturating_sub(self.limits.answers_max);
-        let mut removed = 0;
-        let mut cut_ms = self.floor_at(now_ms);
+    /// Adds to the batch the removal of what left the window, a bounded share of it. Cheap when there is nothing to
+    /// remove; to be called now and then (once a minute), not for each request. [`RequestWindow::settle`] says what became
+    /// of it.
+    pub fn prune(&mut self, store: &dyn Store, batch: &mut Batch, now: Moment) -> Result<(), StoreError> {
+        let age_ms = u64::try_from(self.limits.age.as_millis()).unwrap_or(u64::MAX);
+        let old_ms = if now.in_doubt { 0 } else { now.now_ms.saturating_sub(age_ms) };
+        let surplus = self.staged.answers.saturating_sub(self.limits.answers_max);
+        let (mut removed, mut cut_ms) = (0, 0);
         store.keys(self.space, Range::ALL, &mut |key| {
             let born_ms = key
                 .first_chunk::<6>()
                 .map_or(0, |b| u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]]));
-            if key >= &by_age[..] && (removed >= surplus && born_ms >= cut_ms) {
+            let goes = removed < PRUNE_MAX && (born_ms < old_ms || removed < surplus);
+            // A whole millisecond goes together, so the cut is exact.
+            if !goes && born_ms >= cut_ms {
                 return ControlFlow::Break(());
             }
             removed += 1;
-            cut_ms = cut_ms.max(born_ms + 1); // a whole millisecond goes together, so the cut is exact
+            cut_ms = born_ms + 1;
             ControlFlow::Continue(())
         })?;
         if removed > 0 {
+            let floor_ms = self.staged.floor_ms.max(cut_ms);
             batch.delete_range(self.space, [0; 16], RequestId::floor(cut_ms));
-            batch.put(self.meta, FLOOR_KEY, encode_u64(cut_ms));
-            self.floor_ms = cut_ms;
-            self.answers -= removed;
+            batch.put(self.meta, FLOOR_KEY, encode_u64(floor_ms));
+            self.staged = Kept { floor_ms, answers: self.staged.answers.saturating_sub(removed) };
         }
         Ok(())
     }
 
-    fn floor_at(&self, now_ms: u64) -> u64 {
-        self.floor_ms.max(now_ms.saturating_sub(self.limits.age.as_millis() as u64))
+    /// Takes note of what became of the batch: of one that was not committed, nothing was recorded or removed.
+    pub fn settle(&mut self, committed: bool) {
+        if committed {
+            self.kept = self.staged;
+        } else {
+            self.staged = self.kept;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Durability, MemoryStore};
+    use crate::store::MemoryStore;
+
+    const SPACES: (Keyspace, Keyspace) = (Keyspace::CaseRequests, Keyspace::CaseMeta);
+    const DAY_MS: u64 = 24 * 3_600_000;
 
     fn born(ms: u64, tail: u8) -> RequestId {
         let mut bytes = RequestId::floor(ms);
@@ -135,43 +199,125 @@ mod tests {
 
     fn window(store: &dyn Store, answers_max: u64) -> RequestWindow {
         let limits = WindowLimits { age: Duration::from_secs(10), answers_max };
-        RequestWindow::open(store, Keyspace::CaseRequests, Keyspace::CaseMeta, limits).unwrap()
+        RequestWindow::open(store, SPACES, limits, u64::MAX).unwrap()
     }
 
-    #[test]
-    fn a_replay_gives_the_first_answer_until_it_is_too_old() {
-        let store = MemoryStore::default();
-        let mut requests = window(&store, 100);
-        let id = born(5_000, 1);
-        assert_eq!(requests.seen(&store, id, 6_000).unwrap(), Seen::Fresh);
+    fn record(store: &dyn Store, requests: &mut RequestWindow, id: RequestId) {
         let mut batch = Batch::default();
         requests.record(&mut batch, id, b"yes");
         store.commit(batch, Durability::Sync).unwrap();
-        assert_eq!(requests.seen(&store, id, 14_999).unwrap(), Seen::Before(b"yes".to_vec()));
-        assert_eq!(requests.seen(&store, id, 15_001).unwrap(), Seen::TooOld);
+        requests.settle(true);
+    }
 
-        // Pruned, reopened, and the clock set back: still too old, never fresh again.
+    fn prune(store: &dyn Store, requests: &mut RequestWindow, now: Moment) {
         let mut batch = Batch::default();
-        requests.prune(&store, &mut batch, 20_000).unwrap();
+        requests.prune(store, &mut batch, now).unwrap();
         store.commit(batch, Durability::Sync).unwrap();
-        assert_eq!(window(&store, 100).seen(&store, id, 6_000).unwrap(), Seen::TooOld);
+        requests.settle(true);
+    }
+
+    #[test]
+    fn a_replay_gives_the_first_answer_until_it_was_removed() {
+        let store = MemoryStore::default();
+        let mut requests = window(&store, 100);
+        let id = born(5_000, 1);
+        assert_eq!(requests.seen(&store, id, 6_000.into()).unwrap(), Seen::Fresh);
+        record(&store, &mut requests, id);
+        let yes = Seen::Before(b"yes".to_vec());
+        assert_eq!(requests.seen(&store, id, 14_999.into()).unwrap(), yes);
+        assert_eq!(requests.seen(&store, id, 15_001.into()).unwrap(), yes, "it is still there");
+        assert_eq!(requests.seen(&store, born(4_000, 1), 15_001.into()).unwrap(), Seen::Fresh);
+
+        // Pruned, reopened, and the clock set back: too old, never fresh again. What was born after it is not.
+        prune(&store, &mut requests, 20_000.into());
+        for requests in [requests, window(&store, 100)] {
+            assert_eq!(requests.seen(&store, id, 6_000.into()).unwrap(), Seen::TooOld);
+            assert_eq!(requests.seen(&store, born(5_001, 1), 20_000.into()).unwrap(), Seen::Fresh);
+        }
+    }
+
+    #[test]
+    fn a_clock_days_ahead_removes_nothing_and_refuses_nothing() {
+        let store = MemoryStore::default();
+        let mut requests = window(&store, 100);
+        let (first, now_ms) = (born(9 * DAY_MS, 1), 9 * DAY_MS + 1000);
+        record(&store, &mut requests, first);
+        let jumped = Moment { now_ms: now_ms + 3 * DAY_MS, newest_ms: now_ms + 3 * DAY_MS, in_doubt: true };
+        prune(&store, &mut requests, jumped);
+        assert_eq!(requests.seen(&store, first, jumped).unwrap(), Seen::Before(b"yes".to_vec()));
+        assert_eq!(requests.seen(&store, born(now_ms, 1), jumped).unwrap(), Seen::Fresh);
+
+        // Where somebody vouched for it, what it removed is the floor, and not the clock.
+        prune(&store, &mut requests, (now_ms + 3 * DAY_MS).into());
+        let requests = window(&store, 100);
+        assert_eq!(requests.seen(&store, first, now_ms.into()).unwrap(), Seen::TooOld);
+        assert_eq!(requests.seen(&store, born(now_ms, 1), now_ms.into()).unwrap(), Seen::Fresh);
+    }
+
+    #[test]
+    fn an_id_from_the_future_is_refused_unless_it_was_executed() {
+        let store = MemoryStore::default();
+        let mut requests = window(&store, 100);
+        let ahead_max = AHEAD_MAX.as_millis() as u64;
+        let near = born(50_000 + ahead_max, 1);
+        assert_eq!(requests.seen(&store, near, 50_000.into()).unwrap(), Seen::Fresh);
+        let far = born(50_000 + ahead_max + 1, 1);
+        assert_eq!(requests.seen(&store, far, 50_000.into()).unwrap(), Seen::Future(ahead_max + 1));
+        // As of programs before this one.
+        record(&store, &mut requests, far);
+        assert_eq!(requests.seen(&store, far, 50_000.into()).unwrap(), Seen::Before(b"yes".to_vec()));
+    }
+
+    #[test]
+    fn a_floor_that_a_clock_raised_heals_once() {
+        let store = MemoryStore::default();
+        let mut batch = Batch::default();
+        batch.put(SPACES.1, CLOCK_FLOOR_KEY, encode_u64(80 * DAY_MS));
+        store.commit(batch, Durability::Sync).unwrap();
+        let open = |now_ms| RequestWindow::open(&store, SPACES, WindowLimits::default(), now_ms).unwrap();
+        let now_ms = 78 * DAY_MS;
+        let requests = open(now_ms);
+        assert_eq!(requests.seen(&store, born(now_ms - 1, 1), now_ms.into()).unwrap(), Seen::TooOld);
+        assert_eq!(requests.seen(&store, born(now_ms, 1), now_ms.into()).unwrap(), Seen::Fresh);
+        // A clock that is set back lowers it no further.
+        let requests = open(now_ms - DAY_MS);
+        assert_eq!(requests.seen(&store, born(now_ms - 1, 1), now_ms.into()).unwrap(), Seen::TooOld);
+    }
+
+    #[test]
+    fn of_a_batch_that_was_not_committed_nothing_was_counted() {
+        let store = MemoryStore::default();
+        let mut requests = window(&store, 100);
+        for tail in 0..5 {
+            record(&store, &mut requests, born(1_000, tail));
+        }
+        for _ in 0..3 {
+            let mut batch = Batch::default();
+            requests.prune(&store, &mut batch, 20_000.into()).unwrap();
+            requests.record(&mut batch, born(19_000, 1), b"no");
+            requests.settle(false);
+        }
+        assert_eq!(requests.kept.answers, 5);
+        assert!(matches!(requests.seen(&store, born(1_000, 1), 20_000.into()).unwrap(), Seen::Before(_)));
+        prune(&store, &mut requests, 20_000.into());
+        assert_eq!((requests.kept.answers, window(&store, 100).kept.answers), (0, 0));
     }
 
     #[test]
     fn the_window_is_bounded_by_number_and_the_cut_forgets_nothing_above_it() {
         let store = MemoryStore::default();
         let mut requests = window(&store, 3);
+        let doubtful = Moment { in_doubt: true, ..2_000.into() };
         for n in 0..8 {
-            let mut batch = Batch::default();
-            requests.record(&mut batch, born(1_000 + n / 2, n as u8), b"done");
-            requests.prune(&store, &mut batch, 2_000).unwrap();
-            store.commit(batch, Durability::Sync).unwrap();
+            record(&store, &mut requests, born(1_000 + n / 2, n as u8));
+            prune(&store, &mut requests, doubtful);
         }
         for n in 0..8 {
-            let seen = requests.seen(&store, born(1_000 + n / 2, n as u8), 2_000).unwrap();
+            let seen = requests.seen(&store, born(1_000 + n / 2, n as u8), 2_000.into()).unwrap();
             assert!(seen != Seen::Fresh, "request {n} would be executed twice");
         }
-        assert_eq!(requests.seen(&store, born(1_003, 7), 2_000).unwrap(), Seen::Before(b"done".to_vec()));
-        assert!(window(&store, 3).answers <= 4);
+        let last = requests.seen(&store, born(1_003, 7), 2_000.into()).unwrap();
+        assert_eq!(last, Seen::Before(b"yes".to_vec()));
+        assert!(window(&store, 3).kept.answers <= 4);
     }
 }

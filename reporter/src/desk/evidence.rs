@@ -18,13 +18,13 @@
 //! | `v` ‖ job u64 ‖ number u64 ‖ person | u64: when that person opened it first |
 
 use std::fmt::Write as _;
-use std::ops::ControlFlow;
 
 use index::store::keys::{decode_u64, encode_u64, wrong};
-use index::store::{Keyspace, Range, StoreError};
+use index::store::{Keyspace, StoreError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::due;
 use super::intake;
 use super::item::{Item, ItemKey, Media, Screening};
 use super::job::{JobId, job_key};
@@ -164,15 +164,10 @@ pub fn want(
 
 /// Media that are due, at most so many.
 pub fn due(tx: &Tx<'_>, now_ms: u64, max: usize) -> Result<Vec<Want>, StoreError> {
-    let to = [b"w", &now_ms.saturating_add(1).to_be_bytes()[..]].concat();
-    let mut found = Vec::new();
-    tx.scan(SPACE, Range { from: b"w", to: Some(&to), backwards: false }, &mut |key, _| {
-        found.push(MediumKey::read(key.get(9..).unwrap_or_default()));
-        if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
+    let found = due::due(tx, SPACE, b"w", now_ms, max)?;
     let mut wants = Vec::with_capacity(found.len());
-    for medium in found {
-        let medium = medium?;
+    for (key, _) in found {
+        let medium = MediumKey::read(key.get(9..).unwrap_or_default())?;
         let piece = piece(tx, medium)?.ok_or_else(|| wrong(SPACE, "a medium is wanted and not there"))?;
         wants.push(Want { medium, url: piece.url });
     }

@@ -19,6 +19,7 @@ use index::store::{Keyspace, Range, StoreError};
 use index::{Position, Tenant};
 use serde::{Deserialize, Serialize};
 
+use super::due;
 use super::evidence;
 use super::item::{Found, Item, Report, Screening};
 use super::job::counter;
@@ -209,7 +210,8 @@ pub fn postpone(tx: &mut Tx<'_>, mut arrival: Arrival, trouble: &str, now_ms: u6
 
 /// Arrivals that are due, from the longest waiting on, at most so many.
 pub fn due(tx: &Tx<'_>, now_ms: u64, max: usize) -> Result<Vec<Arrival>, StoreError> {
-    page(tx, b"w", Some(&due_key(now_ms.saturating_add(1), 0)), max)
+    let found = due::due(tx, Keyspace::Intake, b"w", now_ms, max)?;
+    found.iter().map(|(_, row)| read_row(Keyspace::Intake, row)).collect()
 }
 
 /// All that wait, in the order in which they will be tried, after one of them.

@@ -21,6 +21,8 @@ use crate::tx::{Tx, after_prefix, key};
 
 /// Leases taken back at once.
 const EXPIRED_MAX: usize = 256;
+/// Leases that are moved with the time: more than reviewers have at once.
+const LENT_MAX: usize = 10_000;
 /// Jobs passed over for a reviewer who skipped them.
 const SKIPPED_MAX: usize = 10_000;
 /// How long a skipped job does not come again to who skipped it.
@@ -174,6 +176,25 @@ pub fn take_back(tx: &mut Tx<'_>, floors: &mut Floors, now_ms: u64) -> Result<us
         give_back(tx, &mut late)?;
     }
     Ok(count)
+}
+
+/// Lets leases end when they would have if the time had not moved by so much, and at most their length from now: a clock
+/// that is set changes no lease, and a restart lengthens none. Says how many were changed.
+pub fn moved(tx: &mut Tx<'_>, moved_ms: i64, now_ms: u64) -> Result<usize, StoreError> {
+    let (settings, mut changed) = (settings::settings(tx)?, 0);
+    for (place, _) in tx.rows(Keyspace::Jobs, b"l", LENT_MAX)? {
+        let id = decode_u64(Keyspace::Jobs, place.get(9..).unwrap_or_default())?;
+        let Some(mut lent) = job(tx, JobId(id))? else { continue };
+        let Some(lease) = lent.lease.clone() else { continue };
+        let longest_ms = settings.lease_ms(settings::queue(tx, &lent.queue)?.as_ref());
+        let until_ms = lease.until_ms.saturating_add_signed(moved_ms).min(now_ms + longest_ms);
+        if until_ms != lease.until_ms {
+            forget_lease(tx, &lent, &lease);
+            lend(tx, &mut lent, Lease { until_ms, ..lease })?;
+            changed += 1;
+        }
+    }
+    Ok(changed)
 }
 
 /// Lets a job wait again where it stood.

@@ -5,6 +5,7 @@
 pub mod alarm;
 pub mod child_safety;
 pub mod decision;
+mod due;
 pub mod evidence;
 pub mod incident;
 pub mod intake;

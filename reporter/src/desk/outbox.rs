@@ -12,13 +12,13 @@
 //! | `x` ‖ number u64 | JSON row, version 1: [`Delivery`] that was given up |
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 use index::SignalType;
-use index::store::{Keyspace, Range, StoreError};
+use index::store::{Keyspace, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::due;
 use super::item::ItemKey;
 use super::job::{JobId, counter};
 use crate::tx::{Tx, read_row};
@@ -224,13 +224,8 @@ fn due<T: serde::de::DeserializeOwned>(
     now_ms: u64,
     max: usize,
 ) -> Result<Vec<T>, StoreError> {
-    let (from, to) = ([kind], due_key(kind, now_ms.saturating_add(1), 0));
-    let mut found = Vec::new();
-    tx.scan(Keyspace::Outbox, Range { from: &from, to: Some(&to), backwards: false }, &mut |_, row| {
-        found.push(read_row(Keyspace::Outbox, row));
-        if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    found.into_iter().collect()
+    let found = due::due(tx, Keyspace::Outbox, &[kind], now_ms, max)?;
+    found.iter().map(|(_, row)| read_row(Keyspace::Outbox, row)).collect()
 }
 
 fn due_key(kind: u8, due_ms: u64, number: u64) -> Vec<u8> {

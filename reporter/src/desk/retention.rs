@@ -45,9 +45,10 @@ const SPACE: Keyspace = Keyspace::Jobs;
 const DAY_MS: u64 = 24 * 3_600_000;
 /// Who deletes what nobody asked to have deleted.
 const NOBODY: &str = "retention";
-/// Jobs whose deletion a sweep begins, and items that it removes.
+/// Jobs whose deletion one call of [`sweep`] begins, and items that it removes: some milliseconds of a commit, so that others
+/// who write need not wait for long.
 const JOBS_AT_ONCE: usize = 20;
-const ITEMS_AT_ONCE: usize = 1000;
+const ITEMS_AT_ONCE: usize = 250;
 /// Rows that one commit takes out of a job.
 const ROWS_AT_ONCE: usize = 5000;
 
@@ -414,8 +415,19 @@ fn forget_rows(tx: &mut Tx<'_>, space: Keyspace, prefix: &[u8]) -> Result<usize,
     Ok(count)
 }
 
-/// Begins to delete jobs whose time is over, and removes items that made none; says how many of each.
-pub fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<(u64, u64), DeskError> {
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Jobs whose deletion it began.
+    pub jobs: u64,
+    /// Items that it removed.
+    pub items: u64,
+    /// Whether there may be more that is due.
+    pub more: bool,
+}
+
+/// Begins to delete jobs whose time is over, and removes items that made none, a bounded number of each.
+pub fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<Swept, DeskError> {
     let settings = settings(tx)?;
     let to = end_key(now_ms.saturating_add(1), JobId(0));
     let mut due = Vec::new();
@@ -423,7 +435,7 @@ pub fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<(u64, u64), DeskError> {
         due.push(decode_u64(SPACE, key.get(9..).unwrap_or_default()).map(JobId));
         if due.len() < JOBS_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    let mut jobs = 0;
+    let (mut jobs, more_jobs) = (0, due.len() == JOBS_AT_ONCE);
     for id in due {
         let id = id?;
         let over = term(tx, id)?.ok_or_else(|| wrong(SPACE, "a term runs out and is not there"))?;
@@ -439,7 +451,9 @@ pub fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<(u64, u64), DeskError> {
     }
     let before_ms = now_ms.saturating_sub(settings.retention_unmatched_days * DAY_MS);
     let mut items = 0;
-    for (place, of) in item::older(tx, before_ms, ITEMS_AT_ONCE)? {
+    let old = item::older(tx, before_ms, ITEMS_AT_ONCE)?;
+    let more = more_jobs || old.len() == ITEMS_AT_ONCE;
+    for (place, of) in old {
         tx.delete(Keyspace::Items, place);
         // What a job names goes with the job. What came again since is listed again.
         let is_old = item::item(tx, &of)?.is_some_and(|item| item.received_ms < before_ms);
@@ -453,7 +467,7 @@ pub fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<(u64, u64), DeskError> {
         let (who, action, about) = (NOBODY.to_string(), "items.deleted".to_string(), "items".to_string());
         audit::append(tx, Entry { who, action, about, details, child_safety: false }, now_ms)?;
     }
-    Ok((jobs, items))
+    Ok(Swept { jobs, items, more })
 }
 
 fn end_key(until_ms: u64, id: JobId) -> Vec<u8> {

@@ -32,6 +32,8 @@ use crate::tx::{Tx, after_prefix, key, read_row};
 pub(super) const SPACE: Keyspace = Keyspace::Tips;
 /// Organisations that are looked through for filings that are due.
 const ORGANISATIONS_MAX: usize = 10_000;
+/// Waiting filings that are moved with the time.
+const MOVED_MAX: usize = 10_000;
 /// Earlier reports that a report names.
 const PRIOR_MAX: usize = 1000;
 
@@ -120,6 +122,18 @@ pub fn due(tx: &Tx<'_>, organisation: &OrgName, now_ms: u64, max: usize) -> Resu
         if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     Ok(found)
+}
+
+/// Lets filings wait as long as they would have if the time had not moved by so much.
+pub fn moved(tx: &mut Tx<'_>, moved_ms: i64) -> Result<(), StoreError> {
+    for (place, _) in tx.rows(SPACE, b"q", MOVED_MAX)? {
+        let Some(before) = read_due(&place).map(|(_, _, job)| tip(tx, job)).transpose()?.flatten() else {
+            continue;
+        };
+        let after = Tip { due_ms: before.due_ms.saturating_add_signed(moved_ms), ..before.clone() };
+        put(tx, Some(&before), &after);
+    }
+    Ok(())
 }
 
 /// Writes a filing over what it was before, and where it is found.
