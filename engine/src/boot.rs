@@ -110,7 +110,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     let Prepared { config, started, kernel, rules, caller, admin_port, last_end } = prepared;
     let accepting = Arc::new(AtomicBool::new(false));
     let signals = signals::start(accepting.clone())?;
-    let clock_event = clock::clock().open(data_dir.path()).context("the clock's stamp cannot be written")?;
+    let clock_event = clock::clock().open(data_dir.path());
     let Stores { bank: bank_store, case: case_store, wrap, seal } = stores::open(&config, data_dir)?;
 
     let disk = Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes));

@@ -103,7 +103,7 @@ pub fn clock() -> &'static Clock {
 impl Clock {
     /// Goes on where the stamp of a data directory says; to be called before anything there is read. A stamp that does not
     /// read leaves the clock in doubt.
-    pub fn open(&self, data_dir: &Path) -> io::Result<Option<Event>> {
+    pub fn open(&self, data_dir: &Path) -> Option<Event> {
         let (now, boot) = (source::read(), source::boot_id());
         let (timeline, event) = match Stamp::read(data_dir) {
             Ok(None) => (Timeline::new(now), None),
@@ -118,9 +118,9 @@ impl Clock {
         }
         self.publish(&timeline);
         let mut kept = Kept { timeline, folder: data_dir.to_path_buf(), stamped_ms: 0 };
-        kept.stamp(now)?;
+        kept.stamp_or_say(now);
         *self.lock() = Some(kept);
-        Ok(event)
+        event
     }
 
     /// Compares both clocks; says what happened, if something did.

@@ -289,8 +289,8 @@ impl Log {
         }
         self.parts.disk.admit()?;
         if now.now_ms.abs_diff(self.pruned_ms) >= PRUNE_EVERY_MS {
-            self.requests.prune(&*self.parts.store, &mut staged.batch, now)?;
-            self.pruned_ms = now.now_ms;
+            let more = self.requests.prune(&*self.parts.store, &mut staged.batch, now)?;
+            self.pruned_ms = if more { 0 } else { now.now_ms };
         }
         failpoint("ledger-before-commit");
         let outcome = self.parts.store.commit(staged.batch, self.parts.durability);

@@ -19,7 +19,7 @@ use crate::failpoint::{failpoint, test_number};
 const PAUSE: Duration = Duration::from_secs(60);
 /// Deletions that are looked at together.
 const LOOK_AT: usize = 64;
-/// After a commit others have the desk for as long as it took: deletion takes half of what the desk can do at most.
+/// After a sweep others have the desk for as long as it worked: deletion takes half of what the desk can do at most.
 const REST_MIN: Duration = Duration::from_millis(1);
 
 /// What is counted of deletions.
@@ -53,14 +53,13 @@ impl Retention {
             let _ = tokio::time::timeout(pause, self.bell.notified()).await; // either is the time to look
             let (mut jobs, mut items) = (0, 0);
             loop {
-                let begun = Instant::now();
-                let swept = self.begin().await;
+                let (swept, worked) = self.begin().await;
                 (jobs, items) = (jobs + swept.jobs, items + swept.items);
                 let more = self.go_on().await;
                 if !more.is_some_and(|more| more || swept.more) {
                     break; // nothing more is due, or something is wrong: a minute later it may not be
                 }
-                tokio::time::sleep(begun.elapsed().max(REST_MIN)).await;
+                tokio::time::sleep(worked.max(REST_MIN)).await;
             }
             if jobs + items > 0 {
                 tracing::warn!(jobs, items, "deleted because they were kept for their time");
@@ -68,24 +67,25 @@ impl Retention {
         }
     }
 
-    /// Begins some of what is due.
-    async fn begin(&self) -> Swept {
+    /// Begins some of what is due; gives how long the desk worked on it, too.
+    async fn begin(&self) -> (Swept, Duration) {
         // The desk's own time is not asked: whether it can be trusted is known when it is the turn of this.
-        let sweep = |turn: &mut Turn<'_>| match trusted_ms() {
-            Some(now_ms) => retention::sweep(&mut turn.tx, now_ms),
-            None => Ok(Swept::default()),
+        let sweep = |turn: &mut Turn<'_>| {
+            let begun = Instant::now();
+            let swept = trusted_ms().map(|now_ms| retention::sweep(&mut turn.tx, now_ms)).transpose()?;
+            Ok((swept.unwrap_or_default(), begun.elapsed()))
         };
         match self.desk.ask(sweep).await {
-            Ok(swept) => {
+            Ok((swept, worked)) => {
                 if swept.jobs + swept.items > 0 {
                     failpoint("deletion-begun");
                 }
                 self.counts.items.fetch_add(swept.items, Ordering::Relaxed);
-                swept
+                (swept, worked)
             }
             Err(error) => {
                 tracing::warn!(%error, "what is kept no longer could not be looked for");
-                Swept::default()
+                (Swept::default(), REST_MIN)
             }
         }
     }

@@ -166,11 +166,22 @@ fn a_change_repeated_under_its_key_is_made_once() {
     assert_eq!(first.1["first_content"], again.1["first_content"]);
     assert_eq!((&first.1["replayed"], &again.1["replayed"]), (&json!(false), &json!(true)));
     assert_eq!(server.http.get("/api/v1/banks/B").1["contents"], json!(1));
-    let old = "01890a5d-ac96-774b-bcce-b302099a8057"; // born in 2023
-    let (status, answer) =
-        server.http.post_with("/api/v1/banks/B/contents", &body, &[("idempotency-key", old)]);
+    // Born in 2023, and nothing that was born then was ever removed: it is made once.
+    let old = "01890a5d-ac96-774b-bcce-b302099a8057";
+    let send = |server: &Server| {
+        server.http.post_with("/api/v1/banks/B/contents", &body, &[("idempotency-key", old)])
+    };
+    for replayed in [false, true] {
+        let (status, answer) = send(&server);
+        assert_eq!((status, &answer["replayed"]), (201, &json!(replayed)), "{answer}");
+    }
+    // A day is over for its answer: it goes with the next change after a start, and the id is unknown.
+    let server = server.stop().restart();
+    server.create_bank("OTHER");
+    let (status, answer) = send(&server);
     assert_eq!(status, 410, "{answer}");
     assert!(answer["message"].as_str().unwrap().contains("unknown"), "{answer}");
+    assert_eq!(server.http.get("/api/v1/banks/B").1["contents"], json!(2));
 }
 
 #[test]

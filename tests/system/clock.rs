@@ -178,6 +178,59 @@ fn a_clock_that_is_set_back_a_day_refuses_nothing_and_deletes_nothing() {
 }
 
 #[test]
+fn a_lease_ends_in_its_time_though_the_clock_is_set_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut clocks = Clocks::new(folder.path());
+    let server = clocks.setup().start();
+    server.create_bank("B");
+    let hash = random_hashes(9, 1)[0];
+    server.add_pdq("B", &hash);
+    let lease = json!({ "description": "d", "lease_seconds": 600 });
+    assert_eq!(server.http.put("/api/v1/queues/default", &lease).0, 200);
+    assert!(!submit(&server, RequestId::fresh(), hash).unwrap());
+    server.routed();
+    let next = |server: &Server, reviewer: &str| {
+        let body = json!({ "reviewer": reviewer });
+        server.http.post("/api/v1/queues/default/next", &body).1["id"].as_u64()
+    };
+    let job = next(&server, "anna");
+    assert!(job.is_some() && next(&server, "ben").is_none());
+    clocks.set(DAY, true);
+    doubts(&server, true);
+    clocks.pass(Duration::from_secs(500));
+    assert_eq!(next(&server, "ben"), None, "it is anna's still");
+    drop(server.stop());
+    let server = clocks.setup().start();
+    assert_eq!(next(&server, "ben"), None, "after a restart, too");
+    clocks.pass(Duration::from_secs(101));
+    assert_eq!(next(&server, "ben"), job);
+}
+
+#[test]
+fn whatever_is_due_goes_in_one_sweep() {
+    const ITEMS: usize = 3000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut clocks = Clocks::new(folder.path());
+    let server = clocks.setup().env("HASHWARD_RETENTION_MS", 2000).start();
+    describe(&server);
+    let items: Vec<Value> = (0..ITEMS).map(|at| post(&format!("{at}"), "u", json!({}))).collect();
+    items.chunks(500).for_each(|some| send(&server, some));
+    settled(&server);
+    clocks.pass(31 * DAY);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.metric("hashward_items_deleted") < ITEMS as f64 {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    thread::sleep(Duration::from_millis(200));
+    assert!(server.log().contains(&format!("items={ITEMS}")), "{}", server.log());
+    let (_, audit) = server.http.get("/api/v1/audit?after=0&limit=1000&action=items.deleted");
+    let told =
+        audit["entries"].as_array().unwrap().iter().map(|entry| entry["details"]["items"].as_u64().unwrap());
+    assert_eq!(told.sum::<u64>(), ITEMS as u64);
+}
+
+#[test]
 fn an_id_from_the_future_is_refused_by_name_and_leaves_nothing_behind() {
     let server = Server::start();
     server.create_bank("B");

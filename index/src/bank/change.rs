@@ -195,8 +195,8 @@ impl Banks {
         group.batch.put(Keyspace::BankMeta, LAST_BANK_KEY, encode_u64(u64::from(counters.last_bank.0)));
         group.batch.put(Keyspace::BankMeta, LAST_CONTENT_KEY, encode_u64(counters.last_content.0));
         if now.now_ms.abs_diff(writer.pruned_ms) >= PRUNE_EVERY_MS {
-            writer.requests.prune(&*self.store, &mut group.batch, now)?;
-            writer.pruned_ms = now.now_ms;
+            let more = writer.requests.prune(&*self.store, &mut group.batch, now)?;
+            writer.pruned_ms = if more { 0 } else { now.now_ms };
         }
         self.store.commit(group.batch, self.durability)?;
         writer.counters = counters;

@@ -18,8 +18,9 @@ const ROW_VERSION: u8 = 1;
 const FLOOR_KEY: &[u8] = b"requests_removed_ms";
 /// The floor as it was kept before: the clock at the time of a removal could raise it above every living id.
 const CLOCK_FLOOR_KEY: &[u8] = b"requests_floor_ms";
-/// Answers that one call of [`RequestWindow::prune`] removes at most (and what shares the last one's millisecond).
-const PRUNE_MAX: u64 = 100_000;
+/// Answers that one call of [`RequestWindow::prune`] removes at most (and what shares the last one's millisecond): some
+/// milliseconds of the single writer's time.
+const PRUNE_MAX: u64 = 20_000;
 /// How far a client's clock may be ahead of ours. Beyond it one of the two is wrong.
 pub const AHEAD_MAX: Duration = Duration::from_secs(300);
 
@@ -141,10 +142,10 @@ impl RequestWindow {
         self.staged.answers += 1;
     }
 
-    /// Adds to the batch the removal of what left the window, a bounded share of it. Cheap when there is nothing to
-    /// remove; to be called now and then (once a minute), not for each request. [`RequestWindow::settle`] says what became
-    /// of it.
-    pub fn prune(&mut self, store: &dyn Store, batch: &mut Batch, now: Moment) -> Result<(), StoreError> {
+    /// Adds to the batch the removal of what left the window, a bounded share of it; true if there may be more, which the
+    /// next batch should take. Cheap when there is nothing to remove; to be called now and then (once a minute), not for
+    /// each request. [`RequestWindow::settle`] says what became of it.
+    pub fn prune(&mut self, store: &dyn Store, batch: &mut Batch, now: Moment) -> Result<bool, StoreError> {
         let age_ms = u64::try_from(self.limits.age.as_millis()).unwrap_or(u64::MAX);
         let old_ms = if now.in_doubt { 0 } else { now.now_ms.saturating_sub(age_ms) };
         let surplus = self.staged.answers.saturating_sub(self.limits.answers_max);
@@ -168,7 +169,7 @@ impl RequestWindow {
             batch.put(self.meta, FLOOR_KEY, encode_u64(floor_ms));
             self.staged = Kept { floor_ms, answers: self.staged.answers.saturating_sub(removed) };
         }
-        Ok(())
+        Ok(removed >= PRUNE_MAX)
     }
 
     /// Takes note of what became of the batch: of one that was not committed, nothing was recorded or removed.
@@ -301,6 +302,28 @@ mod tests {
         assert!(matches!(requests.seen(&store, born(1_000, 1), 20_000.into()).unwrap(), Seen::Before(_)));
         prune(&store, &mut requests, 20_000.into());
         assert_eq!((requests.kept.answers, window(&store, 100).kept.answers), (0, 0));
+    }
+
+    #[test]
+    fn a_backlog_is_removed_share_by_share() {
+        let store = MemoryStore::default();
+        let mut requests = window(&store, 100_000);
+        let mut batch = Batch::default();
+        (0..=2 * PRUNE_MAX).for_each(|at| requests.record(&mut batch, born(at, 1), b"yes"));
+        store.commit(batch, Durability::Sync).unwrap();
+        requests.settle(true);
+        let mut left = Vec::new();
+        loop {
+            let mut batch = Batch::default();
+            let more = requests.prune(&store, &mut batch, 9_000_000.into()).unwrap();
+            store.commit(batch, Durability::Sync).unwrap();
+            requests.settle(true);
+            left.push(requests.kept.answers);
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(left, [PRUNE_MAX + 1, 1, 0]);
     }
 
     #[test]

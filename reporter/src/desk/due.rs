@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use index::store::{Keyspace, Range, StoreError};
 
-use crate::tx::{Tx, after_prefix};
+use crate::tx::{Row, Tx, after_prefix};
 
 /// Longer than anything in these lists waits (pauses grow to an hour). What waits for longer was listed before the clock was
 /// set back: it is due, or it would wait until the clock is there again.
@@ -17,7 +17,7 @@ pub fn due(
     prefix: &[u8],
     now_ms: u64,
     max: usize,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+) -> Result<Vec<Row>, StoreError> {
     let place = |ms: u64| [prefix, &ms.to_be_bytes()].concat();
     let (now, never) = (place(now_ms.saturating_add(1)), place(now_ms.saturating_add(WAIT_MS_MAX)));
     let end = after_prefix(prefix);

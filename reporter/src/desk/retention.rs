@@ -48,7 +48,7 @@ const NOBODY: &str = "retention";
 /// Jobs whose deletion one call of [`sweep`] begins, and items that it removes: some milliseconds of a commit, so that others
 /// who write need not wait for long.
 const JOBS_AT_ONCE: usize = 20;
-const ITEMS_AT_ONCE: usize = 250;
+const ITEMS_AT_ONCE: usize = 500;
 /// Rows that one commit takes out of a job.
 const ROWS_AT_ONCE: usize = 5000;
 
