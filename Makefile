@@ -78,3 +78,7 @@ fuzz: ## Fuzz what decodes frames and answers of NCMEC, FUZZ_SECONDS (default 60
 	@cd tests/fuzz && for target in request reply ncmec_reply; do \
 	  mkdir -p target/corpus/$$target; \
 	  cargo +nightly fuzz run --fuzz-dir . $$target target/corpus/$$target corpus/$$target -- -max_total_time=$(or $(FUZZ_SECONDS),60); done
+
+.PHONY: soak
+soak: release ## Mixed load, hostile clients and kills for SOAK_SECONDS (default 1800); SOAK_ARGS: see hashward-soak --help
+	@HASHWARD_BIN_DIR=target/release target/release/hashward-soak --verbose $(SOAK_ARGS)

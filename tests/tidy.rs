@@ -17,7 +17,7 @@ const MAY_IMPORT: [(&str, &[&str]); 7] = [
     ("engine", &["index", "ingest", "reporter"]),
     ("loadtest", &["index", "ingest"]),
     ("benches", &["engine", "index", "ingest", "reporter"]),
-    ("tests", &["index", "ingest", "reporter"]),
+    ("tests", &["index", "ingest", "loadtest", "reporter"]),
 ];
 
 /// The only files with `unsafe`: kernels, prefetch, memory mapping, generated code.

@@ -10,12 +10,11 @@ mod report;
 mod seed;
 mod sweep;
 mod tally;
-mod truth;
-mod workload;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use loadtest::{truth, workload};
 
 use plan::{Cli, Verb};
 use report::Verdict;

@@ -10,6 +10,9 @@ use ureq::middleware::MiddlewareNext;
 use ureq::typestate::WithBody;
 use ureq::{Agent, RequestBuilder, SendBody};
 
+/// How long an answer may take where nobody says otherwise.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
+
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {
@@ -32,8 +35,17 @@ impl Http {
         Self::showing(address, &[])
     }
 
+    /// The admin port at `host:port`; an answer may take so long.
+    pub fn with_timeout(address: &str, answer: Duration) -> Self {
+        Self::build(address, &[], answer)
+    }
+
     /// The admin port at `host:port`, with these headers on every request.
     pub fn showing(address: &str, headers: &[(&'static str, &str)]) -> Self {
+        Self::build(address, headers, ANSWER_MAX)
+    }
+
+    fn build(address: &str, headers: &[(&'static str, &str)], answer: Duration) -> Self {
         let headers: Vec<(&str, HeaderValue)> = headers
             .iter()
             .map(|(name, value)| (*name, HeaderValue::from_str(value).expect("a header's value")))
@@ -47,7 +59,7 @@ impl Http {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .timeout_global(Some(Duration::from_secs(120)))
+            .timeout_global(Some(answer))
             .middleware(show)
             .build();
         Self { agent: config.into(), base: format!("http://{address}") }
@@ -154,6 +166,29 @@ impl Http {
         attempt(self.agent.put(format!("{}{path}", self.base)), body)
     }
 
+    /// Any method, with a JSON body or none, to a server that may die meanwhile.
+    pub fn try_plain(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), Unanswered> {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let sent = match body {
+            Some(body) => {
+                let request = request.header("content-type", "application/json");
+                self.agent.run(request.body(body.to_string()).expect("a request"))
+            }
+            None => self.agent.run(request.body(()).expect("a request")),
+        };
+        attempted(sent)
+    }
+
+    /// POST of a text to a server that may die meanwhile.
+    pub fn try_text(&self, path: &str, text: String) -> Result<(u16, Value), Unanswered> {
+        attempted(self.agent.post(format!("{}{path}", self.base)).send(text))
+    }
+
     /// POST of a stream: status and body.
     pub fn stream(&self, path: &str, body: impl Read + 'static) -> (u16, Value) {
         let request = self.agent.post(format!("{}{path}", self.base));
@@ -163,13 +198,20 @@ impl Http {
 
 fn attempt(request: RequestBuilder<WithBody>, body: &Value) -> Result<(u16, Value), Unanswered> {
     let request = request.header("content-type", "application/json");
-    let mut response = request.send(body.to_string()).map_err(|error| match error {
+    attempted(request.send(body.to_string()))
+}
+
+fn attempted(
+    sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<(u16, Value), Unanswered> {
+    let mut response = sent.map_err(|error| match error {
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             Unanswered::NotSent
         }
         _ => Unanswered::Unknown,
     })?;
-    let text = response.body_mut().read_to_string().map_err(|_| Unanswered::Unknown)?;
+    let text = response.body_mut().with_config().limit(1 << 30).read_to_string();
+    let text = text.map_err(|_| Unanswered::Unknown)?;
     Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
 }
 

@@ -14,6 +14,7 @@ mod platform;
 mod s3;
 mod server;
 mod skip;
+pub mod soak;
 pub mod transcript;
 mod wire;
 

@@ -193,18 +193,23 @@ impl Server {
 
     /// Bytes of memory that it has held at most.
     pub fn peak(&self) -> u64 {
-        self.memory("VmHWM:")
+        self.memory("VmHWM:").expect("it runs")
     }
 
-    /// Bytes of memory that it holds.
-    pub fn resident(&self) -> u64 {
+    /// Bytes of memory that it holds; `None` once it has ended.
+    pub fn resident(&self) -> Option<u64> {
         self.memory("VmRSS:")
     }
 
-    fn memory(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
+    fn memory(&self, field: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10)
+    }
+
+    /// Its exit status, once it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the child is ours")
     }
 
     /// A client of the binary port.
