@@ -73,11 +73,8 @@ speed: release ## Lookups a second over loopback at 100 000 and 1 000 000 hashes
 	@bash .ci/speed
 
 .PHONY: fuzz
-fuzz: ## Fuzz what decodes frames and answers of NCMEC, FUZZ_SECONDS (default 60) a target; needs a nightly toolchain
-	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
-	@cd tests/fuzz && for target in request reply ncmec_reply; do \
-	  mkdir -p target/corpus/$$target; \
-	  cargo +nightly fuzz run --fuzz-dir . $$target target/corpus/$$target corpus/$$target -- -max_total_time=$(or $(FUZZ_SECONDS),60); done
+fuzz: ## Fuzz each parser that reads from outside, FUZZ_SECONDS (default 60) a target; needs a nightly toolchain
+	@bash .ci/fuzz
 
 .PHONY: soak
 soak: release ## Mixed load, hostile clients and kills for SOAK_SECONDS (default 1800); SOAK_ARGS: see hashward-soak --help

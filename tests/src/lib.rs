@@ -10,6 +10,7 @@ mod files;
 mod hma;
 mod http;
 pub mod ncmec;
+pub mod parsers;
 mod platform;
 mod s3;
 mod server;

@@ -1,6 +1,2 @@
-//! Bytes as a client receives them.
 #![no_main]
-
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| ingest::wire::probe::replies(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tests::parsers::feed("reply", bytes));

@@ -1,0 +1,99 @@
+//! Hash lists, exchanges and events of object stores.
+
+use std::fs::File;
+use std::io::{BufReader, Seek, Write};
+use std::os::fd::AsRawFd;
+
+use index::{Signal, SignalType};
+use ingest::import::{BadLine, Format, ImportError, Record, Records};
+use ingest::{exchange, s3};
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde_json::{Map, Value};
+
+use super::{choose, json};
+
+const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:uploads";
+
+/// Reads a list in each format, whole and in pieces of seven bytes; both must give the same.
+pub fn hash_list(bytes: &[u8]) {
+    let Some((kind, list)) = choose(bytes, SignalType::ALL.len()) else { return };
+    let kind = SignalType::ALL[kind];
+    for format in [None, Some(Format::Lines), Some(Format::Csv), Some(Format::Ndjson)] {
+        let whole = read(Records::open(list, format, kind), kind);
+        let pieces = read(Records::open(BufReader::with_capacity(7, list), format, kind), kind);
+        assert_eq!(whole, pieces, "a list depends on how it is cut");
+    }
+}
+
+type Line = Result<Record, BadLine>;
+
+fn read<R: std::io::BufRead>(records: Result<Records<R>, ImportError>, kind: SignalType) -> Vec<Line> {
+    let Ok(records) = records else { return Vec::new() };
+    let mut last = 0;
+    let keep = |record: Result<Record, ImportError>| match record {
+        Ok(record) => {
+            assert!(record.line > last, "line {} follows line {last}", record.line);
+            last = record.line;
+            assert!(record.quality.is_none_or(|quality| quality <= 100));
+            assert!(record.note.as_ref().is_none_or(|note| note.chars().count() <= 255));
+            survives(&record.signal, kind);
+            Some(Ok(record))
+        }
+        Err(ImportError::Line(bad)) => Some(Err(bad)),
+        Err(_) => None,
+    };
+    records.filter_map(keep).collect()
+}
+
+/// A signal that was taken reads back from its text and from its stored form.
+fn survives(signal: &Signal, kind: SignalType) {
+    assert_eq!(signal.kind(), kind);
+    assert_eq!(Signal::parse(kind, &signal.to_string()).as_ref(), Ok(signal), "its own text is refused");
+    let mut stored = Vec::new();
+    signal.write(&mut stored);
+    assert_eq!(Signal::from_bytes(kind, &stored).as_ref(), Ok(signal), "its own bytes are refused");
+}
+
+/// Reads an exchange's file, and what an exchange is told.
+pub fn exchange(bytes: &[u8]) {
+    if let Some(Value::Object(sent)) = json(bytes) {
+        for api in &exchange::APIS {
+            let fields = api.credentials.into_iter().flatten().chain(api.config);
+            let shown: Vec<Value> = fields.map(exchange::Field::shown).collect();
+            assert!(shown.iter().all(Value::is_object));
+            if let Ok(checked) = exchange::check(api.config, &sent) {
+                assert_eq!(exchange::check(api.config, &checked).as_ref(), Ok(&checked), "{}", api.name);
+            }
+        }
+    }
+    let Some((kind, list)) = choose(bytes, SignalType::ALL.len() + 1) else { return };
+    let memory = memfd_create("exchange", MemfdFlags::CLOEXEC).expect("Linux gives memory as a file");
+    let mut file = File::from(memory);
+    file.write_all(list).and_then(|()| file.rewind()).expect("memory takes it");
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut config = Map::from_iter([("filename".to_string(), Value::String(path))]);
+    if let Some(kind) = SignalType::ALL.get(kind) {
+        config.insert("signal_type".to_string(), Value::String(kind.name().to_string()));
+    }
+    let api = exchange::api("local_file").expect("it is ours");
+    if let Ok(records) = api.fetch(&config) {
+        assert!(!records.is_empty());
+        records.iter().flat_map(|record| &record.signals).for_each(|signal| survives(signal, signal.kind()));
+    }
+}
+
+/// Reads what SNS, EventBridge or an S3 store sends.
+pub fn s3_event(bytes: &[u8]) {
+    let topics = [TOPIC.to_string()];
+    match s3::read(bytes, &topics) {
+        Ok(s3::Delivery::Objects(objects)) => {
+            objects.iter().for_each(|object| assert!(!object.identity().is_empty()));
+        }
+        Ok(s3::Delivery::Confirm(confirmation)) => {
+            assert_eq!(confirmation.topic, TOPIC);
+            assert!(confirmation.url.starts_with("https://sns.eu-west-1.amazonaws.com/"));
+        }
+        Ok(s3::Delivery::Nothing) => {}
+        Err(error) => assert!(error.to_string().len() < 4096, "{error}"),
+    }
+}
