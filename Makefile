@@ -76,6 +76,10 @@ speed: release ## Lookups a second over loopback at 100 000 and 1 000 000 hashes
 fuzz: ## Fuzz each parser that reads from outside, FUZZ_SECONDS (default 60) a target; needs a nightly toolchain
 	@bash .ci/fuzz
 
+.PHONY: fuzz-http
+fuzz-http: setup ## Fuzz every route by our own OpenAPI document, FUZZ_EXAMPLES (default 30) an operation and phase
+	@bash .ci/fuzz-http
+
 .PHONY: soak
 soak: release ## Mixed load, hostile clients and kills for SOAK_SECONDS (default 1800); SOAK_ARGS: see hashward-soak --help
 	@HASHWARD_BIN_DIR=target/release target/release/hashward-soak --verbose $(SOAK_ARGS)

@@ -1,0 +1,151 @@
+"""Fuzzes every route of the admin port by the server's own OpenAPI document, with schemathesis.
+
+Starts a server with temporary data and all rights, fills it so that paths lead somewhere, and runs the examples,
+coverage, fuzzing and stateful phases. A status of 500 or more is a finding unless it says that a setting is missing
+(501) or that a URL cannot be fetched (502); so are a connection without an answer, a panic and an end of the server.
+Deviations from the document are counted; --strict makes them findings, too.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+PDQ = "0f" * 32
+CONFIG = """
+[checks.not_a_server_error]
+enabled = true
+expected-statuses = ["2xx", "3xx", "4xx", 501, 502]
+"""
+# Ends what it would be asked about next.
+LEFT_OUT = "^/dev/factory_reset$"
+DEVIATIONS = "response_schema_conformance,content_type_conformance,status_code_conformance"
+
+
+def call(base, method, path, body=None, kind="application/json"):
+    data = None
+    if body is not None:
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    request = urllib.request.Request(base + path, data=data, method=method, headers={"content-type": kind})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def fill(base):
+    """One of everything, under names and numbers that a generator is told of or comes upon by itself."""
+    for name in ("A", "B", "TEST"):
+        call(base, "POST", "/api/v1/banks", {"name": name})
+        call(base, "POST", f"/api/v1/banks/{name}/contents", {"signals": {"pdq": PDQ}})
+        call(base, "POST", f"/api/v1/banks/{name}/import?signal_type=raw_text", "some words\nothers\n", "text/plain")
+    fields = [
+        {"name": "text", "type": "STRING"},
+        {"name": "author", "type": "RELATED_ITEM"},
+        {"name": "pictures", "type": "IMAGE", "container": "ARRAY"},
+    ]
+    call(base, "PUT", "/api/v1/item-types/post", {"kind": "CONTENT", "fields": fields, "roles": {"creatorId": "author"}})
+    call(base, "PUT", "/api/v1/queues/q", {"description": "d"})
+    call(base, "PUT", "/api/v1/webhooks/w", {"url": "http://127.0.0.1:9/", "enabled": False})
+    call(base, "PUT", "/api/v1/rules/r", {"queue": "q", "when": {"hash_match": {"banks": ["A"]}}})
+    author = {"id": "u", "typeId": "user"}
+    items = [
+        {"id": str(at), "typeId": "post", "data": {"text": "t", "author": author, "pictures": [{"signals": {"pdq": PDQ}}]}}
+        for at in range(20)
+    ]
+    status, answer = call(base, "POST", "/api/v1/items/async/", {"items": items})
+    if status != 202:
+        sys.exit(f"the server takes no items: {status} {answer}")
+
+
+def run(arguments, base, out):
+    config = out / "schemathesis.toml"
+    config.write_text(CONFIG)
+    checks = "not_a_server_error," + DEVIATIONS
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(config), "run",
+        f"{base}/openapi.json", "--checks", checks, "--phases", arguments.phases,
+        "--max-examples", str(arguments.examples), "--seed", str(arguments.seed), "--workers", "1",
+        "--request-timeout", "30", "--continue-on-failure", "--suppress-health-check", "all",
+        "--exclude-path-regex", LEFT_OUT, "--no-color", "--output-truncate", "true",
+    ]
+    with open(out / "log", "w", encoding="utf-8") as log:
+        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False, timeout=arguments.seconds, cwd=out)
+    return (out / "log").read_text(encoding="utf-8", errors="replace")
+
+
+def findings(log):
+    """Failures by kind, with the route and what was received; each once."""
+    found, route, kinds = {}, "?", []
+    failures = log.split("= FAILURES =", 1)[-1].split("= SUMMARY =", 1)[0]
+    for line in failures.splitlines():
+        if match := re.fullmatch(r"_+ (.*?) _+", line):
+            route, kinds = match[1], []
+        elif match := re.match(r"- (?:ST\d+ )?(\w.*)", line):
+            kinds.append(match[1])
+        elif match := re.match(r"\s*(?:\[(\d+)\] |Reproduce with)", line):
+            for kind in kinds:
+                found.setdefault(kind, set()).add(f"{route}: {match[1] or 'no answer'}")
+            kinds = []
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bin", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--examples", type=int, default=int(os.environ.get("FUZZ_EXAMPLES", "30")))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=3600)
+    parser.add_argument("--phases", default="examples,coverage,fuzzing,stateful")
+    parser.add_argument("--strict", action="store_true")
+    arguments = parser.parse_args()
+    arguments.out = arguments.out.resolve()
+    data = tempfile.mkdtemp(prefix="hashward-fuzz-http-")
+    words = open(arguments.out / "server.log", "w+", encoding="utf-8")
+    server = subprocess.Popen(
+        [arguments.bin, "serve", "--data-dir", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--dev", "true"],
+        stdout=subprocess.PIPE, stderr=words, text=True,
+    )
+    try:
+        base = "http://" + json.loads(server.stdout.readline())["admin"]
+        fill(base)
+        log = run(arguments, base, arguments.out)
+        ended = server.poll()
+    finally:
+        server.kill()
+        server.wait()
+        shutil.rmtree(data, ignore_errors=True)
+    words.seek(0)
+    panics = [line for line in words if "panicked" in line]
+    found = findings(log)
+    generated = re.search(r"(\d+) generated", log)
+    print(f"{generated[1] if generated else 'no'} requests, seed {arguments.seed}")
+    deviations = {"Undocumented status code", "Undocumented Content-Type", "Response violates schema"}
+    bad = False
+    for kind, where in sorted(found.items()):
+        harmless = kind in deviations and not arguments.strict
+        bad |= not harmless
+        print(f"{len(where):4} {kind}{' (not judged)' if harmless else ''}")
+        if not harmless:
+            print("".join(f"     {line}\n" for line in sorted(where)), end="")
+    if ended is not None:
+        print(f"the server ended: {ended}")
+    if panics:
+        print("".join(panics), end="")
+    if not generated or ended is not None or panics or bad:
+        print(f"see {arguments.out}/log and {arguments.out}/server.log")
+        sys.exit(1)
+    print("no finding")
+
+
+if __name__ == "__main__":
+    main()
