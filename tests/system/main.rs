@@ -40,6 +40,7 @@ mod review;
 mod rules;
 mod s3;
 mod sealed;
+mod soak;
 mod startup;
 mod tables;
 mod tenants;

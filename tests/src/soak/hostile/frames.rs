@@ -24,8 +24,8 @@ const OVERLOAD_CONNECTIONS: usize = 4;
 const OVERLOAD_BATCH: usize = 1024;
 /// Frames of an overload that are under way on a connection.
 const OVERLOAD_DEPTH: usize = 64;
-/// One-hit Submits under way on a connection.
-const SUBMITS_DEPTH: u64 = 48;
+/// One-hit Submits under way on a connection. More would settle together, in one wake-up of the shard.
+const SUBMITS_DEPTH: u64 = 1;
 /// Pipelines whose answers nobody reads.
 const UNREAD_CONNECTIONS: usize = 8;
 
