@@ -17,6 +17,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
+from random import Random
 
 PDQ = "0f" * 32
 CONFIG = """
@@ -32,7 +33,7 @@ DEVIATIONS = "response_schema_conformance,content_type_conformance,status_code_c
 def call(base, method, path, body=None, kind="application/json"):
     data = None
     if body is not None:
-        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
     request = urllib.request.Request(base + path, data=data, method=method, headers={"content-type": kind})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -64,6 +65,58 @@ def fill(base):
     status, answer = call(base, "POST", "/api/v1/items/async/", {"items": items})
     if status != 202:
         sys.exit(f"the server takes no items: {status} {answer}")
+
+
+def spoil(body, random):
+    """A body with a few bytes changed, cut out, doubled or added."""
+    body = bytearray(body)
+    for _ in range(random.randint(1, 6)):
+        at = random.randrange(len(body) + 1)
+        until = min(len(body), at + random.choice((1, 2, 8, 64)))
+        match random.randrange(4):
+            case 0:
+                body[at:until] = random.randbytes(until - at)
+            case 1:
+                del body[at:until]
+            case 2:
+                body[at:at] = body[at:until]
+            case 3:
+                body[at:at] = random.choice((b"\0", b"\xff\xfe", b'"', b"{", b"\n", b"-1", b"1e999", b",", b"\r\n"))
+    return bytes(body)
+
+
+def spoilt_bodies(base, seed, count):
+    """Sends bodies that are no JSON, each spoilt so many times: the document cannot describe them."""
+    pdq = bytes.fromhex(PDQ)
+    set_of = b'{"id": "a", "vector": [0.25, -1, 3.5]}\n{"id": "b", "vector": [1, 2, 3]}\n'
+    picture = bytes.fromhex("474946383961010001008000000000000000ff21f90401000000002c00000000010001000002024401003b")
+    form = b'--b\r\ncontent-disposition: form-data; name="photo"; filename="f.gif"\r\n\r\n' + picture + b"\r\n--b--\r\n"
+    event = {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}]}
+    bodies = [
+        ("PUT", "/api/v1/embeddings/e", "application/x-ndjson", set_of),
+        ("POST", "/api/v1/banks/A/import?signal_type=pdq&format=csv", "text/csv", b"signal,note,quality\n%s,n,9\n" % PDQ.encode()),
+        ("POST", "/api/v1/banks/A/import?signal_type=vpdq&format=lines", "text/plain", b"%s,100,0.5\n" % PDQ.encode()),
+        ("POST", "/api/v1/banks/A/import?signal_type=pdq", "text/plain", b'{"signal": "%s", "note": "n"}\n' % PDQ.encode()),
+        ("POST", "/api/v1/scan", "application/octet-stream", pdq * 4),
+        ("POST", "/api/v1/hash", "application/octet-stream", picture),
+        ("POST", "/h/hash", "multipart/form-data; boundary=b", form),
+        ("POST", "/m/lookup", "multipart/form-data; boundary=b", form),
+        ("POST", "/c/bank/A/content", "multipart/form-data; boundary=b", form),
+        ("POST", "/api/v1/s3/events", "text/plain", json.dumps(event).encode()),
+        ("POST", "/api/v1/items/async/", "application/json", b'{"items": [{"id": "x", "typeId": "post", "data": {"text": "t"}}]}'),
+    ]
+    random = Random(seed)
+    found = set()
+    for method, path, kind, body in bodies:
+        for _ in range(count):
+            spoilt = spoil(body, random)
+            try:
+                status, answer = call(base, method, path, spoilt, kind)
+            except OSError as error:
+                status, answer = 599, f"no answer: {error}"
+            if status >= 500 and status not in (501, 502):
+                found.add(f"{method} {path}: {status} {answer[:200]} for {spoilt.hex()}")
+    return found, count * len(bodies)
 
 
 def run(arguments, base, out):
@@ -118,6 +171,7 @@ def main():
     try:
         base = "http://" + json.loads(server.stdout.readline())["admin"]
         fill(base)
+        spoilt, sent = spoilt_bodies(base, arguments.seed, arguments.examples * 5)
         log = run(arguments, base, arguments.out)
         ended = server.poll()
     finally:
@@ -128,9 +182,10 @@ def main():
     panics = [line for line in words if "panicked" in line]
     found = findings(log)
     generated = re.search(r"(\d+) generated", log)
-    print(f"{generated[1] if generated else 'no'} requests, seed {arguments.seed}")
+    print(f"{generated[1] if generated else 'no'} requests and {sent} spoilt bodies, seed {arguments.seed}")
+    print("".join(f"     {line}\n" for line in sorted(spoilt)), end="")
     deviations = {"Undocumented status code", "Undocumented Content-Type", "Response violates schema"}
-    bad = False
+    bad = bool(spoilt)
     for kind, where in sorted(found.items()):
         harmless = kind in deviations and not arguments.strict
         bad |= not harmless
