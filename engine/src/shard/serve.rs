@@ -336,13 +336,6 @@ impl Core {
             self.busy(connection, correlation);
             return;
         }
-        if clock::is_future(submit.request.born_ms()) {
-            // Of a Submit with hits the ledger says so, too: a wrong clock shows at once, and not with the first hit.
-            let ahead_ms = submit.request.born_ms().saturating_sub(clock::newest_ms());
-            let words = AppendError::Future(submit.request, ahead_ms).to_string();
-            self.refuse(connection, fault(correlation, ErrorCode::bad_request_id, "request", words));
-            return;
-        }
         let state = self.views.newest(&self.parts.banks, connection.tenant());
         self.search(&state, &submit.query);
         let kind = submit.query.signal_type;
@@ -358,6 +351,13 @@ impl Core {
                 return;
             }
         } else if self.hits.is_empty() && !submit.retry {
+            if clock::is_future(submit.request.born_ms()) {
+                // As the ledger says of one with hits: a wrong clock shows at once, and not with the first hit.
+                let ahead_ms = submit.request.born_ms().saturating_sub(clock::newest_ms());
+                let words = AppendError::Future(submit.request, ahead_ms).to_string();
+                self.refuse(connection, fault(correlation, ErrorCode::bad_request_id, "request", words));
+                return;
+            }
             // Nothing to make durable: a miss costs no disk write.
             let receipt = WireReceipt { durability: None, first_position: Position(0), replayed: false };
             let rows = Rows { generation: state.generation, hits: &[], matches: &[], banks: &[] };
