@@ -109,7 +109,14 @@ impl Points {
     }
 }
 
-/// Whether what was offered was answered.
+/// Seconds after the end of a run within which the last answers may come, or a fiftieth of the run if that is longer: a
+/// server that is paused once has kept up.
+const TAIL_MAX: f64 = 0.5;
+
+/// Whether what was offered was answered, and soon enough.
 fn keeps_up(outcome: &Outcome, rate: f64) -> bool {
-    outcome.tally.errors == 0 && outcome.tally.answered as f64 / outcome.seconds > 0.98 * rate
+    let tail = outcome.seconds - outcome.planned;
+    outcome.tally.errors == 0
+        && outcome.tally.answered as f64 / outcome.planned > 0.98 * rate
+        && tail <= TAIL_MAX.max(outcome.planned / 50.0)
 }
