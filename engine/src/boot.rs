@@ -42,7 +42,7 @@ use crate::audit::{AuditKey, AuditSigner, Signing};
 use crate::cgroup::Allowance;
 use crate::circuits::Circuits;
 use crate::cli::Serve;
-use crate::clock::ClockWatch;
+use crate::clock_watch::ClockWatch;
 use crate::config::{Config, descriptors};
 use crate::defence::Alarms;
 use crate::desk::Desk;

@@ -9,7 +9,6 @@
 mod source;
 mod stamp;
 mod timeline;
-mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,6 @@ use index::store::{AHEAD_MAX, Moment};
 use self::stamp::Stamp;
 pub use self::timeline::{Doubt, Event};
 use self::timeline::{Reading, Timeline};
-pub use self::watch::{ClockWatch, move_waits};
 
 static CLOCK: Clock = Clock {
     offset_ms: AtomicI64::new(i64::MIN),
@@ -124,7 +122,7 @@ impl Clock {
     }
 
     /// Compares both clocks; says what happened, if something did.
-    fn observe(&self) -> Option<Event> {
+    pub fn observe(&self) -> Option<Event> {
         let mut kept = self.lock();
         let kept = kept.as_mut()?;
         let now = source::read();

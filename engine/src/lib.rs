@@ -16,6 +16,7 @@ mod cgroup;
 mod circuits;
 pub mod cli;
 mod clock;
+mod clock_watch;
 pub mod command;
 mod config;
 mod curator;

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use super::deed::Deed;
 use super::{Admin, Refusal};
 use crate::access::Caller;
-use crate::clock::{ClockState, clock, move_waits};
+use crate::clock::{ClockState, clock};
+use crate::clock_watch::move_waits;
 
 /// How far the time that a person gives may be from the server's.
 const APART_MS_MAX: u64 = 300_000;

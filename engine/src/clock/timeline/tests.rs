@@ -1,3 +1,5 @@
+//! What a clock may do, and what our time does then.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -9,8 +9,7 @@ use reporter::tip::filing::rows;
 use reporter::{DeskError, Turn};
 use serde_json::json;
 
-use super::timeline::Event;
-use super::{CLOCK, clock};
+use crate::clock::{Event, clock};
 use crate::desk::Desk;
 use crate::failpoint::test_number;
 
@@ -47,7 +46,7 @@ impl ClockWatch {
             }
             tokio::time::sleep(every).await;
             // Writing a stamp takes a few milliseconds, once a minute.
-            let Ok(event) = tokio::task::spawn_blocking(|| CLOCK.observe()).await else { return };
+            let Ok(event) = tokio::task::spawn_blocking(|| clock().observe()).await else { return };
             waiting.extend(event.inspect(say).map(Some));
             if waiting.len() > WAITING_MAX {
                 waiting.pop_front();
