@@ -2,6 +2,8 @@
 //!
 //! Shards count in atomics of their own; what lies elsewhere (banks, log, queues) is read when scraped.
 
+mod machine;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
@@ -14,11 +16,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::machine::resident_bytes;
 use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
 use crate::cgroup::Allowance;
 use crate::circuits::FilerCounts;
-use crate::clock::clock;
 use crate::config::Config;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
@@ -355,29 +357,6 @@ impl Scrape {
             Kind::Counter,
             one(read(&recent.left_out)),
         );
-        let state = clock().state();
-        for (name, help, kind, value) in [
-            (
-                "hashward_clock_in_doubt",
-                "1 while nothing is deleted because of its age",
-                Kind::Gauge,
-                f64::from(u8::from(state.doubt.is_some())),
-            ),
-            (
-                "hashward_clock_ahead_seconds",
-                "How far the wall clock is ahead of the time that is used",
-                Kind::Gauge,
-                state.wall_ms as f64 / 1000.0 - state.now_ms as f64 / 1000.0,
-            ),
-            (
-                "hashward_clock_jumps",
-                "Jumps of the wall clock since start",
-                Kind::Counter,
-                clock().jumps() as f64,
-            ),
-        ] {
-            add(name, help, kind, one(value));
-        }
         add(
             "hashward_disk_full",
             "1 while nothing is written",
@@ -477,34 +456,7 @@ impl Scrape {
             ("reactor", metrics.reactor().to_string()),
         ];
         add("hashward_build", "Version, distance kernel and reactor", Kind::Gauge, vec![(build, 1.0)]);
-        let Allowance { memory, cpus } = &metrics.allowance;
-        if let Some(memory) = memory {
-            add(
-                "hashward_memory_limit_bytes",
-                "Memory that this process may use, and who says so",
-                Kind::Gauge,
-                vec![(vec![("source", memory.source.clone())], memory.limit as f64)],
-            );
-        }
-        if let Some(bytes) = metrics.tables_bytes_max {
-            add(
-                "hashward_index_bytes_max",
-                "Memory that the tables may take, merges included",
-                Kind::Gauge,
-                one(bytes as f64),
-            );
-        }
-        if let Some(cpus) = cpus {
-            add(
-                "hashward_cpu_quota",
-                "CPUs' worth of time that this process may use, and who says so",
-                Kind::Gauge,
-                vec![(vec![("source", cpus.source.clone())], cpus.limit)],
-            );
-        }
-        if let Some(bytes) = resident_bytes() {
-            add("process_resident_memory_bytes", "Resident memory", Kind::Gauge, one(bytes as f64));
-        }
+        samples.extend(machine::samples(metrics));
         Self(samples)
     }
 }
@@ -529,11 +481,4 @@ impl Collector for Scrape {
         }
         Ok(())
     }
-}
-
-/// Resident memory of this process, from `/proc/self/statm`; `None` where there is none.
-pub fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }
