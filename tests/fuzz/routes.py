@@ -131,7 +131,12 @@ def run(arguments, base, out):
         "--exclude-path-regex", LEFT_OUT, "--no-color", "--output-truncate", "true",
     ]
     with open(out / "log", "w", encoding="utf-8") as log:
-        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False, timeout=arguments.seconds, cwd=out)
+        try:
+            subprocess.run(
+                command, stdout=log, stderr=subprocess.STDOUT, check=False, timeout=arguments.seconds, cwd=out
+            )
+        except subprocess.TimeoutExpired:
+            print(f"schemathesis did not end within {arguments.seconds} s: --examples is too much for --seconds")
     return (out / "log").read_text(encoding="utf-8", errors="replace")
 
 

@@ -217,7 +217,7 @@ impl Soak<'_> {
         if let Some(server) = &self.server {
             self.report.census(load::settled(&server.admin, self.stage));
             if self.plan.kinds().contains(&Kind::Pipeline) {
-                unread = Some(hostile::Unread::fill(server.listen, self.plan.seed));
+                unread = Some(hostile::Unread::fill(server.listen, self.plan.seed, self.plan.hashes));
             }
             server.signal(Signal::TERM);
         }

@@ -30,7 +30,7 @@ pub fn start<'s>(scope: &'s Scope<'s, '_>, stage: &'s Stage, plan: &'s Plan) {
     scope.spawn(move || people(stage, Duration::from_millis(500), items(stage, plan)));
     scope.spawn(move || people(stage, Duration::from_secs(5), imports(stage)));
     scope.spawn(move || people(stage, Duration::from_millis(500), changes(stage)));
-    scope.spawn(move || people(stage, Duration::from_secs(1), reads(stage)));
+    scope.spawn(move || people(stage, Duration::from_secs(1), reads(stage, plan)));
 }
 
 /// Asks, and asks again while the server is busy.
@@ -265,8 +265,8 @@ fn changes(stage: &Stage) -> impl FnMut(&Http) -> Result<(), Unanswered> {
     }
 }
 
-/// Pages that operators and monitoring read. One of them is dear and is read every tenth time.
-fn reads(stage: &Stage) -> impl FnMut(&Http) -> Result<(), Unanswered> {
+/// Pages that operators and monitoring read, once a second, and a dear one less often.
+fn reads(stage: &Stage, plan: &Plan) -> impl FnMut(&Http) -> Result<(), Unanswered> {
     const PATHS: [&str; 9] = [
         "/metrics",
         "/readyz",
@@ -278,10 +278,10 @@ fn reads(stage: &Stage) -> impl FnMut(&Http) -> Result<(), Unanswered> {
         "/ui/",
         "/api/v1/index",
     ];
-    let mut round = 0usize;
+    let (mut round, every) = (0usize, plan.census_seconds);
     move |http| {
         round += 1;
-        let dear = round.is_multiple_of(10).then_some("/api/v1/census");
+        let dear = (every > 0 && round.is_multiple_of(every)).then_some("/api/v1/census");
         for path in PATHS.into_iter().chain(dear) {
             match http.try_plain("GET", path, None)? {
                 (200, answer) if path == "/api/v1/census" && answer["faults"] != 0 => {

@@ -46,6 +46,9 @@ pub struct Plan {
     /// How many times the quiet p99 a well-behaved client may wait in hostile phases; 0 judges no times
     #[arg(long, default_value_t = 3.0)]
     pub factor: f64,
+    /// The census, which reads every row of the cases, is asked for every so many seconds; 0 never before the end
+    #[arg(long, default_value_t = 10)]
+    pub census_seconds: usize,
     /// Growth of memory that is taken for noise, in MiB an hour
     #[arg(long, default_value_t = 16.0)]
     pub growth_mib: f64,

@@ -11,8 +11,9 @@ use super::memory::Slope;
 use super::probe::CLIENTS;
 use super::stage::Phase;
 
-/// Lines of a server's last words that are shown.
+/// Lines of a server's last words that are shown: the reason where it gives one, else the end.
 const LAST_LINES: usize = 4;
+const REASONS: [&str; 3] = ["panicked at", "ERROR", "invariant"];
 /// Waits of a client in quiet phases without which nothing is compared with its p99.
 const QUIET_WAITS_MIN: usize = 20;
 const MIB: f64 = (1 << 20) as f64;
@@ -237,7 +238,9 @@ impl Report {
             )?;
             if let Ended::ByItself { words, .. } = ended {
                 let lines: Vec<&str> = words.lines().collect();
-                for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
+                let reason = lines.iter().position(|line| REASONS.iter().any(|word| line.contains(word)));
+                let from = reason.unwrap_or(lines.len().saturating_sub(LAST_LINES));
+                for line in lines[from..].iter().take(LAST_LINES) {
                     writeln!(out, "       | {}", line.chars().take(200).collect::<String>())?;
                 }
             }

@@ -28,6 +28,10 @@ const OVERLOAD_DEPTH: usize = 64;
 const SUBMITS_DEPTH: u64 = 1;
 /// Pipelines whose answers nobody reads.
 const UNREAD_CONNECTIONS: usize = 8;
+/// Hashes of their frames, each of which matches: answers are long and cost the server little.
+const UNREAD_BATCH: u64 = 2048;
+/// A server that takes no byte for so long has filled what it may.
+const FULL_AFTER: Duration = Duration::from_secs(1);
 
 /// Asks one frame after another.
 fn closed_loop(scene: &Scene<'_>, what: &'static str, request: &Request) {
@@ -137,7 +141,7 @@ fn drain(scene: &Scene<'_>, mut receiver: Receiver, permits: &std::sync::mpsc::R
 
 /// Sends frames with long answers and reads none of them.
 pub fn unread(scene: &mut Scene<'_>) {
-    let mut unread = Unread::open(scene.place.listen, scene.stage.seed);
+    let mut unread = Unread::open(scene.place.listen, scene.stage.seed, scene.plan.hashes);
     while scene.goes_on() && unread.push() {
         scene.nap(Duration::from_millis(2));
     }
@@ -154,9 +158,11 @@ pub struct Unread {
 }
 
 impl Unread {
-    fn open(listen: SocketAddr, seed: u64) -> Self {
+    fn open(listen: SocketAddr, seed: u64, hashes: u64) -> Self {
         let mut frame = Vec::new();
-        Request::Lookup(Query::pdq(vec![banks::duplicate(seed); 64])).encode(1, &mut frame);
+        let mut bank = banks::uniform(seed);
+        let hashes = (0..UNREAD_BATCH).map(|at| bank.get(at % hashes)).collect();
+        Request::Lookup(Query::pdq(hashes)).encode(1, &mut frame);
         let open = || -> Result<TcpStream, ConnectionError> {
             let mut stream = TcpStream::connect_timeout(&listen, ANSWER_MAX)?;
             let mut first = Vec::new();
@@ -169,11 +175,15 @@ impl Unread {
         Self { frame, streams }
     }
 
-    /// Opens them, and sends until the server has had time to fill what it may.
-    pub fn fill(listen: SocketAddr, seed: u64) -> Self {
-        let mut unread = Self::open(listen, seed);
-        let until = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < until && unread.push() {
+    /// Opens them, and sends until the server reads no more of them.
+    pub fn fill(listen: SocketAddr, seed: u64, hashes: u64) -> Self {
+        let mut unread = Self::open(listen, seed, hashes);
+        let (begun, mut moved, mut sent) = (Instant::now(), Instant::now(), 0);
+        while begun.elapsed() < ANSWER_MAX && moved.elapsed() < FULL_AFTER && unread.push() {
+            let now = unread.streams.iter().map(|(_, sent)| sent).sum::<usize>();
+            if now != sent {
+                (moved, sent) = (Instant::now(), now);
+            }
             thread::sleep(Duration::from_millis(2));
         }
         unread
