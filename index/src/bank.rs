@@ -4,6 +4,7 @@
 //! takes many changes, commits them in one batch and publishes once: group commit for whoever queues them.
 //! Merges run beside both ([`Banks::merge_step`]).
 
+mod ask;
 mod budget;
 mod change;
 mod content;
@@ -22,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use ask::Filter;
+pub use ask::{Ask, OnMatch};
 pub use budget::MemoryBudget;
 pub use change::{BankChange, BankRequest, name_fits};
 pub use content::{NewContent, StoredContent};
@@ -33,8 +36,8 @@ pub use stored::Storing;
 pub use tables::{Entries, Tables};
 
 use crate::segment::Searchable;
-use crate::signal::{BankId, ContentId, Distance, Generation, Hash256, SignalType};
-use crate::snapshot::{Found, MergeJob, Scratch, Snapshot};
+use crate::signal::{BankId, ContentId, Distance, Generation, SignalType};
+use crate::snapshot::{MergeJob, Snapshot};
 use crate::store::{Durability, RequestWindow, Store, WindowLimits};
 use crate::tenant::Tenant;
 
@@ -157,55 +160,10 @@ pub struct BankState {
 }
 
 impl BankState {
-    /// Takes out what shall not match: contents that are paused, banks that are switched off or not seen. Where there are
-    /// none, as nearly always, nothing is looked at.
-    pub fn keep_matching(&self, found: &mut Vec<Found>, now_s: impl FnOnce() -> u64) {
-        if self.paused.is_empty() && self.directory.off == 0 && self.directory.tenant.is_none() {
-            return;
-        }
-        let now_s = now_s();
-        found.retain(|hit| self.is_matching(hit.bank, hit.content, now_s));
-    }
-
-    /// Whether a content matches at this second: it is not paused, and its bank is not switched off.
-    pub fn is_matching(&self, bank: BankId, content: ContentId, now_s: u64) -> bool {
-        self.directory.get(bank).is_some_and(|bank| !bank.is_off()) && self.paused.matches(content, now_s)
-    }
-
-    /// Appends the PDQ signals within the threshold of each query; without one, within that of each bank.
-    pub fn search_pdq(
-        &self,
-        hashes: &[Hash256],
-        asked: Option<Distance>,
-        scratch: &mut Scratch,
-        found: &mut Vec<Found>,
-    ) {
-        let own = SignalType::Pdq.threshold();
-        let widest = if self.directory.own_thresholds > 0 { own.max(self.directory.widest) } else { own };
-        let before = found.len();
-        self.tables.pdq.search(hashes, asked.unwrap_or(widest), scratch, found);
-        if asked.is_none() && self.directory.own_thresholds > 0 {
-            retain_from(found, before, |hit| {
-                let bank = self.directory.get(hit.bank).and_then(|bank| bank.threshold);
-                hit.distance <= bank.unwrap_or(own)
-            });
-        }
-        self.keep_seen(found, before, |hit| hit.bank);
-    }
-
     /// Bytes the tables hold.
     pub fn bytes(&self) -> usize {
         self.tables.bytes()
     }
-}
-
-/// Takes out what is not wanted of a list, its first `from` apart.
-fn retain_from<T>(list: &mut Vec<T>, from: usize, wanted: impl Fn(&T) -> bool) {
-    let mut at = 0;
-    list.retain(|one| {
-        at += 1;
-        at <= from || wanted(one)
-    });
 }
 
 /// How banks are kept.

@@ -1,12 +1,13 @@
 //! What matches one signal of any type, and how near it is.
 
-use crate::bank::BankState;
+use crate::bank::{Ask, BankState, Filter};
 use crate::mih::Scratch;
+use crate::nearest::{Nearest, Ranked};
 use crate::signal::text::{edits, normal};
 use crate::signal::{BankId, ContentId, Distance, Signal, SignalType};
 use crate::snapshot::Found;
 use crate::texts::NormalText;
-use crate::videos::VideoRule;
+use crate::videos::{FoundVideo, VideoRule};
 
 /// Percent of a banked text's letters that may differ, as in HMA.
 const TEXT_PERCENT: u8 = 5;
@@ -101,7 +102,16 @@ impl Nearness {
 #[derive(Default)]
 pub struct FindScratch {
     scratch: Scratch,
-    found: Vec<Found>,
+}
+
+impl Ranked for Match {
+    fn rank(&self) -> (u32, ContentId) {
+        (self.nearness.rank(), self.content)
+    }
+
+    fn bank(&self) -> BankId {
+        self.bank
+    }
 }
 
 /// What counts as a match where the request says so.
@@ -114,79 +124,73 @@ pub struct FindRule {
 }
 
 impl BankState {
-    /// Appends what each of these signals matches, with the signal's place: by place, then nearest first. PDQ signals
-    /// are searched for together, which is faster than one by one.
+    /// What each of these signals matches, by its place, nearest first. PDQ signals are searched for together, which is
+    /// faster than one by one.
     pub fn find_all(
         &self,
         signals: &[Signal],
         rule: &FindRule,
+        ask: &Ask<'_>,
         room: &mut FindScratch,
-        matches: &mut Vec<(u32, Match)>,
+        nearest: &mut Nearest<Match>,
     ) {
-        let before = matches.len();
-        let (mut hashes, mut places, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, signal) in (0u32..).zip(signals) {
+        nearest.begin(signals.len(), ask.limit, ask.every_bank);
+        let (mut hashes, mut places) = (Vec::new(), Vec::new());
+        let mut filter = Filter::new(self, ask, None);
+        for (place, signal) in signals.iter().enumerate() {
             if let Signal::Pdq(hash) = signal {
                 hashes.push(*hash);
                 places.push(place);
-                continue;
+            } else {
+                self.find_other(signal, rule, &mut room.scratch, |found| {
+                    filter.take(nearest, place, found, Distance::default());
+                });
             }
-            others.clear();
-            self.find(signal, rule, room, &mut others);
-            matches.extend(others.iter().map(|found| (place, *found)));
         }
-        let FindScratch { scratch, found } = room;
-        found.clear();
-        self.search_pdq(&hashes, rule.threshold, scratch, found);
-        matches.extend(found.iter().map(|hit| {
-            let nearness = Nearness::Bits(hit.distance);
-            (places[hit.query as usize], Match { content: hit.content, bank: hit.bank, nearness })
-        }));
-        matches[before..].sort_by_key(|(place, found)| (*place, found.nearness.rank(), found.content));
+        let (widest, own) = self.reach(rule.threshold);
+        let mut filter = Filter::new(self, ask, own);
+        self.tables.pdq.visit(
+            &hashes,
+            widest,
+            &mut room.scratch,
+            |Found { query, content, bank, distance }| {
+                let found = Match { content, bank, nearness: Nearness::Bits(distance) };
+                filter.take(nearest, places[query as usize], found, distance);
+            },
+        );
+        nearest.finish();
     }
 
-    /// Appends every banked content that this signal matches, nearest first, whether it is enabled or not.
-    pub fn find(&self, signal: &Signal, rule: &FindRule, room: &mut FindScratch, matches: &mut Vec<Match>) {
-        let before = matches.len();
-        let FindScratch { scratch, found } = room;
-        found.clear();
+    /// Calls `found` with every banked content that a signal of another type than PDQ matches.
+    fn find_other(
+        &self,
+        signal: &Signal,
+        rule: &FindRule,
+        scratch: &mut Scratch,
+        mut found: impl FnMut(Match),
+    ) {
         match signal {
-            Signal::Pdq(hash) => self.search_pdq(&[*hash], rule.threshold, scratch, found),
+            Signal::Pdq(_) => {}
             Signal::Exact(..) | Signal::Text(SignalType::Url, _) => {
                 if let (Some(exact), Some(digest)) = (self.tables.exact(signal.kind()), signal.digest()) {
-                    exact.search(&[digest], Distance::default(), scratch, found);
+                    exact.visit(
+                        &[digest],
+                        Distance::default(),
+                        scratch,
+                        |Found { content, bank, .. }| {
+                            found(Match { content, bank, nearness: Nearness::Same });
+                        },
+                    );
                 }
             }
-            Signal::Text(_, text) => {
-                let mut found = Vec::new();
-                self.tables.texts.search(&NormalText::of(text), TEXT_PERCENT, &mut found);
-                matches.extend(found.iter().map(|hit| Match {
-                    content: hit.content,
-                    bank: hit.bank,
-                    nearness: Nearness::Edits { edits: hit.edits, letters: hit.letters },
-                }));
-            }
-            Signal::Video(frames) => {
-                let mut found = Vec::new();
-                self.tables.videos.search(frames, &rule.video, scratch, &mut found);
-                matches.extend(found.iter().map(|hit| Match {
-                    content: hit.content,
-                    bank: hit.bank,
-                    nearness: Nearness::Frames {
-                        query_percent: hit.query_percent,
-                        banked_percent: hit.banked_percent,
-                    },
-                }));
-            }
+            Signal::Text(_, text) => self.tables.texts.search(&NormalText::of(text), TEXT_PERCENT, |hit| {
+                let nearness = Nearness::Edits { edits: hit.edits, letters: hit.letters };
+                found(Match { content: hit.content, bank: hit.bank, nearness });
+            }),
+            Signal::Video(frames) => self.tables.videos.search(frames, &rule.video, scratch, |hit| {
+                let FoundVideo { content, bank, query_percent, banked_percent } = hit;
+                found(Match { content, bank, nearness: Nearness::Frames { query_percent, banked_percent } });
+            }),
         }
-        let bits =
-            |distance| if let Signal::Pdq(_) = signal { Nearness::Bits(distance) } else { Nearness::Same };
-        matches.extend(found.iter().map(|hit| Match {
-            content: hit.content,
-            bank: hit.bank,
-            nearness: bits(hit.distance),
-        }));
-        self.keep_seen(matches, before, |found| found.bank);
-        matches[before..].sort_by_key(|found| (found.nearness.rank(), found.content));
     }
 }

@@ -5,7 +5,7 @@
 //! snapshot that readers load with a single pointer read.
 //!
 //! Reading order: [`signal`] (what is matched) → `kernel` (distance on this CPU) → `mih` (tables) →
-//! `snapshot` (what a reader sees; `topk` for the nearest of all; `texts` and `videos`, which are matched otherwise) →
+//! `snapshot` (what a reader sees; `nearest` for what is kept of many matches; `topk` for the nearest of all; `texts` and `videos`, which are matched otherwise) →
 //! [`store`] (what survives) → [`bank`] (how a change becomes both) → `find` (one signal of any type).
 
 pub mod bank;
@@ -14,6 +14,7 @@ pub mod hit;
 mod kernel;
 mod memory;
 mod mih;
+mod nearest;
 mod rows;
 mod segment;
 pub mod signal;
@@ -28,12 +29,13 @@ pub use find::{FindRule, FindScratch, Match, Nearness};
 pub use hit::{Hit, HitMatch, Position, RequestId, UploadContext};
 pub use kernel::{Kernel, KernelError};
 pub use mih::cost::Costs;
+pub use nearest::{Nearest, Ranked, Row};
 pub use signal::{
     BankId, ContentId, Digest, Distance, Frame, Generation, Hash256, Signal, SignalError, SignalType,
 };
 pub use snapshot::{
-    BulkFound, BulkScratch, Entry, ExactSnapshot, Found, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan,
-    ShapeOption, Snapshot, Stats,
+    BulkRow, Entry, ExactSnapshot, Found, MergeJob, Merged, PdqSnapshot, Scratch, SegmentPlan, ShapeOption,
+    Snapshot, Stats,
 };
 pub use tenant::{NoTenant, Tenant};
 pub use topk::NearestScratch;

@@ -17,10 +17,11 @@ use std::sync::Arc;
 
 pub use crate::mih::Scratch;
 pub use crate::segment::{Entry, Searchable};
-pub use bulk::{BulkFound, BulkScratch};
+pub use bulk::BulkRow;
 pub use explain::{SegmentPlan, ShapeOption};
 pub use merge::{MergeJob, Merged};
 
+use crate::nearest::Ranked;
 use crate::segment::{Owner, Segment};
 use crate::signal::{BankId, ContentId, Digest, Distance, Hash256};
 use delta::Delta;
@@ -42,6 +43,24 @@ pub struct Found {
     pub bank: BankId,
     /// Bits that differ.
     pub distance: Distance,
+}
+
+impl Found {
+    fn new(query: usize, owner: Owner, distance: Distance) -> Self {
+        Self { query: query as u32, content: owner.content(), bank: owner.bank(), distance }
+    }
+}
+
+impl Ranked for Found {
+    #[inline]
+    fn rank(&self) -> (u32, ContentId) {
+        (u32::from(self.distance.bits()), self.content)
+    }
+
+    #[inline]
+    fn bank(&self) -> BankId {
+        self.bank
+    }
 }
 
 /// Shape and size of a snapshot.
@@ -193,24 +212,32 @@ impl<H: Searchable> Snapshot<H> {
         Self { removed_banks: Arc::new(removed_banks), live: self.live - signals, ..self.clone() }
     }
 
-    /// Appends every signal within the threshold of each query: by query, then by distance, then by content.
+    /// Appends every signal within the threshold of each query: by query, then by distance, then by content. Takes memory
+    /// for all of them; what answers strangers keeps a [`Nearest`](crate::Nearest) instead.
     pub fn search(&self, queries: &[H], threshold: Distance, scratch: &mut Scratch, found: &mut Vec<Found>) {
         let before = found.len();
+        self.visit(queries, threshold, scratch, |hit| found.push(hit));
+        found[before..].sort_unstable_by_key(|hit| (hit.query, hit.distance, hit.content));
+    }
+
+    /// Calls `found` with every signal within the threshold of each query, in no order.
+    pub(crate) fn visit(
+        &self,
+        queries: &[H],
+        threshold: Distance,
+        scratch: &mut Scratch,
+        mut found: impl FnMut(Found),
+    ) {
         let mut keep = |query: usize, owner: Owner, distance: Distance| {
             if !self.is_removed(owner) {
-                found.push(Found {
-                    query: query as u32,
-                    content: owner.content(),
-                    bank: owner.bank(),
-                    distance,
-                });
+                found(Found::new(query, owner, distance));
             }
         };
         for segment in &self.segments {
             segment.search(queries, threshold, scratch, &mut keep);
         }
         self.delta.search(queries, threshold, scratch, &mut keep);
-        found[before..].sort_unstable_by_key(|hit| (hit.query, hit.distance, hit.content));
+        scratch.trim();
     }
 
     /// Calls `visit` with all hashes in blocks of this size at most, and a way to tell whose a hash is.

@@ -84,9 +84,9 @@ impl Texts {
         self.rows.len() * size_of::<Row<NormalText>>() + self.letters * size_of::<char>()
     }
 
-    /// Appends the banked texts that differ from this one by at most so many percent of their own letters (as HMA
+    /// Calls `found` with the banked texts that differ from this one by at most so many percent of their own letters (as HMA
     /// counts; 5 is usual), in the order of their contents.
-    pub fn search(&self, text: &NormalText, percent: u8, found: &mut Vec<FoundText>) {
+    pub fn search(&self, text: &NormalText, percent: u8, mut found: impl FnMut(FoundText)) {
         if text.is_empty() {
             return;
         }
@@ -100,7 +100,7 @@ impl Texts {
             }
             if let Some(edits) = edits(&banked.letters, &text.letters, most) {
                 let (edits, letters) = (edits as u32, banked.letters.len() as u32);
-                found.push(FoundText { content: row.content, bank: row.bank, edits, letters });
+                found(FoundText { content: row.content, bank: row.bank, edits, letters });
             }
         }
     }
@@ -138,7 +138,7 @@ mod tests {
             });
             let banked = Texts::default().with(&rows.collect::<Vec<_>>());
             let mut found = Vec::new();
-            banked.search(&NormalText::of(&query), percent, &mut found);
+            banked.search(&NormalText::of(&query), percent, |hit| found.push(hit));
             let query = normal(&query);
             let expected = texts.iter().enumerate().filter_map(|(at, text)| {
                 let text = normal(text);

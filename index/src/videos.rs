@@ -9,7 +9,7 @@ use crate::mih::Scratch;
 use crate::rows::{Row, Rows};
 use crate::segment::Entry;
 use crate::signal::{BankId, ContentId, Distance, Frame, SignalType};
-use crate::snapshot::{Found, MergeJob, Merged, PdqSnapshot};
+use crate::snapshot::{MergeJob, Merged, PdqSnapshot};
 
 /// When two videos are the same (HMA API, signal types: vpdq).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,6 +67,35 @@ struct Place {
     frames: u64,
 }
 
+/// What a banked video has in common with a query: a bit for each of its frames, however often it is met.
+struct Common<'v> {
+    row: &'v Row<Place>,
+    /// How many of the query's frames it has, and which was the last.
+    queried: u64,
+    last: Option<usize>,
+    banked: Vec<u64>,
+}
+
+impl<'v> Common<'v> {
+    fn new(row: &'v Row<Place>) -> Self {
+        let banked = vec![0; row.value.frames.div_ceil(64) as usize];
+        Self { row, queried: 0, last: None, banked }
+    }
+
+    fn note(&mut self, queried: usize, number: u64) {
+        if self.last != Some(queried) {
+            self.last = Some(queried);
+            self.queried += 1;
+        }
+        let frame = number - self.row.value.first;
+        self.banked[(frame / 64) as usize] |= 1 << (frame % 64);
+    }
+
+    fn banked(&self) -> u64 {
+        self.banked.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
 /// A video on its way into the tables: the hashes it is matched by.
 #[derive(Clone, Debug)]
 pub struct NewVideo {
@@ -108,53 +137,36 @@ impl Videos {
         &self.frames
     }
 
-    /// Appends the banked videos that have enough frames in common with this one, in the order of their contents. A
+    /// Calls `found` with the banked videos that have enough frames in common with this one, in the order of their contents. A
     /// video without a frame of enough quality matches none.
     pub fn search(
         &self,
         frames: &[Frame],
         rule: &VideoRule,
         scratch: &mut Scratch,
-        found: &mut Vec<FoundVideo>,
+        mut found: impl FnMut(FoundVideo),
     ) {
         let hashes = Frame::hashes(frames, rule.quality_min);
         if hashes.is_empty() || self.is_empty() {
             return;
         }
-        let mut pairs: Vec<Found> = Vec::new();
-        // By video: its row, the query's frames it has, and which of its own those are.
-        let mut common: BTreeMap<ContentId, (&Row<Place>, u64, Vec<u64>)> = BTreeMap::new();
-        for hash in &hashes {
-            pairs.clear();
-            self.frames.search(&[*hash], rule.distance, scratch, &mut pairs);
-            pairs.sort_unstable_by_key(|pair| pair.content);
-            let mut last = None;
-            for number in pairs.iter().map(|pair| pair.content.0) {
+        let mut common: BTreeMap<ContentId, Common<'_>> = BTreeMap::new();
+        for (at, hash) in hashes.iter().enumerate() {
+            self.frames.visit(&[*hash], rule.distance, scratch, |frame| {
+                let number = frame.content.0;
                 let row = self.rows.last_where(|row| row.value.first <= number);
-                let Some(row) = row.filter(|row| number < row.value.first + row.value.frames) else {
-                    continue;
-                };
-                let (_, queried, banked) = common.entry(row.content).or_insert((row, 0, Vec::new()));
-                if last != Some(row.content) {
-                    last = Some(row.content);
-                    *queried += 1;
+                if let Some(row) = row.filter(|row| number < row.value.first + row.value.frames) {
+                    common.entry(row.content).or_insert_with(|| Common::new(row)).note(at, number);
                 }
-                banked.push(number);
-            }
+            });
         }
-        for (row, queried, mut banked) in common.into_values() {
-            banked.sort_unstable();
-            banked.dedup();
+        for common in common.into_values() {
+            let Row { content, bank, value } = *common.row;
             let share = |part: u64, of: u64| part as f64 * 100.0 / of as f64;
-            let query_percent = share(queried, hashes.len() as u64);
-            let banked_percent = share(banked.len() as u64, row.value.frames);
+            let query_percent = share(common.queried, hashes.len() as u64);
+            let banked_percent = share(common.banked(), value.frames);
             if query_percent >= rule.query_percent && banked_percent >= rule.banked_percent {
-                found.push(FoundVideo {
-                    content: row.content,
-                    bank: row.bank,
-                    query_percent,
-                    banked_percent,
-                });
+                found(FoundVideo { content, bank, query_percent, banked_percent });
             }
         }
     }
@@ -241,7 +253,7 @@ mod tests {
             }
             banked = banked.without(ContentId(gone as u64));
             let mut found = Vec::new();
-            banked.search(&query, &rule, &mut Scratch::default(), &mut found);
+            banked.search(&query, &rule, &mut Scratch::default(), |hit| found.push(hit));
             let queried = Frame::hashes(&query, 50);
             let expected: Vec<FoundVideo> = videos.iter().enumerate().filter(|(at, _)| *at != gone).filter_map(|(at, video)| {
                 let video = Frame::hashes(video, 50);

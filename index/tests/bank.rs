@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use index::bank::{
-    BankChange, BankError, BankOptions, BankRequest, Banks, ENABLED, LoadProgress, LoadReport, NewContent,
-    Storing,
+    Ask, BankChange, BankError, BankOptions, BankRequest, Banks, ENABLED, LoadProgress, LoadReport,
+    NewContent, Storing,
 };
 use index::store::segments::{MemorySegments, SegmentStore};
 use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit};
 use index::{
-    ContentId, Distance, FindRule, FindScratch, Frame, Hash256, RequestId, Scratch, Signal, SignalType,
+    ContentId, Distance, FindRule, FindScratch, Frame, Hash256, Nearest, RequestId, Scratch, Signal,
+    SignalType,
 };
 use proptest::prelude::*;
 
@@ -127,13 +128,15 @@ fn agrees(banks: &Banks, model: &Model) {
                 "{kind} {byte}"
             );
         }
-        let mut others = Vec::new();
+        let mut others = Nearest::default();
         let text = Signal::parse(SignalType::RawText, &words(byte)).unwrap();
         for signal in [text, Signal::Video(video(byte))] {
-            others.clear();
-            state.find(&signal, &FindRule::default(), &mut FindScratch::default(), &mut others);
+            let ask = Ask { off_counts: true, now_s: None, ..Ask::matching(usize::MAX, 0) };
+            let (rule, mut room) = (FindRule::default(), FindScratch::default());
+            state.find_all(std::slice::from_ref(&signal), &rule, &ask, &mut room, &mut others);
             let found: Vec<_> = found.iter().map(|hit| (hit.content, hit.bank)).collect();
-            let others: Vec<_> = others.iter().map(|hit| (hit.content, hit.bank)).collect();
+            let others = others.rows().iter().flat_map(|row| others.listed(row));
+            let others: Vec<_> = others.map(|hit| (hit.content, hit.bank)).collect();
             assert_eq!(others, found, "{} {byte}", signal.kind());
         }
         let mut found: Vec<(String, u64)> = found

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use super::change::{BankChange, clip, name_fits};
-use super::{BankError, BankState, Directory, NAME_MAX, retain_from};
-use crate::signal::BankId;
+use super::{BankError, BankState, Directory, NAME_MAX};
 use crate::tenant::{Tenant, split};
 
 /// Whether the tenant may make this change. What is not its own is not there for it.
@@ -66,14 +65,6 @@ impl BankState {
     #[must_use]
     pub fn seen_by(&self, tenant: &Tenant) -> Self {
         Self { directory: Arc::new(self.directory.seen_by(tenant)), ..self.clone() }
-    }
-
-    /// Takes out what lies in banks that are not seen, the first `from` of a list apart. The operator sees all: then nothing
-    /// is looked at.
-    pub(crate) fn keep_seen<T>(&self, found: &mut Vec<T>, from: usize, bank: impl Fn(&T) -> BankId) {
-        if self.directory.tenant.is_some() {
-            retain_from(found, from, |one| self.directory.get(bank(one)).is_some());
-        }
     }
 }
 

@@ -16,6 +16,9 @@ const TOGETHER: usize = 128;
 const AHEAD: usize = 8;
 /// A bucket with more signatures is left to the search of single queries, which knows ways around it.
 const CROWDED: u32 = 2048;
+/// Signatures times queries that are compared before what is near is taken on: bounds what a list full of duplicates
+/// yields at once.
+const PAIRS_MAX: usize = 1 << 20;
 
 /// Buffers of a bulk search.
 #[derive(Debug, Default)]
@@ -48,7 +51,7 @@ struct Pair {
 impl Tables {
     /// Calls `found` with (query, slot, distance), in no order, for every hash within the threshold of a query,
     /// except for the queries that are marked in `sorted.crowded` afterwards: those are to be searched singly, and
-    /// what was found for them is to be forgotten. When `found` says no the sweep is given up, which is answered
+    /// what was found for them is to be forgotten. When `found` says no the sweep is given up at once, which is answered
     /// by `false`; then all queries are to be searched singly.
     pub fn sweep(
         &self,
@@ -72,36 +75,38 @@ impl Tables {
             let mut verify = |pair: Pair| {
                 let (query, hash) = (&queries[pair.query as usize], &hashes[pair.slot as usize]);
                 let distance = query.distance(hash);
-                if distance <= threshold && plan.shows_first(table, query, hash) {
-                    goes_on &= found(pair.query, pair.slot, distance);
+                if goes_on && distance <= threshold && plan.shows_first(table, query, hash) {
+                    goes_on = found(pair.query, pair.slot, distance);
                 }
+                goes_on
             };
             for bucket in 0..plan.cut().buckets() {
-                self.sweep_bucket(table, bucket, &flips, sorted);
-                if sorted.near.len() >= TOGETHER {
-                    self.advance(hashes, queries, sorted, &mut verify);
+                let Some(whole) = self.sweeps_of(table, bucket, &flips, sorted) else { continue };
+                if !self
+                    .sweep_bucket(&whole, sorted, |sorted| self.advance(hashes, queries, sorted, &mut verify))
+                {
+                    return sorted.give_up();
                 }
             }
             while !(sorted.near.is_empty() && sorted.asked.is_empty() && sorted.pairs.is_empty()) {
-                self.advance(hashes, queries, sorted, &mut verify);
-            }
-            if !goes_on {
-                return false;
+                if !self.advance(hashes, queries, sorted, &mut verify) {
+                    return sorted.give_up();
+                }
             }
         }
         true
     }
 
     /// Takes what is near a step on: what is new has its slots fetched, what has its slots its hashes, and what
-    /// has its hashes is compared whole. So nothing is waited for.
+    /// has its hashes is compared whole. So nothing is waited for. Says whether it goes on.
     fn advance(
         &self,
         hashes: &[Hash256],
         queries: &[Hash256],
         sorted: &mut Sorted,
-        verify: &mut impl FnMut(Pair),
-    ) {
-        sorted.pairs.drain(..).for_each(verify);
+        verify: &mut impl FnMut(Pair) -> bool,
+    ) -> bool {
+        let goes_on = sorted.pairs.drain(..).all(verify);
         for near in sorted.asked.drain(..) {
             let (query, slot) = (sorted.order[near.query as usize], self.slots[near.place as usize]);
             prefetch(queries, query as usize);
@@ -113,17 +118,51 @@ impl Tables {
             prefetch(&sorted.order, near.query as usize);
             prefetch(&self.slots, near.place as usize);
         }
+        goes_on
     }
 
-    /// Compares one bucket with all queries that probe it.
-    fn sweep_bucket(&self, table: usize, bucket: usize, flips: &[(u16, u8)], sorted: &mut Sorted) {
+    /// Compares a bucket with all queries that probe it, in parts, and takes what is near on; says whether it goes on.
+    fn sweep_bucket(
+        &self,
+        bucket: &Bucket<'_>,
+        sorted: &mut Sorted,
+        mut advance: impl FnMut(&mut Sorted) -> bool,
+    ) -> bool {
+        let kernel = Kernel::current();
+        let queries: u32 = sorted.sweeps.iter().map(|sweep| sweep.end - sweep.first).sum();
+        if queries as usize * bucket.count as usize <= PAIRS_MAX {
+            kernel.sweep(bucket, &sorted.sweeps, &sorted.signatures, &mut sorted.near);
+            return sorted.near.len() < TOGETHER || advance(sorted);
+        }
+        let most = (PAIRS_MAX / bucket.count as usize).max(LANES) as u32;
+        for at in 0..sorted.sweeps.len() {
+            let whole = sorted.sweeps[at];
+            for first in (whole.first..whole.end).step_by(most as usize) {
+                let part = Sweep { first, end: whole.end.min(first + most), ..whole };
+                kernel.sweep(bucket, &[part], &sorted.signatures, &mut sorted.near);
+                if sorted.near.len() >= TOGETHER && !advance(sorted) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// A bucket, with the queries that probe it in `sorted.sweeps`; `None` where nothing is to be compared.
+    fn sweeps_of(
+        &self,
+        table: usize,
+        bucket: usize,
+        flips: &[(u16, u8)],
+        sorted: &mut Sorted,
+    ) -> Option<Bucket<'_>> {
         let (cut, width) = (self.shape.cut(), self.shape.width());
         let place = (table * cut.buckets() + bucket) * width;
         let lines = &self.lines[place..place + width];
         let (base, count) = lines[0].head();
         (place + AHEAD * width..place + (AHEAD + 1) * width).for_each(|line| prefetch(&self.lines, line));
         if count == 0 {
-            return;
+            return None;
         }
         sorted.sweeps.clear();
         for (flip, limit) in flips {
@@ -145,13 +184,13 @@ impl Tables {
                         sorted.crowded[sorted.order[at as usize] as usize] = true;
                     }
                 }
-                return;
+                return None;
             }
             let first = spill.line as usize;
             let lines = &self.spilled[first..first + (spill.count as usize).div_ceil(LANES)];
             whole = Bucket { lines, base: spill.base, count: spill.count, head: false };
         }
-        Kernel::current().sweep(&whole, &sorted.sweeps, &sorted.signatures, &mut sorted.near);
+        Some(whole)
     }
 
     /// The plan of a bulk search; `None` where single queries do better.
@@ -161,6 +200,14 @@ impl Tables {
 }
 
 impl Sorted {
+    /// Forgets what is under way.
+    fn give_up(&mut self) -> bool {
+        self.near.clear();
+        self.asked.clear();
+        self.pairs.clear();
+        false
+    }
+
     /// Lays the queries' chunks out.
     fn cut(&mut self, cut: Cut, queries: &[Hash256]) {
         self.chunks.clear();

@@ -11,6 +11,14 @@ use crate::signal::{Distance, Hash256};
 
 /// Queries whose buckets are listed together: 16 lists of 272 fit the first-level cache beside the lines.
 const BLOCK: usize = 16;
+/// Survivors after which a block ends early, so that queries among duplicates take bounded memory.
+const SURVIVORS_FULL: usize = 1 << 16;
+/// Survivors of one query at most: with more, reading everything in order is cheaper, and takes no memory for them.
+const SURVIVORS_MAX: usize = 1 << 18;
+/// Hashes that are read flat together: bounds what a query that matches everything yields at once.
+const FLAT_BLOCK: usize = 1 << 14;
+/// Entries whose room each buffer keeps for the next search.
+const KEPT: usize = 1 << 15;
 
 /// Buffers of a search, reused: a search allocates nothing once they have grown.
 #[derive(Debug, Default)]
@@ -30,6 +38,23 @@ pub struct Scratch {
     pub(crate) near: Vec<(u32, Distance)>,
 }
 
+impl Scratch {
+    /// Gives back what an unusual search took.
+    pub(crate) fn trim(&mut self) {
+        self.scanned.survivors.clear();
+        self.slots.clear();
+        self.near.clear();
+        self.scanned.survivors.shrink_to(KEPT);
+        self.slots.shrink_to(KEPT);
+        self.near.shrink_to(KEPT);
+    }
+}
+
+/// Survivors of a query with which verifying them is cheaper than reading everything.
+pub(super) fn survivors_max(hashes: usize) -> usize {
+    (64 + hashes / 8).min(SURVIVORS_MAX)
+}
+
 impl Tables {
     /// Calls `found` with (query, slot, distance) for every hash within the threshold.
     pub fn search(
@@ -43,18 +68,22 @@ impl Tables {
         let Some(plan) = self.plan(threshold, scratch) else {
             return flat(hashes, queries, 0, threshold, scratch, found);
         };
-        for (block, queries) in queries.chunks(BLOCK).enumerate() {
-            self.scan(queries, &plan, hashes.len(), scratch);
-            self.verify(hashes, queries, &plan, threshold, scratch, |at, slot, distance| {
-                found(block * BLOCK + at, slot, distance);
+        let mut first = 0;
+        while first < queries.len() {
+            let block = &queries[first..queries.len().min(first + BLOCK)];
+            let scanned = self.scan(block, &plan, hashes.len(), scratch);
+            let block = &block[..scanned];
+            self.verify(hashes, block, &plan, threshold, scratch, |at, slot, distance| {
+                found(first + at, slot, distance);
             });
             // A query among crowded buckets: reading everything once is cheaper.
             let rest = std::mem::take(&mut scratch.flat);
             for at in &rest {
                 let at = *at;
-                flat(hashes, &queries[at..=at], block * BLOCK + at, threshold, scratch, &mut found);
+                flat(hashes, &block[at..=at], first + at, threshold, scratch, &mut found);
             }
             scratch.flat = rest;
+            first += scanned;
         }
         scratch.plan = Some((threshold, plan));
     }
@@ -70,8 +99,9 @@ impl Tables {
         (costs.probing(self.shape, hashes, &plan) < costs.flat(hashes)).then_some(plan)
     }
 
-    /// Reads the buckets of a block of queries into `scratch`.
-    fn scan(&self, queries: &[Hash256], plan: &Plan, hashes: usize, scratch: &mut Scratch) {
+    /// Reads the buckets of a block of queries into `scratch`; says of how many, since it ends early where very much is
+    /// near.
+    fn scan(&self, queries: &[Hash256], plan: &Plan, hashes: usize, scratch: &mut Scratch) -> usize {
         let (width, kernel) = (self.shape.width(), Kernel::current());
         let mut buckets = std::mem::take(&mut scratch.buckets);
         buckets.clear();
@@ -104,7 +134,7 @@ impl Tables {
                 }
             }
             // Each is a hash to be fetched: so many, and reading all of them in order is cheaper.
-            if !settled || scratch.scanned.survivors.len() - before > 64 + hashes / 8 {
+            if !settled || scratch.scanned.survivors.len() - before > survivors_max(hashes) {
                 scratch.scanned.survivors.truncate(before);
                 scratch.flat.push(at);
             }
@@ -112,8 +142,12 @@ impl Tables {
                 .iter()
                 .for_each(|near| prefetch(&self.slots, near.place as usize));
             scratch.ends.push(scratch.scanned.survivors.len() as u32);
+            if scratch.scanned.survivors.len() >= SURVIVORS_FULL {
+                break;
+            }
         }
         scratch.buckets = buckets;
+        scratch.ends.len()
     }
 
     /// Compares what survived whole.
@@ -163,8 +197,11 @@ pub fn flat(
 ) {
     let kernel = Kernel::current();
     for (at, query) in queries.iter().enumerate() {
-        scratch.near.clear();
-        kernel.flat(query, hashes, u32::from(threshold.bits()), &mut scratch.near);
-        scratch.near.iter().for_each(|(slot, distance)| found(first + at, *slot, *distance));
+        for (block, hashes) in hashes.chunks(FLAT_BLOCK).enumerate() {
+            scratch.near.clear();
+            kernel.flat(query, hashes, u32::from(threshold.bits()), &mut scratch.near);
+            let before = (block * FLAT_BLOCK) as u32;
+            scratch.near.iter().for_each(|(place, distance)| found(first + at, before + *place, *distance));
+        }
     }
 }

@@ -5,9 +5,15 @@
 //! for this query, its quota given to those which met the least.
 
 use super::cost::Costs;
+use super::probe::survivors_max;
 use super::{Plan, Tables};
-use crate::kernel::{AHEAD_MAX, CHUNKS_MAX, Kernel, LANES, Probes, Scanned, Signatures, Spilled, prefetch};
+use crate::kernel::{
+    AHEAD_MAX, CHUNKS_MAX, Kernel, LANES, Probes, Scanned, Signatures, Spill, Spilled, prefetch,
+};
 use crate::signal::Hash256;
+
+/// Lines of a crowded bucket that are read before its survivors are counted.
+const PART_LINES: usize = 512;
 
 /// How the crowded buckets of a query were dealt with.
 pub enum Settled {
@@ -48,15 +54,14 @@ pub fn settle(
             if met > flat.max(2.0 * expected) {
                 return Settled::Flat;
             }
-            read(tables, signatures, scanned);
-            return Settled::Replanned(other);
+            let whole = read(tables, hashes, signatures, scanned, before);
+            return if whole { Settled::Replanned(other) } else { Settled::Flat };
         }
         if all > flat {
             return Settled::Flat;
         }
     }
-    read(tables, signatures, scanned);
-    Settled::Read
+    if read(tables, hashes, signatures, scanned, before) { Settled::Read } else { Settled::Flat }
 }
 
 /// The best plan that leaves out some of the most crowded tables, with its expected cost.
@@ -90,7 +95,14 @@ fn probe_again(
     Kernel::current().probe(&tables.lines, tables.shape.width(), &probes, scanned);
 }
 
-fn read(tables: &Tables, signatures: &Signatures, scanned: &mut Scanned) {
+/// Reads the crowded buckets; `false` where more survives than is worth verifying, and the rest was not read.
+fn read(
+    tables: &Tables,
+    hashes: usize,
+    signatures: &Signatures,
+    scanned: &mut Scanned,
+    before: usize,
+) -> bool {
     let kernel = Kernel::current();
     for met in &scanned.spilled {
         let spill = &tables.spills[met.spill as usize];
@@ -100,6 +112,16 @@ fn read(tables: &Tables, signatures: &Signatures, scanned: &mut Scanned) {
     for met in &scanned.spilled {
         let spill = &tables.spills[met.spill as usize];
         let wanted = signatures[usize::from(met.table)];
-        kernel.spill(&tables.spilled[spill.line as usize..], spill, wanted, *met, &mut scanned.survivors);
+        let lines = &tables.spilled[spill.line as usize..][..spill.count.div_ceil(LANES as u32) as usize];
+        for (part, lines) in lines.chunks(PART_LINES).enumerate() {
+            let read = (part * PART_LINES * LANES) as u32;
+            let count = (spill.count - read).min((PART_LINES * LANES) as u32);
+            let part = Spill { base: spill.base + read, count, ..*spill };
+            kernel.spill(lines, &part, wanted, *met, &mut scanned.survivors);
+            if scanned.survivors.len() - before > survivors_max(hashes) {
+                return false;
+            }
+        }
     }
+    true
 }

@@ -18,7 +18,6 @@ const BLOCK: usize = 1024;
 #[derive(Debug, Default)]
 pub struct NearestScratch {
     scratch: Scratch,
-    within: Vec<Found>,
 }
 
 impl PdqSnapshot {
@@ -34,16 +33,22 @@ impl PdqSnapshot {
         scratch: &mut NearestScratch,
     ) -> Vec<Found> {
         let threshold = SignalType::Pdq.threshold();
-        let NearestScratch { scratch, within } = scratch;
-        within.clear();
-        self.search(std::slice::from_ref(query), threshold, scratch, within);
-        within.retain(|hit| hit.distance.bits() <= farthest && wanted(hit.bank));
-        if within.len() >= count || farthest <= threshold.bits() {
-            within.truncate(count);
-            return within.clone();
+        let NearestScratch { scratch } = scratch;
+        let none =
+            || Best { found: BinaryHeap::with_capacity(count + 1), count, farthest: u32::from(farthest) };
+        let mut best = none();
+        self.visit(std::slice::from_ref(query), threshold, scratch, |hit| {
+            if hit.distance.bits() <= farthest
+                && best.takes(hit.distance.bits(), hit.content)
+                && wanted(hit.bank)
+            {
+                best.take(hit);
+            }
+        });
+        if best.found.len() >= count || farthest <= threshold.bits() {
+            return best.sorted();
         }
-        let mut best =
-            Best { found: BinaryHeap::with_capacity(count + 1), count, farthest: u32::from(farthest) };
+        let mut best = none();
         let kernel = Kernel::current();
         self.blocks(BLOCK, |hashes, owner| {
             scratch.near.clear();
@@ -55,7 +60,7 @@ impl PdqSnapshot {
                 }
             }
         });
-        best.found.into_sorted_vec().into_iter().map(|Ranked(hit)| hit).collect()
+        best.sorted()
     }
 }
 
@@ -76,6 +81,10 @@ impl Best {
     fn takes(&self, distance: u16, content: ContentId) -> bool {
         let last = self.found.peek().filter(|_| self.found.len() >= self.count);
         last.is_none_or(|Ranked(hit)| (distance, content) < (hit.distance.bits(), hit.content))
+    }
+
+    fn sorted(self) -> Vec<Found> {
+        self.found.into_sorted_vec().into_iter().map(|Ranked(hit)| hit).collect()
     }
 
     fn take(&mut self, hit: Found) {

@@ -1,0 +1,183 @@
+//! What a lookup asks of its matches, and which of them count.
+//!
+//! One rule for every search: what is removed, not seen, beyond its bank's threshold, paused or in a bank that is off is
+//! left out match by match, before anything is cut to a limit.
+
+use super::{Bank, BankState};
+use crate::mih::Scratch;
+use crate::nearest::{Nearest, Ranked};
+use crate::signal::{BankId, ContentId, Distance, Hash256, SignalType};
+use crate::snapshot::Found;
+
+/// Is told of a match and whether it counts; says whether it is watched for.
+pub type OnMatch<'a> = &'a dyn Fn(ContentId, bool) -> bool;
+
+/// How much of what matches is listed, and what counts.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// Matches listed of each query, nearest first.
+    pub limit: usize,
+    /// Whether the nearest match of every further bank is listed as well.
+    pub every_bank: bool,
+    /// The second at which contents that are paused do not count; `None` if they do.
+    pub now_s: Option<u64>,
+    /// Whether banks that are off count.
+    pub off_counts: bool,
+    /// Which banks count; all if absent.
+    pub banks: Option<&'a dyn Fn(&Bank) -> bool>,
+    /// Whether matches that do not count are noted all the same.
+    pub notes_all: bool,
+    /// Told of what is noted; without it nothing is.
+    pub on_match: Option<OnMatch<'a>>,
+}
+
+impl<'a> Ask<'a> {
+    /// Everything that matches at this second: so many of each query, and the nearest of every further bank.
+    pub fn matching(limit: usize, now_s: u64) -> Self {
+        Self {
+            limit,
+            every_bank: true,
+            now_s: Some(now_s),
+            off_counts: false,
+            banks: None,
+            notes_all: false,
+            on_match: None,
+        }
+    }
+
+    /// The same for who is watched: also what does not count is noted.
+    pub fn noting(limit: usize, now_s: u64, on_match: OnMatch<'a>) -> Self {
+        Self { notes_all: true, on_match: Some(on_match), ..Self::matching(limit, now_s) }
+    }
+}
+
+/// Decides of each match whether it counts. Remembers the last bank: duplicates lie in few.
+pub(crate) struct Filter<'s> {
+    state: &'s BankState,
+    ask: &'s Ask<'s>,
+    /// Everything counts: nothing is looked at, as nearly always.
+    all: bool,
+    /// The type's own threshold, where banks may have theirs.
+    own: Option<Distance>,
+    last: Option<(BankId, OfBank)>,
+}
+
+/// What counts of a bank.
+#[derive(Clone, Copy)]
+struct OfBank {
+    /// Nothing where the bank is not seen.
+    within: Option<Distance>,
+    counts: bool,
+}
+
+impl<'s> Filter<'s> {
+    /// `own` is the type's own threshold where each bank's holds.
+    pub(crate) fn new(state: &'s BankState, ask: &'s Ask<'s>, own: Option<Distance>) -> Self {
+        let directory = &state.directory;
+        let pauses = ask.now_s.is_some() && !state.paused.is_empty();
+        let by_bank =
+            directory.tenant.is_some() || ask.banks.is_some() || directory.off > 0 && !ask.off_counts;
+        let all = own.is_none() && !by_bank && !pauses;
+        Self { state, ask, all, own, last: None }
+    }
+
+    /// Notes and takes a match as far as it counts.
+    #[inline]
+    pub(crate) fn take<M: Ranked>(
+        &mut self,
+        nearest: &mut Nearest<M>,
+        query: usize,
+        found: M,
+        bits: Distance,
+    ) {
+        let (bank, (_, content)) = (found.bank(), found.rank());
+        let Some(counts) = (if self.all { Some(true) } else { self.counts(bank, content, bits) }) else {
+            return;
+        };
+        if let Some(on_match) = self.ask.on_match
+            && (counts || self.ask.notes_all)
+        {
+            let is_watched = on_match(content, counts);
+            nearest.note(query, &found, is_watched);
+        }
+        if counts {
+            nearest.take(query, found);
+        }
+    }
+
+    /// Whether a match counts; `None` if it is none.
+    fn counts(&mut self, bank: BankId, content: ContentId, bits: Distance) -> Option<bool> {
+        let of = match self.last {
+            Some((last, of)) if last == bank => of,
+            _ => {
+                let of = self.of_bank(bank);
+                self.last = Some((bank, of));
+                of
+            }
+        };
+        if bits > of.within? {
+            return None;
+        }
+        Some(of.counts && self.ask.now_s.is_none_or(|now_s| self.state.paused.matches(content, now_s)))
+    }
+
+    fn of_bank(&self, bank: BankId) -> OfBank {
+        let known = self.state.directory.get(bank);
+        if known.is_none() && self.state.directory.tenant.is_some() {
+            return OfBank { within: None, counts: false };
+        }
+        let threshold = |own| known.and_then(|bank| bank.threshold).unwrap_or(own);
+        let is_on = self.ask.off_counts || known.is_some_and(|bank| !bank.is_off());
+        let is_asked = self.ask.banks.is_none_or(|banks| known.is_some_and(banks));
+        OfBank { within: Some(self.own.map_or(Distance::MAX, threshold)), counts: is_on && is_asked }
+    }
+}
+
+impl BankState {
+    /// The PDQ signals within the threshold of each query; without one, within that of each bank.
+    pub fn search_pdq(
+        &self,
+        hashes: &[Hash256],
+        threshold: Option<Distance>,
+        ask: &Ask<'_>,
+        scratch: &mut Scratch,
+        nearest: &mut Nearest<Found>,
+    ) {
+        nearest.begin(hashes.len(), ask.limit, ask.every_bank);
+        let (widest, own) = self.reach(threshold);
+        let mut filter = Filter::new(self, ask, own);
+        self.tables.pdq.visit(hashes, widest, scratch, |found| {
+            filter.take(nearest, found.query as usize, found, found.distance);
+        });
+        nearest.finish();
+    }
+
+    /// The same of signals of a type that is compared whole.
+    pub fn search_exact(
+        &self,
+        kind: SignalType,
+        digests: &[crate::signal::Digest],
+        ask: &Ask<'_>,
+        scratch: &mut Scratch,
+        nearest: &mut Nearest<Found>,
+    ) {
+        nearest.begin(digests.len(), ask.limit, ask.every_bank);
+        let mut filter = Filter::new(self, ask, None);
+        if let Some(exact) = self.tables.exact(kind) {
+            exact.visit(digests, Distance::default(), scratch, |found| {
+                filter.take(nearest, found.query as usize, found, found.distance);
+            });
+        }
+        nearest.finish();
+    }
+
+    /// How far a search for PDQ signals has to reach, and the type's own threshold where each bank's holds.
+    pub(crate) fn reach(&self, asked: Option<Distance>) -> (Distance, Option<Distance>) {
+        let own = SignalType::Pdq.threshold();
+        match asked {
+            Some(asked) => (asked, None),
+            None if self.directory.own_thresholds > 0 => (own.max(self.directory.widest), Some(own)),
+            None => (own, None),
+        }
+    }
+}
