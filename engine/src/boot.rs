@@ -37,7 +37,7 @@ use self::stores::Stores;
 use self::workers::Workers;
 use crate::access::Door;
 use crate::access::logins::Logins;
-use crate::admin::{Admin, Loaded};
+use crate::admin::{Admin, Loaded, Turns};
 use crate::audit::{AuditKey, AuditSigner, Signing};
 use crate::cgroup::Allowance;
 use crate::circuits::Circuits;
@@ -118,17 +118,20 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     let cases = open_cases(&config, disk.clone(), case_store.clone(), rules)?;
     let (alarms, heard) = Alarms::new(ALARMS_MAX);
     let held_mib = Arc::new(Semaphore::new(HELD_MIB));
+    let metrics = Arc::new(Metrics::new(&config, kernel.name(), last_end));
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let turns = Turns::new(cpus, metrics.turns.clone());
     let admin = Arc::new(Admin {
         loaded: OnceLock::new(),
         progress: LoadProgress::default(),
         disk,
         door: Door::new(config.token.clone(), cases.directory(), alarms),
         logins: Logins::default(),
-        metrics: Arc::new(Metrics::new(&config, kernel.name(), last_end)),
+        metrics,
         fetcher: Fetcher::new(config.fetch.clone(), held_mib.clone())?,
         objects: objects(&config, held_mib.clone())?,
         held_mib,
-        scans: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
+        turns,
         accepting,
         circuits: Arc::new(Circuits::new(filer::pace().faster)),
         config,

@@ -17,6 +17,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::machine::resident_bytes;
+use crate::admin::TurnCounts;
 use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
 use crate::cgroup::Allowance;
@@ -81,6 +82,8 @@ pub struct Metrics {
     pub audit: Arc<AuditCounts>,
     /// What filing reports did.
     pub filer: Arc<FilerCounts>,
+    /// Who waits for a turn.
+    pub turns: Arc<TurnCounts>,
     kernel: &'static str,
     last_end: End,
     tables_bytes_max: Option<u64>,
@@ -103,6 +106,7 @@ impl Metrics {
             alarms: Arc::default(),
             audit: Arc::default(),
             filer: Arc::default(),
+            turns: Arc::default(),
             kernel,
             last_end,
             tables_bytes_max: config.memory_max_bytes,
@@ -344,6 +348,20 @@ impl Scrape {
         ] {
             add(name, help, Kind::Counter, one(read(count)));
         }
+        let turns = &metrics.turns;
+        let waiting = [("people", &turns.people), ("machines", &turns.machines), ("scans", &turns.scans)];
+        add(
+            "hashward_turns_waiting",
+            "Requests that wait for a CPU, or scans for memory",
+            Kind::Gauge,
+            waiting.map(|(pool, count)| (vec![("pool", pool.to_string())], read(count))).into(),
+        );
+        add(
+            "hashward_scans_stalled",
+            "Scans since start whose answers were not read in time",
+            Kind::Counter,
+            one(read(&turns.stalled)),
+        );
         let recent = &metrics.recent;
         add(
             "hashward_recent_kept",

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_channel::bounded;
-use index::bank::{BankState, Banks};
+use index::bank::{Ask, BankState, Banks};
 use index::{
-    Distance, FindRule, FindScratch, Generation, Hit, HitMatch, Match, Nearness, Position, RequestId, Signal,
-    Tenant, UploadContext,
+    Distance, FindRule, FindScratch, Generation, Hit, HitMatch, Match, Nearest, Nearness, Position,
+    RequestId, Signal, Tenant, UploadContext,
 };
 use ingest::wire::{Query, Request};
 use reporter::router::{self, policy::Catalog};
@@ -20,6 +20,8 @@ use crate::recent::Recent;
 /// Tries while the log is full of others' work.
 const TRIES: usize = 200;
 const PAUSE: Duration = Duration::from_millis(10);
+/// Signals searched for together.
+const AT_ONCE: usize = 16;
 
 /// Where the control plane submits.
 pub struct Submitter {
@@ -126,16 +128,17 @@ impl Submitter {
     /// What signals match now, each by its place; for a tenant in its own banks and everybody's. Takes a CPU for a while.
     pub fn matching(&self, tenant: Option<&Tenant>, signals: &[Signal]) -> (Generation, Vec<Matched>) {
         let state = self.banks.state_of(tenant);
-        let now_s = now_s();
-        let mut found = Vec::new();
-        state.find_all(signals, &self.rule, &mut FindScratch::default(), &mut found);
-        found.retain(|(_, hit)| state.is_matching(hit.bank, hit.content, now_s));
-        let matched = found.chunk_by(|one, other| one.0 == other.0).map(|group| Matched {
-            place: group[0].0,
-            matches: listed(&state, group, self.matches_max),
-            total: group.len() as u32,
-        });
-        (state.generation, matched.collect())
+        let ask = Ask::matching(self.matches_max, now_s());
+        let (mut room, mut nearest, mut matched) = (FindScratch::default(), Nearest::default(), Vec::new());
+        for (at, signals) in signals.chunks(AT_ONCE).enumerate() {
+            state.find_all(signals, &self.rule, &ask, &mut room, &mut nearest);
+            matched.extend(nearest.rows().iter().map(|row| Matched {
+                place: (at * AT_ONCE) as u32 + row.query,
+                matches: nearest.listed(row).iter().map(|hit| as_hit(&state, hit)).collect(),
+                total: row.total,
+            }));
+        }
+        (state.generation, matched)
     }
 
     /// Keeps the PDQ hashes for reverse lookup, as a frame that a client might have sent.
@@ -153,23 +156,13 @@ impl Submitter {
     }
 }
 
-/// The nearest matches, and past the limit the nearest of every further bank, so that no rule misses its bank.
-fn listed(state: &BankState, group: &[(u32, Match)], max: usize) -> Vec<HitMatch> {
-    let mut rows: Vec<HitMatch> = Vec::new();
-    for (at, (_, hit)) in group.iter().enumerate() {
-        if at < max || !rows.iter().any(|row| row.bank == hit.bank) {
-            rows.push(HitMatch {
-                bank: hit.bank,
-                bank_name: state
-                    .directory
-                    .get(hit.bank)
-                    .map_or_else(String::new, |bank| bank.name.to_string()),
-                content: hit.content,
-                distance: as_bits(hit.nearness),
-            });
-        }
+fn as_hit(state: &BankState, hit: &Match) -> HitMatch {
+    HitMatch {
+        bank: hit.bank,
+        bank_name: state.directory.get(hit.bank).map_or_else(String::new, |bank| bank.name.to_string()),
+        content: hit.content,
+        distance: as_bits(hit.nearness),
     }
-    rows
 }
 
 /// A hit knows bits: edits count as such, and of a video the percent of its frames that were not found.

@@ -39,6 +39,7 @@ mod retention;
 mod review;
 mod rules;
 mod s3;
+mod scans;
 mod sealed;
 mod soak;
 mod startup;

@@ -12,7 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use index::bank::{BankChange, BankRequest};
@@ -156,13 +156,26 @@ impl Door {
         self.wardens.alarms().lost()
     }
 
-    /// Whether what a frame found may be told to who asked. Called after its search, before anything of it goes out.
-    pub fn judge<M>(&self, caller: &Caller, queries: &[Hash256], matched: M) -> Result<(), Refused>
+    /// Everybody, where there are honeytokens to be looked for; most servers have none.
+    pub fn honeytokens(&self) -> Option<Arc<Directory>> {
+        let directory = self.directory.load();
+        (!directory.honeytokens.is_empty()).then(|| Guard::into_inner(directory))
+    }
+
+    /// Whether what a frame found may be told to who asked: the nearest match of each query, and a honeytoken. Called after
+    /// its search, before anything of it goes out.
+    pub fn judge<M>(
+        &self,
+        caller: &Caller,
+        queries: &[Hash256],
+        nearest: M,
+        honeytoken: Option<ContentId>,
+    ) -> Result<(), Refused>
     where
         M: Iterator<Item = Matched> + Clone,
     {
-        self.look_for_honeytokens(caller, matched.clone().map(|matched| matched.content));
-        admit(caller, queries, matched)
+        self.tell_honeytoken(caller, honeytoken);
+        admit(caller, queries, nearest)
     }
 
     /// The same of signals of other types.
@@ -170,39 +183,25 @@ impl Door {
         &self,
         caller: &Caller,
         lookups: usize,
-        found: impl Iterator<Item = ContentId>,
+        honeytoken: Option<ContentId>,
     ) -> Result<(), Refused> {
-        self.look_for_honeytokens(caller, found);
+        self.tell_honeytoken(caller, honeytoken);
         admit_others(caller, lookups)
     }
 
     /// The same of a request of many signals.
     pub fn judge_all(&self, caller: &Caller, seen: Seen) -> Result<(), Refused> {
-        if let Some(content) = seen.honeytoken {
-            self.found_honeytoken(caller, content);
-        }
+        self.tell_honeytoken(caller, seen.honeytoken);
         if !seen.hashes.is_empty() {
             admit(caller, &seen.hashes, seen.nearest.iter().copied())?;
         }
         if seen.others == 0 { Ok(()) } else { admit_others(caller, seen.others) }
     }
 
-    fn look_for_honeytokens(&self, caller: &Caller, found: impl Iterator<Item = ContentId>) {
-        let mut found = found.peekable();
-        if found.peek().is_none() {
-            return; // most frames match nothing
+    fn tell_honeytoken(&self, caller: &Caller, found: Option<ContentId>) {
+        if let Some(content) = found {
+            self.honeytoken(caller, &format!("found honeytoken content {}", content.0));
         }
-        let directory = self.directory.load();
-        if directory.honeytokens.is_empty() {
-            return;
-        }
-        if let Some(content) = found.find(|content| directory.honeytokens.contains_key(content)) {
-            self.found_honeytoken(caller, content);
-        }
-    }
-
-    fn found_honeytoken(&self, caller: &Caller, content: ContentId) {
-        self.honeytoken(caller, &format!("found honeytoken content {}", content.0));
     }
 
     /// Somebody takes a bank's list out: honeytokens in it are told of.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use index::{ContentId, Hash256, Match, Nearness, Signal};
+use index::{ContentId, Distance, Hash256, Row, Signal};
 use reporter::access::Directory;
 
 use super::Door;
@@ -27,29 +27,26 @@ impl Seen {
         Self { directory: door.directory(), hashes, nearest, others: 0, honeytoken: None }
     }
 
-    /// Takes in what these signals matched; `found` names the place of its signal among them.
-    pub fn note(&mut self, signals: &[Signal], found: &[(u32, Match)]) {
-        let honeytokens = &self.directory.honeytokens;
-        if self.honeytoken.is_none() && !honeytokens.is_empty() {
-            let is_one = |(_, hit): &&(u32, Match)| honeytokens.contains_key(&hit.content);
-            self.honeytoken = found.iter().find(is_one).map(|(_, hit)| hit.content);
-        }
-        let mut best: Vec<Option<Matched>> = vec![None; signals.len()];
-        for (place, hit) in found {
-            let (Some(best), Nearness::Bits(distance)) = (best.get_mut(*place as usize), hit.nearness) else {
-                continue;
-            };
-            let other = Matched { query: 0, content: hit.content, distance };
-            if best.is_none_or(|best| (distance, hit.content) < (best.distance, best.content)) {
-                *best = Some(other);
-            }
-        }
-        for (signal, best) in signals.iter().zip(best) {
+    /// Whether a content is a honeytoken.
+    pub fn is_honeytoken(&self, content: ContentId) -> bool {
+        self.directory.honeytokens.contains_key(&content)
+    }
+
+    /// Takes in what these signals matched: rows by the place of the signal among them, with what was noted.
+    pub fn note(&mut self, signals: &[Signal], rows: &[Row]) {
+        let mut rows = rows.iter().peekable();
+        for (place, signal) in signals.iter().enumerate() {
+            let row = rows.next_if(|row| row.query as usize == place);
+            self.honeytoken = self.honeytoken.or(row.and_then(|row| row.watched));
             let Signal::Pdq(hash) = signal else {
                 self.others += 1;
                 continue;
             };
-            self.nearest.extend(best.map(|best| Matched { query: self.hashes.len() as u32, ..best }));
+            if let Some((bits, content)) = row.and_then(|row| row.noted)
+                && let Some(distance) = u16::try_from(bits).ok().and_then(Distance::new)
+            {
+                self.nearest.push(Matched { query: self.hashes.len() as u32, content, distance });
+            }
             self.hashes.push(*hash);
         }
     }
@@ -60,7 +57,7 @@ mod tests {
     use std::sync::Arc;
 
     use arc_swap::ArcSwap;
-    use index::{BankId, Distance, SignalType};
+    use index::{BankId, Match, Nearest, Nearness, SignalType};
 
     use super::*;
     use crate::defence::Alarms;
@@ -71,15 +68,18 @@ mod tests {
         directory.honeytokens.insert(ContentId(900), "TRAP".to_string());
         let door = Door::new(None, Arc::new(ArcSwap::from_pointee(directory)), Alarms::new(4).0);
         let mut seen = Seen::new(&door);
-        let hit = |place: u32, content: u64, bits: u16| {
-            let nearness = Nearness::Bits(Distance::new(bits).unwrap());
-            (place, Match { content: ContentId(content), bank: BankId(1), nearness })
-        };
         let pdq = |byte: u8| Signal::Pdq(Hash256([byte; 32]));
         let text = Signal::parse(SignalType::RawText, "some words").unwrap();
-        let matched: Vec<_> = (1..=1000).map(|content| hit(2, content, 30 - (content % 30) as u16)).collect();
+        let mut nearest = Nearest::default();
+        nearest.begin(3, 2, true);
+        for content in 1..=1000 {
+            let nearness = Nearness::Bits(Distance::new(30 - (content % 30) as u16).unwrap());
+            let hit = Match { content: ContentId(content), bank: BankId(1), nearness };
+            nearest.note(2, &hit, seen.is_honeytoken(hit.content));
+        }
+        nearest.finish();
         for _ in 0..2 {
-            seen.note(&[pdq(1), text.clone(), pdq(2)], &matched);
+            seen.note(&[pdq(1), text.clone(), pdq(2)], nearest.rows());
         }
         assert_eq!((seen.hashes.len(), seen.others, seen.honeytoken), (4, 2, Some(ContentId(900))));
         let left: Vec<_> =

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
-use index::bank::{ENABLED, Event, StoredContent};
-use index::{ContentId, Distance, FindRule, FindScratch, Nearness, Signal, SignalType};
+use index::bank::{Ask, Bank, ENABLED, Event, StoredContent};
+use index::{ContentId, Distance, FindRule, FindScratch, Nearest, Nearness, Signal, SignalType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -102,10 +102,20 @@ pub async fn list(
                     .is_none_or(|text| content.note.contains(text) || content.metadata.contains(text))
         };
         if let Some((signal, rule)) = near {
-            let mut found = Vec::new();
-            banks.state_owned().find(&signal, &rule, &mut FindScratch::default(), &mut found);
+            let of_bank = |of: &Bank| of.id == bank;
+            let ask = Ask {
+                limit: LOOKED_AT_MAX,
+                every_bank: false,
+                now_s: None,
+                off_counts: true,
+                banks: Some(&of_bank),
+                notes_all: false,
+                on_match: None,
+            };
+            let mut found = Nearest::default();
+            banks.state_owned().find_all(&[signal], &rule, &ask, &mut FindScratch::default(), &mut found);
             let mut entries = Vec::new();
-            for hit in found.into_iter().filter(|hit| hit.bank == bank) {
+            for hit in found.rows().iter().flat_map(|row| found.listed(row)) {
                 let Some(content) = banks.content_of(bank, hit.content)?.filter(&wanted) else { continue };
                 let Nearness::Bits(distance) = hit.nearness else { continue };
                 entries.push(ContentShown { distance: Some(distance), ..shown(content, &name) });

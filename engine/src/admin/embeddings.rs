@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use index::bank::name_fits;
 use index::embeddings::{EmbeddingBuilder, EmbeddingSet, Metric, Strategy};
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::body::{BodyReader, read_whole};
 use super::cases::blocking;
 use super::{Admin, Refusal};
+use crate::access::Caller;
 use crate::embeddings::{PutError, Standing};
 
 /// Longest line of an import.
@@ -155,6 +156,7 @@ fn ten() -> usize {
 /// that is approximate says so, with the recall measured when the set's graph was built.
 pub async fn nearest(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     body: Result<Json<NearestBody>, JsonRejection>,
 ) -> Result<Json<Value>, Refusal> {
@@ -163,7 +165,7 @@ pub async fn nearest(
         return Err(Refusal::bad(format!("k is 1 to {COUNT_MAX}")));
     }
     let set = ready(&admin, &name)?;
-    let turn = admin.turn().await?;
+    let turn = admin.turns.of(&caller).await?;
     blocking(move || {
         let found = set.nearest(body.vector, body.k, body.exact);
         drop(turn);

@@ -2,7 +2,7 @@
 //! slashes become single ones, and who may not call is refused.
 //!
 //! Slow and hostile clients: so many connections at once, and an end for those that stay silent where a request, or more
-//! of one, should come (`--idle-seconds`).
+//! of one, should come (`--idle-seconds`), and for those that do not read their answers.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,6 +25,7 @@ use tower::Service as _;
 
 use super::body::lingering;
 use super::coop::Errors;
+use super::patient::Patient;
 use super::{Admin, guard};
 
 /// After the system refused a connection: it is out of something.
@@ -70,6 +71,7 @@ impl Front {
             };
             let _ = stream.set_nodelay(true); // slower without, and as right
             let calling = Calling { front: self.clone(), peer: peer_of(peer) };
+            let stream = Patient::new(stream, self.admin.config.limits.stalled);
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), calling));
             tokio::spawn(async move {
                 let _ = connection.await; // a client that broke off is its own affair

@@ -3,7 +3,7 @@
 //! What cannot be hashed is answered as an error of its item, never as an item without matches: unknown is not clean.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -11,8 +11,8 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Extension, Json};
-use index::bank::BankState;
-use index::{BankId, FindRule, FindScratch, Frame, Match, Signal, SignalType};
+use index::bank::{Ask, Bank, BankState};
+use index::{BankId, FindRule, FindScratch, Frame, Match, Nearest, Signal, SignalType};
 use ingest::media::fetch::FetchError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -33,6 +33,10 @@ const ITEMS_MAX: usize = 1000;
 /// URLs of one request, and how many of them are fetched at once.
 const URLS_MAX: usize = 100;
 const URLS_AT_ONCE: usize = 8;
+/// Signals searched for together.
+const AT_ONCE: usize = 16;
+/// Contents that the frames of one file match at most before no more are counted.
+const COUNTED_MAX: usize = 1 << 20;
 
 /// How a file is hashed.
 #[derive(Deserialize)]
@@ -242,7 +246,7 @@ pub async fn match_batch(
     // Taken after the last file was hashed: what was banked meanwhile is found.
     let state = admin.loaded()?.banks_of(&caller);
     // Not more of them at once than there are CPUs.
-    let turn = admin.turn().await?;
+    let turn = admin.turns.of(&caller).await?;
     let door = admin.door.clone();
     blocking(move || {
         let _turn = turn;
@@ -326,29 +330,20 @@ struct How<'a> {
 impl How<'_> {
     /// What matches any of the signals, each content once for each type, nearest first.
     fn find(&self, hashed: &Hashed, room: &mut FindScratch) -> ItemFound {
-        let mut signals: Vec<(Signal, Option<u32>)> =
-            hashed.signals.values().flatten().map(|signal| (signal.clone(), None)).collect();
+        let (mut pdq, mut others) = (Vec::new(), Vec::new());
+        for signal in hashed.signals.values().flatten() {
+            let of_kind = if let Signal::Pdq(_) = signal { &mut pdq } else { &mut others };
+            of_kind.push((signal.clone(), None));
+        }
         for frame in
             hashed.frames.iter().flatten().filter(|frame| frame.quality >= self.rule.video.quality_min)
         {
-            signals.push((Signal::Pdq(frame.hash), Some(frame.time_ms)));
+            pdq.push((Signal::Pdq(frame.hash), Some(frame.time_ms)));
         }
-        let (texts, times): (Vec<Signal>, Vec<Option<u32>>) = signals.into_iter().unzip();
         let mut found = Vec::new();
-        self.state.find_all(&texts, &self.rule, room, &mut found);
-        self.seen.borrow_mut().note(&texts, &found);
-        let mut found: Vec<(SignalType, Option<u32>, Match)> = found
-            .into_iter()
-            .map(|(place, hit)| (texts[place as usize].kind(), times[place as usize], hit))
-            .filter(|(_, _, hit)| {
-                self.banks.as_ref().is_none_or(|banks| banks.contains(&hit.bank))
-                    && self.state.is_matching(hit.bank, hit.content, self.now_s)
-            })
-            .collect();
-        found.sort_by_key(|(kind, time, hit)| (*kind, hit.content, hit.nearness.rank(), *time));
-        found.dedup_by_key(|(kind, _, hit)| (*kind, hit.content));
-        found.sort_by_key(|(kind, _, hit)| (hit.nearness.rank(), *kind, hit.content));
-        let shown = |(signal_type, time_ms, hit): &(SignalType, Option<u32>, Match)| ItemMatch {
+        let total = self.find_of_kind(&pdq, true, room, &mut found)
+            + self.find_of_kind(&others, false, room, &mut found);
+        let shown = |(signal_type, time_ms, hit): &Found| ItemMatch {
             signal_type: *signal_type,
             time_ms: *time_ms,
             shown: MatchShown::new(self.state, hit),
@@ -358,12 +353,55 @@ impl How<'_> {
             quality: hashed.picture.as_ref().map(|(_, quality)| *quality),
             damage: hashed.damage.clone(),
             not_hashed: failed_shown(hashed),
-            matches: found.iter().take(self.limit).map(shown).collect(),
-            matches_total: found.len(),
-            truncated: found.len() > self.limit,
+            matches: found.iter().map(shown).collect(),
+            matches_total: total,
+            truncated: total > found.len(),
         }
     }
+
+    /// Adds what some signals match to what others did, as far as it is listed; says how many contents they match.
+    /// `alike` if the signals are of one type, so that a content is counted once; else each is of a type of its own.
+    fn find_of_kind(
+        &self,
+        signals: &[(Signal, Option<u32>)],
+        alike: bool,
+        room: &mut FindScratch,
+        found: &mut Vec<Found>,
+    ) -> usize {
+        let counted = (alike && signals.len() > 1).then(|| RefCell::new(HashSet::new()));
+        let on_match = |content, counts| {
+            if let Some(counted) =
+                counted.as_ref().filter(|counted| counts && counted.borrow().len() < COUNTED_MAX)
+            {
+                counted.borrow_mut().insert(content);
+            }
+            self.seen.borrow().is_honeytoken(content)
+        };
+        let is_asked = |bank: &Bank| self.banks.as_ref().is_none_or(|banks| banks.contains(&bank.id));
+        let noting = Ask::noting(self.limit, self.now_s, &on_match);
+        let ask = Ask { every_bank: false, banks: Some(&is_asked), ..noting };
+        let (mut nearest, mut total) = (Nearest::default(), 0);
+        for some in signals.chunks(AT_ONCE) {
+            let texts: Vec<Signal> = some.iter().map(|(signal, _)| signal.clone()).collect();
+            self.state.find_all(&texts, &self.rule, &ask, room, &mut nearest);
+            self.seen.borrow_mut().note(&texts, nearest.rows());
+            for row in nearest.rows() {
+                let (signal, time) = &some[row.query as usize];
+                total += row.total as usize;
+                found.extend(nearest.listed(row).iter().map(|hit| (signal.kind(), *time, *hit)));
+            }
+            // The nearest of all are among the nearest of each.
+            found.sort_by_key(|(kind, time, hit)| (*kind, hit.content, hit.nearness.rank(), *time));
+            found.dedup_by_key(|(kind, _, hit)| (*kind, hit.content));
+            found.sort_by_key(|(kind, _, hit)| (hit.nearness.rank(), *kind, hit.content));
+            found.truncate(self.limit);
+        }
+        counted.map_or(total, |counted| counted.into_inner().len())
+    }
 }
+
+/// A match, the type of the signal it matched, and when in its file that signal is shown.
+type Found = (SignalType, Option<u32>, Match);
 
 impl From<FetchError> for Refusal {
     fn from(error: FetchError) -> Self {

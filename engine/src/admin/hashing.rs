@@ -102,7 +102,7 @@ pub fn kinds_of(bytes: &[u8], content_type: &str) -> Vec<SignalType> {
 
 /// Makes of a file what is wanted. Decoding takes memory and time: not more files at once than there are CPUs.
 pub async fn hash(admin: &Admin, bytes: Bytes, wanted: Wanted) -> Result<Hashed, HashError> {
-    let turn = admin.turn().await.map_err(|_| HashError::Stopped)?;
+    let turn = admin.turns.machines().await.map_err(|_| HashError::Stopped)?;
     let options = admin.config.video.clone();
     let work = tokio::task::spawn_blocking(move || {
         let hashed = make(&bytes, &wanted, &options);

@@ -6,7 +6,8 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use index::{Distance, FindRule, FindScratch, Found, NearestScratch, Signal, SignalType};
+use index::bank::Ask;
+use index::{Distance, FindRule, FindScratch, Found, Nearest, NearestScratch, Signal, SignalType};
 use reporter::access::Right;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,8 +20,6 @@ use crate::access::{Caller, Seen};
 use crate::clock::now_s;
 
 const SIGNALS_MAX: usize = 1000;
-/// Matches of a signal that are looked at where only their banks are told.
-const VEILED_MAX: usize = 65_536;
 /// Signals searched for together.
 const AT_ONCE: usize = 16;
 
@@ -70,11 +69,7 @@ pub async fn lookup(
     }
     let sees = caller.rights.has(Right::Distance);
     let rule = rule(&admin, &caller, kind, body.threshold)?;
-    // Every bank is to be named where nothing but banks is.
-    let limit = match sees {
-        true => body.limit.unwrap_or(usize::MAX).min(admin.config.limits.matches_max),
-        false => VEILED_MAX,
-    };
+    let limit = body.limit.unwrap_or(usize::MAX).min(admin.config.limits.matches_max);
     let signals = body
         .signals
         .iter()
@@ -82,30 +77,30 @@ pub async fn lookup(
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad)?;
     let turn = match kind.is_rebuilt() {
-        true => Some(admin.turn().await?),
+        true => Some(admin.turns.of(&caller).await?),
         false => None,
     };
     let door = admin.door.clone();
     blocking(move || {
         let _turn = turn;
         let mut results = Vec::with_capacity(signals.len());
-        let (mut found, mut room, now_s) = (Vec::new(), FindScratch::default(), now_s());
+        let (mut nearest, mut room, now_s) = (Nearest::default(), FindScratch::default(), now_s());
         let mut seen = Seen::new(&door);
-        // So few at a time that what a bank full of duplicates answers fits the memory.
         for signals in signals.chunks(AT_ONCE) {
-            found.clear();
-            state.find_all(signals, &rule, &mut room, &mut found);
-            seen.note(signals, &found);
+            let watch = |content, _| seen.is_honeytoken(content);
+            // Every bank is to be named where nothing but banks is.
+            let ask = Ask { every_bank: !sees, ..Ask::noting(limit, now_s, &watch) };
+            state.find_all(signals, &rule, &ask, &mut room, &mut nearest);
+            seen.note(signals, nearest.rows());
             let first = results.len();
             results.extend(
                 signals
                     .iter()
                     .map(|signal| LookupResult { signal: signal.to_string(), matches: Matches::default() }),
             );
-            for (place, hit) in &found {
-                if state.is_matching(hit.bank, hit.content, now_s) {
-                    results[first + *place as usize].matches.push(&state, hit, limit);
-                }
+            for row in nearest.rows() {
+                let matches = Matches::of(&state, nearest.listed(row), row.total);
+                results[first + row.query as usize].matches = matches;
             }
         }
         door.judge_all(&caller, seen)?;
@@ -136,6 +131,7 @@ fn ten() -> usize {
 /// this hash, however far. Exact.
 pub async fn nearest(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<NearestQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let Query(query) = query?;
@@ -152,7 +148,7 @@ pub async fn nearest(
         None => None,
     };
     // It reads everything: not more of them at once than there are CPUs.
-    let turn = admin.turn().await?;
+    let turn = admin.turns.of(&caller).await?;
     blocking(move || {
         let wanted = |found| bank.is_none_or(|bank| bank == found);
         let found =

@@ -63,13 +63,9 @@ impl Matches {
         (self.matches_total, self.truncated) = (self.matches.len(), false);
     }
 
-    /// Counts a match, and lists it while there is room.
-    pub fn push(&mut self, state: &BankState, hit: &Match, limit: usize) {
-        self.matches_total += 1;
-        if self.matches.len() < limit {
-            self.matches.push(MatchShown::new(state, hit));
-        } else {
-            self.truncated = true;
-        }
+    /// What is listed of so many matches.
+    pub fn of(state: &BankState, listed: &[Match], total: u32) -> Self {
+        let matches = listed.iter().map(|hit| MatchShown::new(state, hit)).collect();
+        Self { matches, matches_total: total as usize, truncated: listed.len() < total as usize }
     }
 }

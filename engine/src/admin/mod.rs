@@ -33,6 +33,7 @@ mod matches;
 mod openapi;
 mod organisations;
 mod page;
+mod patient;
 mod people;
 mod policies;
 mod queues;
@@ -41,6 +42,7 @@ mod retention;
 mod s3;
 mod scan;
 mod statistics;
+mod turns;
 mod waiting;
 
 use std::sync::atomic::AtomicBool;
@@ -76,6 +78,7 @@ use crate::submit::Submitter;
 
 pub use answer::Refusal;
 pub use front::{Front, Peer};
+pub use turns::{TurnCounts, Turns};
 
 /// What the routes work on once it is loaded.
 pub struct Loaded {
@@ -135,8 +138,8 @@ pub struct Admin {
     pub disk: Arc<Disk>,
     /// Everything counted.
     pub metrics: Arc<Metrics>,
-    /// As many scans at once as there are CPUs.
-    pub scans: Arc<Semaphore>,
+    /// Turns at what takes a CPU for long.
+    pub turns: Turns,
     /// MiB that uploads and fetched files may take all together while they wait to be hashed.
     pub held_mib: Arc<Semaphore>,
     /// Fetches media.
@@ -156,11 +159,6 @@ impl Admin {
             let contents = self.progress.contents.load(std::sync::atomic::Ordering::Relaxed);
             Refusal::loading(contents)
         })
-    }
-
-    /// Waits for a turn at what takes a CPU for long.
-    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.scans.clone().acquire_owned().await.map_err(|_| Refusal::interrupted())
     }
 
     /// Waits until there is room in memory for an upload of so many bytes, or of the largest.

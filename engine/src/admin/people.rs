@@ -90,7 +90,7 @@ fn with_cookie(cookie: String) -> [(header::HeaderName, String); 2] {
 
 /// Compares a password, at the CPUs' pace: a login takes one for a while.
 async fn is_right(admin: &Admin, given: String, hash_of: Option<String>) -> Result<bool, Refusal> {
-    let turn = admin.turn().await?;
+    let turn = admin.turns.people().await?;
     blocking(move || {
         let _turn = turn;
         Ok(given.len() <= PASSWORD_BYTES_MAX && password::is_right(&given, hash_of.as_deref()))
@@ -99,7 +99,7 @@ async fn is_right(admin: &Admin, given: String, hash_of: Option<String>) -> Resu
 }
 
 async fn hashed(admin: &Admin, given: String) -> Result<String, Refusal> {
-    let turn = admin.turn().await?;
+    let turn = admin.turns.people().await?;
     let hash = blocking(move || {
         let _turn = turn;
         password::hash(&given)

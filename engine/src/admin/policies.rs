@@ -198,7 +198,11 @@ pub async fn remove_rule(
 
 /// `POST /api/v1/rules/replay {"rule": {…} | "name": "…", "days"?, "samples"?}`: what a rule would have done with the hits
 /// of the last days.
-pub async fn replay_rule(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Replayed>, Refusal> {
+pub async fn replay_rule(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Result<Json<Replayed>, Refusal> {
     let Json(body) = body?;
     let at = At::new(&body, "");
     let read = || -> Result<_, DeskError> {
@@ -219,7 +223,7 @@ pub async fn replay_rule(State(admin): State<Arc<Admin>>, body: Body) -> Result<
     };
     let compiled = Compiled::new(rule).map_err(DeskError::from)?;
     let since_ms = now_ms().saturating_sub((days * DAY_MS as f64) as u64);
-    let turn = admin.turn().await?;
+    let turn = admin.turns.of(&caller).await?;
     blocking(move || {
         let _turn = turn;
         Ok(Json(replay(&*store, &compiled, since_ms, samples)?))

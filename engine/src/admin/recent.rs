@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use index::{Distance, Signal, SignalType};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use super::cases::blocking;
 use super::contents::content_id;
 use super::lookup::threshold;
 use super::{Admin, Refusal};
+use crate::access::Caller;
 use crate::clock::now_ms;
 
 const LIMIT_MAX: usize = 10_000;
@@ -35,6 +36,7 @@ pub struct RecentQuery {
 /// `GET /api/v1/recent?signal_type=pdq&signal=HEX[&hours=24][&threshold=31][&limit=100]`
 pub async fn of_signal(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<RecentQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let Query(query) = query?;
@@ -44,13 +46,14 @@ pub async fn of_signal(
     let bad = |error: index::SignalError| Refusal::bad(error.to_string());
     let kind = SignalType::from_name(kind).map_err(bad)?;
     let signal = Signal::parse(kind, text).map_err(bad)?;
-    search(&admin, vec![signal], &query).await
+    search(&admin, &caller, vec![signal], &query).await
 }
 
 /// `GET /api/v1/contents/{id}/recent[?hours=24][&threshold=31][&limit=100]`: submissions that match any of the content's
 /// signals.
 pub async fn of_content(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     query: Result<Query<RecentQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
@@ -64,10 +67,15 @@ pub async fn of_content(
     let banks = admin.loaded()?.banks.clone();
     let content = blocking(move || Ok::<_, Refusal>(banks.content(id)?)).await?;
     let content = content.ok_or_else(|| Refusal::not_found(format!("no content {id}")))?;
-    search(&admin, content.signals, &query).await
+    search(&admin, &caller, content.signals, &query).await
 }
 
-async fn search(admin: &Admin, signals: Vec<Signal>, query: &RecentQuery) -> Result<Json<Value>, Refusal> {
+async fn search(
+    admin: &Admin,
+    caller: &Caller,
+    signals: Vec<Signal>,
+    query: &RecentQuery,
+) -> Result<Json<Value>, Refusal> {
     let recent = admin.loaded()?.recent.clone();
     if !recent.is_on() {
         return Err(Refusal::new(
@@ -91,7 +99,7 @@ async fn search(admin: &Admin, signals: Vec<Signal>, query: &RecentQuery) -> Res
         })
         .collect::<Result<_, Refusal>>()?;
     // It reads all of them: not more of them at once than there are CPUs.
-    let turn = admin.turn().await?;
+    let turn = admin.turns.of(caller).await?;
     blocking(move || {
         let mut results = Vec::with_capacity(signals.len());
         for (signal, threshold) in signals {

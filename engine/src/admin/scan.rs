@@ -3,29 +3,47 @@
 //! A request is one sorted sweep of the tables, on a thread of its own that gives way to the shards. What it
 //! answers is streamed, a line for each hash that matched, and ends with a line that says so: an answer without
 //! it is not whole.
+//!
+//! A scan holds memory from before its body is read until its answer is out, out of what is set aside for scans. It
+//! holds a turn at the CPUs only while it computes: never while its client reads, and not for long at a time.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use async_channel::{Sender, bounded};
+use async_channel::{Sender, TrySendError, bounded};
+use axum::Extension;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use index::bank::BankState;
-use index::{BulkFound, BulkScratch, Distance, Hash256, SignalType};
+use index::bank::{Ask, BankState};
+use index::{BulkRow, Distance, Hash256, SignalType};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
-use super::{Admin, Refusal, lookup};
+use super::body::declared;
+use super::{Admin, Refusal, Turns, lookup};
+use crate::access::Caller;
+use crate::clock::now_s;
 
 /// Hashes of a request.
 pub const HASHES_MAX: usize = 1 << 20;
+const BODY_MAX: usize = HASHES_MAX * size_of::<Hash256>();
+/// Bytes that a scan takes for each of its hashes (itself, twice while it is read, and sorted), and for what it found.
+const HASH_BYTES: usize = 2 * size_of::<Hash256>() + 140;
+const FOUND_BYTES: usize = 32 << 20;
 /// How much a scan gives way, in the system's words ('nice').
 const NICE: i32 = 10;
 /// Bytes of answers that are sent together.
 const TEXT_BYTES: usize = 64 << 10;
+/// How long a scan computes before others that wait for the CPUs get a turn.
+const SPELL: Duration = Duration::from_millis(100);
 
 /// How to scan.
 #[derive(Deserialize)]
@@ -38,30 +56,52 @@ pub struct ScanQuery {
 /// `POST /api/v1/scan[?threshold=31][&limit=256]`, PDQ hashes of 32 bytes each as body: NDJSON.
 pub async fn scan(
     State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<ScanQuery>, QueryRejection>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<impl IntoResponse, Refusal> {
-    let (threshold, limit, state) = how(&admin, query)?;
-    let body = to_bytes(body, HASHES_MAX * size_of::<Hash256>()).await.map_err(|_| {
+    let Query(query) = query?;
+    let threshold = query.threshold.map(|bits| lookup::threshold(SignalType::Pdq, Some(bits))).transpose()?;
+    let limit = query.limit.unwrap_or(usize::MAX).clamp(1, admin.config.limits.matches_max);
+    let state = admin.loaded()?.banks_of(&caller);
+    let length = declared(&headers).unwrap_or(BODY_MAX);
+    let too_large = || {
         Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("a scan takes at most {HASHES_MAX} hashes of 32 bytes: send the rest in another request"),
         )
-    })?;
-    let hashes: Vec<Hash256> =
-        body.chunks_exact(32).filter_map(|bytes| bytes.try_into().ok()).map(Hash256).collect();
-    if hashes.len() * 32 != body.len() {
+    };
+    if length > BODY_MAX {
+        return Err(too_large());
+    }
+    let memory = admin.turns.scan_memory(length / size_of::<Hash256>() * HASH_BYTES + FOUND_BYTES).await?;
+    let body = admin.in_upload_time(to_bytes(body, length)).await?.map_err(|_| too_large())?;
+    let (hashes, rest) = body.as_chunks::<32>();
+    if !rest.is_empty() {
         return Err(Refusal::bad(format!("{} bytes are not whole hashes of 32 bytes each", body.len())));
     }
-    let turn = admin.turn().await?;
+    let hashes: Vec<Hash256> = hashes.iter().map(|bytes| Hash256(*bytes)).collect();
+    drop(body);
+    let turn = admin.turns.machines().await?;
     let (sender, receiver) = bounded::<io::Result<Bytes>>(16);
+    let mut lines = Lines {
+        text: String::new(),
+        hits: 0,
+        lines: sender,
+        turns: admin.turns.clone(),
+        turn: Some(turn),
+        since: Instant::now(),
+        patience: admin.config.limits.stalled,
+        runtime: Handle::current(),
+    };
     let work = move || {
         // Refused, it is as fast and only less polite.
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!(%error, "a scan runs at full priority");
         }
-        answer(&state, &hashes, threshold, limit, &sender);
-        drop(turn);
+        lines.answer(&state, &hashes, threshold, limit);
+        drop(memory);
     };
     std::thread::Builder::new().name("scan".into()).spawn(work).map_err(|error| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("no thread for the scan: {error}"))
@@ -69,47 +109,89 @@ pub async fn scan(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(receiver)))
 }
 
-fn how(
-    admin: &Admin,
-    query: Result<Query<ScanQuery>, QueryRejection>,
-) -> Result<(Distance, usize, Arc<BankState>), Refusal> {
-    let Query(query) = query?;
-    let threshold = lookup::threshold(SignalType::Pdq, query.threshold)?;
-    let limit = query.limit.unwrap_or(usize::MAX).clamp(1, admin.config.limits.matches_max);
-    Ok((threshold, limit, admin.loaded()?.banks.state_owned()))
+/// The lines of an answer on their way out, and the turn at the CPUs that makes them.
+struct Lines {
+    text: String,
+    hits: u64,
+    lines: Sender<io::Result<Bytes>>,
+    turns: Turns,
+    turn: Option<OwnedSemaphorePermit>,
+    /// When the turn began.
+    since: Instant,
+    /// How long a client may read nothing.
+    patience: Duration,
+    runtime: Handle,
 }
 
-fn answer(
-    state: &BankState,
-    hashes: &[Hash256],
-    threshold: Distance,
-    limit: usize,
-    lines: &Sender<io::Result<Bytes>>,
-) {
-    let mut out = BulkFound::default();
-    state.tables.pdq.search_bulk(hashes, threshold, limit, &mut BulkScratch::default(), &mut out);
-    let (mut text, mut hits) = (String::new(), 0u64);
-    for matches in out.found.chunk_by(|a, b| a.query == b.query) {
-        let index = matches[0].query;
-        let total = out.totals[index as usize];
-        let listed: Vec<_> = matches
+impl Lines {
+    fn answer(&mut self, state: &BankState, hashes: &[Hash256], threshold: Option<Distance>, limit: usize) {
+        let ask = Ask { every_bank: false, ..Ask::matching(limit, now_s()) };
+        let this = std::cell::RefCell::new(&mut *self);
+        let pause = || this.borrow_mut().pause();
+        let tell = |row: &BulkRow<'_>| this.borrow_mut().tell(state, row);
+        if !state.scan(hashes, threshold, &ask, pause, tell) {
+            return; // nobody reads on
+        }
+        let (hits, generation) = (self.hits, state.generation);
+        let end = json!({ "done": true, "hashes": hashes.len(), "hits": hits, "generation": generation });
+        self.text.push_str(&format!("{end}\n"));
+        self.send();
+    }
+
+    /// Lets others that wait for the CPUs have a turn; says whether to go on.
+    fn pause(&mut self) -> bool {
+        if self.since.elapsed() >= SPELL {
+            self.turn = None;
+            self.take_turn();
+        }
+        self.turn.is_some() && !self.lines.is_closed()
+    }
+
+    fn take_turn(&mut self) {
+        self.turn = self.runtime.block_on(self.turns.machines()).ok();
+        self.since = Instant::now();
+    }
+
+    /// Writes what a hash matched; says whether to go on.
+    fn tell(&mut self, state: &BankState, row: &BulkRow<'_>) -> bool {
+        let listed: Vec<_> = row
+            .listed
             .iter()
             .map(|hit| {
                 let bank = state.directory.get(hit.bank).map_or("", |bank| &bank.name);
                 json!({ "bank": bank, "content": hit.content, "distance": hit.distance })
             })
             .collect();
-        let truncated = listed.len() < total as usize;
-        let line =
-            json!({ "index": index, "matches": listed, "matches_total": total, "truncated": truncated });
-        text.push_str(&line.to_string());
-        text.push('\n');
-        hits += 1;
-        if text.len() > TEXT_BYTES && lines.send_blocking(Ok(std::mem::take(&mut text).into())).is_err() {
-            return; // nobody reads on
-        }
+        let truncated = listed.len() < row.total as usize;
+        let line = json!({
+            "index": row.query,
+            "matches": listed,
+            "matches_total": row.total,
+            "truncated": truncated,
+        });
+        self.text.push_str(&line.to_string());
+        self.text.push('\n');
+        self.hits += 1;
+        self.text.len() <= TEXT_BYTES || self.send()
     }
-    let end = json!({ "done": true, "hashes": hashes.len(), "hits": hits, "generation": state.generation });
-    text.push_str(&format!("{end}\n"));
-    let _ = lines.send_blocking(Ok(text.into()));
+
+    /// Sends what is written so far. Waits without a turn for a client that reads slowly, and not for one that stopped.
+    fn send(&mut self) -> bool {
+        let full = match self.lines.try_send(Ok(std::mem::take(&mut self.text).into())) {
+            Ok(()) => return true,
+            Err(TrySendError::Closed(_)) => return false,
+            Err(TrySendError::Full(text)) => text,
+        };
+        self.turn = None;
+        match self.runtime.block_on(timeout(self.patience, self.lines.send(full))) {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return false,
+            Err(_) => {
+                self.turns.counts.stalled.fetch_add(1, Ordering::Relaxed);
+                return false;
+            }
+        }
+        self.take_turn();
+        self.turn.is_some()
+    }
 }

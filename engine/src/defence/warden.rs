@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use index::{ContentId, Distance, Found, Hash256, SignalType};
+use index::{ContentId, Distance, Hash256, SignalType};
 
 use super::alarm::{Alarm, AlarmKind, Alarms, KeyNumber};
 use super::budget::{Allowance, Budget};
@@ -30,13 +30,6 @@ pub struct Matched {
     pub content: ContentId,
     /// Bits that differ.
     pub distance: Distance,
-}
-
-impl Matched {
-    /// What a search found; the frame's first hash was query `base` of the search.
-    pub fn new(found: &Found, base: u32) -> Self {
-        Self { query: found.query - base, content: found.content, distance: found.distance }
-    }
 }
 
 /// Why nothing of a frame's answer may be released.

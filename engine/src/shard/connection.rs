@@ -11,6 +11,7 @@ use reporter::access::Right;
 use super::drive::Bells;
 use super::gate::Guest;
 use super::schedule::Share;
+use super::work::Work;
 use crate::config::Limits;
 
 /// Bytes read at a time before Hello: 64 KiB of strangers' memory must go a long way.
@@ -29,6 +30,9 @@ const ARRIVALS_MAX: usize = 64;
 const LONG_FRAME: usize = 1 << 10;
 /// Largest frame before Hello: a Hello with a long token.
 const HELLO_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of room that a connection's output keeps: a large answer is the exception.
+const OUTPUT_KEPT: usize = 64 << 10;
 
 /// A connection of one shard. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +63,8 @@ pub(super) struct Connection {
     pub(super) withheld: Vec<u64>,
     /// Lookups that wait for the next search.
     pub(super) gathered: u32,
+    /// A frame that is searched in slices.
+    pub(super) work: Option<Box<Work>>,
     /// Who said Hello, and was let in.
     pub(super) guest: Option<Guest>,
     /// No more will come, or be taken; what is owed is still sent.
@@ -89,6 +95,7 @@ impl Connection {
             pending: 0,
             withheld: Vec::new(),
             gathered: 0,
+            work: None,
             guest: None,
             closing: false,
             parting: false,
@@ -125,23 +132,29 @@ impl Connection {
         }
     }
 
-    /// Marks so many bytes as served; returns when the last of them came, within [`TOGETHER`].
-    pub(super) fn take(&mut self, bytes: usize) -> Option<Instant> {
+    /// When the last of the next so many bytes came, within [`TOGETHER`].
+    pub(super) fn came(&self, bytes: usize) -> Option<Instant> {
+        let mut left = bytes;
+        let last = self.arrivals.iter().find(|(count, _)| {
+            let is_last = *count >= left;
+            left = left.saturating_sub(*count);
+            is_last
+        });
+        last.map(|(_, since)| *since)
+    }
+
+    /// Marks so many bytes as served.
+    pub(super) fn take(&mut self, bytes: usize) {
         self.taken += bytes;
         let mut left = bytes;
-        while let Some((count, since)) = self.arrivals.front_mut() {
+        while let Some((count, _)) = self.arrivals.front_mut() {
             if *count > left {
                 *count -= left;
-                return Some(*since);
+                return;
             }
             left -= *count;
-            let since = *since;
             self.arrivals.pop_front();
-            if left == 0 {
-                return Some(since);
-            }
         }
-        None
     }
 
     /// Bytes received that are not served.
@@ -250,6 +263,7 @@ impl Connection {
 
     pub(super) fn take_output(&mut self, out: &mut Vec<u8>, now: Instant) {
         std::mem::swap(&mut self.output, out);
+        self.output.shrink_to(OUTPUT_KEPT);
         self.in_flight = out.len();
         if self.in_flight > 0 {
             self.output_since.get_or_insert(now);
@@ -269,16 +283,14 @@ impl Connection {
     pub(super) fn part(&mut self) {
         self.closing = true;
         self.parting = true;
+        self.work = None;
         self.bells.output();
     }
 
     pub(super) fn owes_nothing(&self) -> bool {
-        self.closing
-            && self.share.is_away()
-            && !self.stalled
-            && self.pending == 0
-            && self.gathered == 0
-            && self.owed_bytes() == 0
+        let works = self.pending > 0 || self.gathered > 0 || self.work.is_some();
+        let waits = !self.share.is_away() || self.stalled;
+        self.closing && !works && !waits && self.owed_bytes() == 0
     }
 
     /// Which limit of time the connection has overstayed.
@@ -290,7 +302,11 @@ impl Connection {
             Some("no Hello came in time")
         } else if self.frame_since.is_some_and(|since| past(since, limits.frame)) {
             Some("a frame was begun and not finished in time")
-        } else if self.pending == 0 && self.owed_bytes() == 0 && past(self.last_input, limits.idle) {
+        } else if self.pending == 0
+            && self.work.is_none()
+            && self.owed_bytes() == 0
+            && past(self.last_input, limits.idle)
+        {
             Some("it was silent for too long")
         } else {
             None

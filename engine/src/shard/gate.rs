@@ -1,8 +1,6 @@
 //! Who is at the other end of a connection, what they may ask, and what they are told: a key that may not see how near a
 //! match is gets the banks alone.
 
-use std::ops::Range;
-
 use index::SignalType;
 use index::bank::BankState;
 use ingest::wire::{ErrorCode, HitRef, Match, QueryView, VERSION, Welcome, WireError};
@@ -10,8 +8,9 @@ use reporter::access::Right;
 
 use super::connection::Connection;
 use super::serve::{Core, fault, matches_of};
+use super::work::Work;
 use crate::access::{Caller, Pass};
-use crate::defence::{Matched, Refused};
+use crate::defence::Refused;
 use crate::metrics::resident_bytes;
 
 /// Who was let in, and how they are known again.
@@ -59,23 +58,20 @@ impl Core {
         self.replies.welcome(correlation, &welcome, &mut connection.output);
     }
 
-    /// Whether what a frame found may be told to who asked: `found` of the search, whose hash `base` was the frame's first.
+    /// Whether what the frame in work found may be told to who asked so many hashes.
     pub(super) fn is_told(
         &self,
         connection: &Connection,
         kind: SignalType,
-        hashes: Range<usize>,
-        found: Range<usize>,
+        hashes: usize,
     ) -> Result<(), Refused> {
         let Some(guest) = &connection.guest else { return Ok(()) };
-        let (door, base) = (&self.parts.door, hashes.start as u32);
-        let found = &self.found[found];
+        let Work { pdq, nearest, honeytoken, .. } = &self.work;
         match kind {
             SignalType::Pdq => {
-                let matched = found.iter().map(|found| Matched::new(found, base));
-                door.judge(&guest.caller, &self.pdq[hashes], matched)
+                self.parts.door.judge(&guest.caller, pdq, nearest.iter().copied(), *honeytoken)
             }
-            _ => door.judge_others(&guest.caller, hashes.len(), found.iter().map(|found| found.content)),
+            _ => self.parts.door.judge_others(&guest.caller, hashes, *honeytoken),
         }
     }
 

@@ -1,11 +1,14 @@
 //! What of many matches an answer lists, and how their banks are called.
 
+use std::collections::HashSet;
+
 use index::bank::BankState;
 use index::{BankId, Found};
 use ingest::wire::Match;
 
 /// Lists a hash's matches, nearest first, at most `max`; and past that the nearest of every further bank, so
-/// that no rule misses its bank because another one is full of duplicates.
+/// that no rule misses its bank because another one is full of duplicates. `group` holds these already, for a limit that
+/// is not smaller.
 pub(super) fn list(group: &[Found], max: usize, matches: &mut Vec<Match>) {
     let first = matches.len();
     for (at, found) in group.iter().enumerate() {
@@ -22,12 +25,13 @@ pub(super) fn bank_name(state: &BankState, bank: BankId) -> &str {
 
 /// The banks that occur, each once. Empty, and without allocation, where nothing matched.
 pub(super) fn names<'n>(matches: &[Match], name: impl Fn(BankId) -> &'n str) -> Vec<(BankId, &'n str)> {
-    let mut banks: Vec<(BankId, &str)> = Vec::new();
+    let (mut banks, mut known, mut last) = (Vec::new(), HashSet::new(), None);
     for row in matches {
         let bank = BankId(row.bank());
-        if !banks.iter().any(|(known, _)| *known == bank) {
+        if last != Some(bank) && known.insert(bank) {
             banks.push((bank, name(bank)));
         }
+        last = Some(bank);
     }
     banks
 }

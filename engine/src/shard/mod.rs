@@ -18,6 +18,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 mod views;
+mod work;
 
 use std::collections::HashMap;
 use std::io;
@@ -52,11 +53,8 @@ pub struct Refused;
 /// What is to be done with a connection after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A frame with so many hashes was served; there may be another.
-    More {
-        /// How many.
-        hashes: usize,
-    },
+    /// A frame, or a slice of one, was served; there may be another.
+    More,
     /// Nothing to do until more bytes come.
     Wait,
     /// No more is read; the connection ends once its answers are out.
@@ -196,18 +194,17 @@ impl Shard {
     pub fn serve(&mut self) -> Turn {
         let began = Instant::now();
         let mut now = began;
-        while now.saturating_duration_since(began) < TURN
+        while !self.core.gather.is_full()
+            && now.saturating_duration_since(began) < TURN
             && let Some(id) = self.schedule.next(&mut self.connections)
         {
             now = self.step(id, now);
-            if self.core.gather.is_full() {
-                self.core.answer_gathered(&mut self.connections);
-            }
         }
         if !self.core.gather.is_empty() {
             self.core.answer_gathered(&mut self.connections);
         }
-        if self.schedule.is_empty() { Turn::Done } else { Turn::More }
+        let is_done = self.schedule.is_empty() && self.core.gather.is_empty();
+        if is_done { Turn::Done } else { Turn::More }
     }
 
     /// Serves one frame of a connection; returns when that was done.
@@ -220,13 +217,13 @@ impl Shard {
         }
         let waited = connection.waiting_bytes();
         let mut step = self.core.step(id, connection, now);
-        if matches!(step, Step::More { .. }) && !connection.has_frame(&self.limits) {
+        if matches!(step, Step::More) && !connection.has_frame(&self.limits) {
             step = self.core.step(id, connection, now); // notes what is left, and that it waits
         }
         self.waiting_bytes -= waited - connection.waiting_bytes();
         let after = Instant::now();
         connection.share.spend(after.saturating_duration_since(now));
-        if !matches!(step, Step::More { .. }) {
+        if !matches!(step, Step::More) {
             self.schedule.emptied(id, &mut connection.share, after);
         }
         if connection.has_output() {

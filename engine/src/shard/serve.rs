@@ -3,6 +3,7 @@
 //! Buffers are the shard's and are reused: nothing is allocated per hash. What a hit costs (its row, its
 //! names) is paid only for hits of Submits.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,10 +11,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use index::bank::{BankState, Banks};
-use index::hit::UPLOAD;
-use index::{
-    BankId, Digest, Distance, Found, Hash256, Hit, HitMatch, Position, Scratch, Signal, SignalType, Tenant,
-};
+use index::{BankId, Distance, Found, Hit, HitMatch, Nearest, Position, Scratch, Signal, SignalType, Tenant};
 use ingest::wire::frame::{PREFIX, Split, split};
 use ingest::wire::{
     ErrorCode, HitRef, Match, QueryView, Receipt as WireReceipt, Replies, RequestView, Rows, SubmitView,
@@ -21,15 +19,15 @@ use ingest::wire::{
 };
 use reporter::access::Right;
 use reporter::router::policy::Catalog;
-use reporter::router::table::{Classified, Facts, MatchFact, Screened, Source, Subject};
 
 use super::connection::Connection;
 use super::gather::Gather;
-use super::listed::{bank_name, list, names};
+use super::listed::{bank_name, names};
 use super::views::Views;
+use super::work::Work;
 use super::{ConnectionId, Step, gate};
 use crate::access::Door;
-use crate::clock::{self, now_ms, now_s};
+use crate::clock;
 use crate::config::Limits;
 use crate::ledger::{Append, AppendError, Ledger, Receipt, Settled, Ticket};
 use crate::metrics::ShardCounts;
@@ -37,10 +35,6 @@ use crate::recent::Recent;
 
 /// When a refused client should come back.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
-
-/// Matches listed in one answer: past it each hash lists its nearest, and that of every bank. Bounds what a
-/// Submit against a bank full of duplicates can make the ledger hold.
-const FRAME_MATCHES_MAX: usize = 65_536;
 
 /// What a shard is made of.
 pub struct ShardParts {
@@ -73,9 +67,9 @@ pub struct ShardParts {
 /// What an uploader told about a hash, as far as verdicts hang on it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Told<'q> {
-    item_id: Option<&'q str>,
-    item_type: Option<&'q str>,
-    author: Option<&'q str>,
+    pub(super) item_id: Option<&'q str>,
+    pub(super) item_type: Option<&'q str>,
+    pub(super) author: Option<&'q str>,
 }
 
 /// The shard without its connections.
@@ -89,14 +83,11 @@ pub(super) struct Core {
     /// The frame being served waited for longer than it may.
     late: bool,
     pub(super) replies: Replies,
-    scratch: Scratch,
-    pub(super) pdq: Vec<Hash256>,
-    digests: Vec<Digest>,
-    pub(super) found: Vec<Found>,
-    hits: Vec<HitRef>,
-    matches: Vec<Match>,
-    /// Hashes of the frame being served.
-    looked_up: usize,
+    pub(super) scratch: Scratch,
+    /// What the block searched last found.
+    pub(super) nearest: Nearest<Found>,
+    /// The frame being served.
+    pub(super) work: Work,
 }
 
 impl Core {
@@ -109,36 +100,35 @@ impl Core {
             late: false,
             replies: Replies::default(),
             scratch: Scratch::default(),
-            pdq: Vec::new(),
-            digests: Vec::new(),
-            found: Vec::new(),
-            hits: Vec::new(),
-            matches: Vec::new(),
-            looked_up: 0,
+            nearest: Nearest::default(),
+            work: Work::default(),
         }
     }
 
-    /// Serves the next frame of a connection, if one is whole.
+    /// Serves the next frame of a connection, or a slice of it, if one is whole.
     pub(super) fn step(&mut self, id: ConnectionId, connection: &mut Connection, now: Instant) -> Step {
-        if connection.parting || connection.closing && self.draining {
+        if connection.parting || connection.closing && self.draining && connection.work.is_none() {
             return Step::Close;
         }
         let frame_max = connection.frame_bytes_max(&self.parts.limits);
         match split(&connection.input[connection.taken..], frame_max) {
             Split::Frame { end } => {
                 let start = connection.taken;
-                let came = connection.take(end);
-                self.late = came.is_some_and(|came| {
-                    now.saturating_duration_since(came) > self.parts.limits.queue_time_max
-                });
-                connection.last_frame = end;
+                self.late = connection.work.is_none()
+                    && connection.came(end).is_some_and(|came| {
+                        now.saturating_duration_since(came) > self.parts.limits.queue_time_max
+                    });
                 connection.note_frame(false, now);
                 // Taken out for the time of the work, so that the answer can be written beside it.
                 let input = std::mem::take(&mut connection.input);
-                self.looked_up = 0;
                 self.serve(id, connection, &input[start + PREFIX..start + end]);
                 connection.input = input;
-                if connection.parting { Step::Close } else { Step::More { hashes: self.looked_up } }
+                if connection.work.is_some() {
+                    return Step::More;
+                }
+                connection.take(end);
+                connection.last_frame = end;
+                if connection.parting { Step::Close } else { Step::More }
             }
             Split::Incomplete => {
                 connection.compact();
@@ -157,7 +147,11 @@ impl Core {
     }
 
     fn serve(&mut self, id: ConnectionId, connection: &mut Connection, message: &[u8]) {
-        self.parts.counts.frames.fetch_add(1, Ordering::Relaxed);
+        self.work.clear();
+        let is_under_way = connection.work.take().map(|work| self.work = *work).is_some();
+        if !is_under_way {
+            self.parts.counts.frames.fetch_add(1, Ordering::Relaxed);
+        }
         let (correlation, request) = match parse(message, self.parts.limits.hashes_max) {
             Ok(parsed) => parsed,
             Err(error) => {
@@ -176,6 +170,8 @@ impl Core {
                 self.refuse(connection, fault(correlation, ErrorCode::hello_expected, "body", message));
                 connection.part();
             }
+            RequestView::Lookup(query) if is_under_way => self.look_up(connection, correlation, &query),
+            RequestView::Submit(submit) if is_under_way => self.submit(id, connection, correlation, &submit),
             _ if self.draining => {
                 let message = "the server is shutting down: connect again".to_string();
                 self.refuse(connection, fault(correlation, ErrorCode::shutting_down, "", message));
@@ -190,20 +186,13 @@ impl Core {
                 if self.is_refused(connection, correlation, Right::Items, &submit.query) => {}
             RequestView::Lookup(query) if self.gather.take(id, correlation, connection.tenant(), &query) => {
                 connection.gathered += 1;
-                self.looked_up = query.len();
             }
-            RequestView::Lookup(query) => {
-                let state = self.views.newest(&self.parts.banks, connection.tenant());
-                self.search(&state, &query);
-                let (kind, found) = (query.signal_type, 0..self.found.len());
-                if let Err(why) = self.is_told(connection, kind, 0..query.len(), found.clone()) {
-                    return self.refuse(connection, gate::refused(correlation, &why));
-                }
-                self.judge(&state, found, 0, kind, connection.tenant(), |_| Told::default());
-                self.answer_lookup(&state, connection, correlation);
-            }
+            RequestView::Lookup(query) => self.look_up(connection, correlation, &query),
             RequestView::Submit(submit) => {
                 self.parts.recent.note(message);
+                if connection.pending >= self.parts.limits.window_frames {
+                    return self.busy(connection, correlation);
+                }
                 self.submit(id, connection, correlation, &submit);
             }
         }
@@ -221,107 +210,27 @@ impl Core {
         refusal.map(|refusal| self.refuse(connection, refusal)).is_some()
     }
 
-    /// Fills `found`.
-    fn search(&mut self, state: &BankState, query: &QueryView<'_>) {
-        self.looked_up = query.len();
-        match query.signal_type {
-            SignalType::Pdq => {
-                let mut hashes = std::mem::take(&mut self.pdq);
-                hashes.clear();
-                query.append_pdq(&mut hashes);
-                self.search_pdq(state, &hashes, query.threshold);
-                self.pdq = hashes; // a hit's row needs them
-            }
-            kind => {
-                let started = Instant::now();
-                self.found.clear();
-                query.copy_digests(&mut self.digests);
-                if let Some(exact) = state.tables.exact(kind) {
-                    exact.search(&self.digests, Distance::default(), &mut self.scratch, &mut self.found);
-                }
-                state.keep_matching(&mut self.found, now_s);
-                self.count(query.len(), started);
-            }
+    /// Looks up the frame in work for a slice; at its end answers.
+    fn look_up(&mut self, connection: &mut Connection, correlation: u64, query: &QueryView<'_>) {
+        let state = self.state_of_work(connection.tenant());
+        if !self.advance(&state, query, connection.tenant(), |_| Told::default()) {
+            return self.set_aside(connection, state);
         }
-    }
-
-    /// Fills `found`, by query.
-    pub(super) fn search_pdq(&mut self, state: &BankState, hashes: &[Hash256], threshold: Option<Distance>) {
-        let started = Instant::now();
-        self.found.clear();
-        state.search_pdq(hashes, threshold, &mut self.scratch, &mut self.found);
-        state.keep_matching(&mut self.found, now_s);
-        self.count(hashes.len(), started);
-    }
-
-    fn count(&self, hashes: usize, started: Instant) {
-        let counts = &self.parts.counts;
-        counts.lookups.fetch_add(hashes as u64, Ordering::Relaxed);
-        counts.search_nanos.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
-    }
-
-    /// Turns part of `found` into `hits` and `matches`, with a verdict for each hit by the rules. The frame's first
-    /// hash was query `base`.
-    pub(super) fn judge<'q>(
-        &mut self,
-        state: &BankState,
-        found: Range<usize>,
-        base: u32,
-        signal_type: SignalType,
-        tenant: Option<&Tenant>,
-        told: impl Fn(u32) -> Told<'q>,
-    ) {
-        self.hits.clear();
-        self.matches.clear();
-        if found.is_empty() {
-            return;
+        if let Err(why) = self.is_told(connection, query.signal_type, query.len()) {
+            return self.refuse(connection, gate::refused(correlation, &why));
         }
-        let (catalog, now_ms) = (self.parts.catalog.load(), now_ms());
-        for group in self.found[found].chunk_by(|a, b| a.query == b.query) {
-            let hash = group[0].query - base;
-            let first = self.matches.len();
-            let room = FRAME_MATCHES_MAX.saturating_sub(first).max(1);
-            list(group, self.parts.limits.matches_max.min(room), &mut self.matches);
-            let listed = &self.matches[first..];
-            let Told { item_id, item_type, author } = told(hash);
-            // As `UploadContext` will have it in the hit.
-            let own = tenant.map(|tenant| tenant.own(item_type.unwrap_or(UPLOAD)));
-            let of = own.as_deref().or(item_type).unwrap_or(UPLOAD);
-            let facts = Facts {
-                subject: match item_id {
-                    Some(id) => Subject::Item(of, id),
-                    None => Subject::Signal(match signal_type {
-                        SignalType::Pdq => &self.pdq[(hash + base) as usize].0,
-                        kind => &self.digests[hash as usize].bytes()[..kind.bytes().unwrap_or(32)],
-                    }),
-                },
-                item_type: item_type.map(|_| of),
-                author,
-                item: None,
-                report: None,
-                matches: listed.iter().map(|row| MatchFact {
-                    bank_name: bank_name(state, BankId(row.bank())),
-                    signal_type,
-                    distance: Distance::new(row.distance()).unwrap_or(Distance::MAX),
-                }),
-                screened: Screened::Whole,
-                classified: Classified::Inapplicable,
-                source: Source::Upload,
-            };
-            let verdict = catalog.table.verdict(&facts, now_ms).number();
-            self.hits.push(HitRef::new(hash, first as u32, listed.len() as u32, group.len() as u32, verdict));
-        }
-        self.parts.counts.hits.fetch_add(self.hits.len() as u64, Ordering::Relaxed);
+        self.answer_lookup(&state, connection, correlation);
     }
 
-    /// Answers a lookup with `hits` and `matches`.
+    /// Answers a lookup with the hits and matches of the frame in work.
     pub(super) fn answer_lookup(&mut self, state: &BankState, connection: &mut Connection, correlation: u64) {
+        self.parts.counts.hits.fetch_add(self.work.hits.len() as u64, Ordering::Relaxed);
         if !connection.sees_distances() {
-            gate::veil(&mut self.hits, &mut self.matches);
+            gate::veil(&mut self.work.hits, &mut self.work.matches);
         }
-        let banks = names(&self.matches, |bank| bank_name(state, bank));
-        let rows =
-            Rows { generation: state.generation, hits: &self.hits, matches: &self.matches, banks: &banks };
+        let Work { hits, matches, .. } = &self.work;
+        let banks = names(matches, |bank| bank_name(state, bank));
+        let rows = Rows { generation: state.generation, hits, matches, banks: &banks };
         self.replies.lookup(correlation, rows, &mut connection.output);
     }
 
@@ -332,25 +241,23 @@ impl Core {
         correlation: u64,
         submit: &SubmitView<'_>,
     ) {
-        if connection.pending >= self.parts.limits.window_frames {
-            self.busy(connection, correlation);
-            return;
-        }
-        let state = self.views.newest(&self.parts.banks, connection.tenant());
-        self.search(&state, &submit.query);
-        let kind = submit.query.signal_type;
-        let told = self.is_told(connection, kind, 0..submit.query.len(), 0..self.found.len());
-        self.judge(&state, 0..self.found.len(), 0, kind, connection.tenant(), |hash| Told {
+        let state = self.state_of_work(connection.tenant());
+        let is_whole = self.advance(&state, &submit.query, connection.tenant(), |hash| Told {
             item_id: submit.item_id(hash),
             item_type: submit.item_type(hash),
             author: submit.creator(hash),
         });
+        if !is_whole {
+            return self.set_aside(connection, state);
+        }
+        let told = self.is_told(connection, submit.query.signal_type, submit.query.len());
+        self.parts.counts.hits.fetch_add(self.work.hits.len() as u64, Ordering::Relaxed);
         if let Err(why) = &told {
             self.refuse(connection, gate::refused(correlation, why));
-            if self.hits.is_empty() {
+            if self.work.hits.is_empty() {
                 return;
             }
-        } else if self.hits.is_empty() && !submit.retry {
+        } else if self.work.hits.is_empty() && !submit.retry {
             if clock::is_future(submit.request.born_ms()) {
                 // As the ledger says of one with hits: a wrong clock shows at once, and not with the first hit.
                 let ahead_ms = submit.request.born_ms().saturating_sub(clock::newest_ms());
@@ -365,12 +272,12 @@ impl Core {
             return;
         }
         let tenant = connection.tenant();
-        let hits = self.hits.iter().map(|hit| self.hit(&state, submit, tenant, hit)).collect();
+        let hits = self.work.hits.iter().map(|hit| self.hit(&state, submit, tenant, hit)).collect();
         let append = Append {
             request: submit.request.said_by(tenant),
             generation: state.generation,
             hits,
-            verdicts: self.hits.iter().map(HitRef::verdict).collect(),
+            verdicts: self.work.hits.iter().map(HitRef::verdict).collect(),
             ticket: Ticket { inbox: self.parts.inbox.clone(), connection: id.0, correlation },
         };
         match (self.parts.ledger.append(append), told) {
@@ -389,10 +296,10 @@ impl Core {
     fn hit(&self, state: &BankState, submit: &SubmitView<'_>, tenant: Option<&Tenant>, hit: &HitRef) -> Hit {
         let hash = hit.hash() as usize;
         let signal = match submit.query.signal_type {
-            SignalType::Pdq => Signal::Pdq(self.pdq[hash]),
-            kind => Signal::Exact(kind, self.digests[hash]),
+            SignalType::Pdq => Signal::Pdq(self.work.pdq[hash]),
+            kind => Signal::Exact(kind, self.work.digests[hash]),
         };
-        let matches = self.matches[matches_of(hit)].iter().map(|row| HitMatch {
+        let matches = self.work.matches[matches_of(hit)].iter().map(|row| HitMatch {
             bank: BankId(row.bank()),
             bank_name: bank_name(state, BankId(row.bank())).to_string(),
             content: index::ContentId(row.content()),
@@ -438,30 +345,30 @@ impl Core {
     }
 
     fn answer_submit(&mut self, connection: &mut Connection, correlation: u64, receipt: &Receipt) {
-        self.hits.clear();
-        self.matches.clear();
+        self.work.clear();
+        let Work { hits, matches, .. } = &mut self.work;
         let mut banks: Vec<(BankId, &str)> = Vec::new();
+        let mut known = HashSet::new();
         for outcome in &receipt.outcomes {
-            let first = self.matches.len() as u32;
+            let first = matches.len() as u32;
             for found in &outcome.matches {
-                self.matches.push(Match::new(found.content.0, found.bank.0, found.distance.bits()));
-                if !banks.iter().any(|(bank, _)| *bank == found.bank) {
+                matches.push(Match::new(found.content.0, found.bank.0, found.distance.bits()));
+                if known.insert(found.bank) {
                     banks.push((found.bank, &found.bank_name));
                 }
             }
             let listed = outcome.matches.len() as u32;
-            self.hits.push(HitRef::new(outcome.hash, first, listed, outcome.total, outcome.verdict));
+            hits.push(HitRef::new(outcome.hash, first, listed, outcome.total, outcome.verdict));
         }
         if !connection.sees_distances() {
-            gate::veil(&mut self.hits, &mut self.matches);
+            gate::veil(hits, matches);
         }
         let said = WireReceipt {
             durability: receipt.durability,
             first_position: receipt.first_position,
             replayed: receipt.replayed,
         };
-        let rows =
-            Rows { generation: receipt.generation, hits: &self.hits, matches: &self.matches, banks: &banks };
+        let rows = Rows { generation: receipt.generation, hits, matches, banks: &banks };
         self.replies.submit(correlation, rows, said, &mut connection.output);
     }
 

@@ -19,6 +19,16 @@ pub(super) enum View {
     Tenants(Arc<BankState>),
 }
 
+impl View {
+    /// The state itself, to be kept.
+    pub(super) fn into_owned(self) -> Arc<BankState> {
+        match self {
+            View::Whole(state) => Guard::into_inner(state),
+            View::Tenants(state) => state,
+        }
+    }
+}
+
 impl Deref for View {
     type Target = BankState;
 

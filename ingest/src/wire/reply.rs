@@ -9,6 +9,9 @@ use index::{BankId, ContentId, Distance, Generation, Position};
 use super::generated::hashward::wire as fb;
 use super::{ErrorCode, HitRef, Match, VERSION, WireError, frame};
 
+/// Bytes of room that the builder keeps: a larger answer is the exception.
+const KEPT: usize = 256 << 10;
+
 /// The matches of one frame, as they go on the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
@@ -123,6 +126,9 @@ impl Replies {
         let root = fb::Message::create(&mut self.builder, &args);
         self.builder.finish(root, None);
         frame::append(self.builder.finished_data(), out);
+        if self.builder.finished_data().len() > KEPT {
+            self.builder = FlatBufferBuilder::new();
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
-use index::bank::BankState;
-use index::{BankId, FindScratch, Match, Nearness, Signal};
+use axum::response::Response;
+use index::bank::{Ask, Bank, BankState};
+use index::{BankId, FindScratch, Match, Nearest, Nearness, Row, Signal};
 use serde_json::{Map, Value, json};
 
 use super::super::Refusal;
@@ -22,36 +23,70 @@ use super::media::{self, Hashes, Upload};
 use super::signals::{installed, parse};
 use crate::access::{Caller, Seen};
 
+/// Matches told of one signal, nearest first; beyond it the nearest of every further bank, and the header
+/// `hashward-matches-total` says how many there are.
+const LISTED_MAX: usize = 4096;
+
 thread_local! {
     /// Room a search needs, used again by the next one on this thread.
-    static ROOM: RefCell<(FindScratch, Vec<Match>)> = RefCell::default();
+    static ROOM: RefCell<(FindScratch, Nearest<Match>)> = RefCell::default();
 }
 
-/// What matches a signal, nearest first, in every bank. Texts and videos are searched for away from this thread, not
+/// What a signal matched.
+pub struct Searched {
+    /// The nearest of what counts, and the nearest of every bank.
+    pub listed: Vec<Match>,
+    /// What is noted of the question, whatever counts of the answer.
+    rows: Vec<Row>,
+}
+
+impl Searched {
+    /// How many matches there are, if not all are listed.
+    fn uncut_total(&self) -> Option<usize> {
+        let total = self.rows.iter().map(|row| row.total as usize).sum();
+        (total > self.listed.len()).then_some(total)
+    }
+}
+
+/// What matches a signal, as far as the gate lets it pass. Texts and videos are searched for away from this thread, not
 /// more of them at once than there are CPUs: they take milliseconds.
 pub async fn search(
     admin: &Arc<Admin>,
     state: &Arc<BankState>,
     signal: &Signal,
-) -> Result<Vec<Match>, Fault> {
+    gate: &Arc<Gate>,
+) -> Result<Searched, Fault> {
     if !signal.kind().is_rebuilt() {
-        return Ok(search_here(admin, state, signal));
+        return Ok(search_here(admin, state, signal, gate));
     }
-    let turn = admin.turn().await?;
-    let (admin, state, signal) = (admin.clone(), state.clone(), signal.clone());
+    let turn = admin.turns.machines().await?;
+    let (admin, state, signal, gate) = (admin.clone(), state.clone(), signal.clone(), gate.clone());
     blocking(move || {
-        let found = search_here(&admin, &state, &signal);
+        let found = search_here(&admin, &state, &signal, &gate);
         drop(turn);
         Ok(found)
     })
     .await
 }
 
-fn search_here(admin: &Admin, state: &BankState, signal: &Signal) -> Vec<Match> {
-    ROOM.with_borrow_mut(|(room, found)| {
-        found.clear();
-        state.find(signal, &admin.config.find_rule(), room, found);
-        found.clone()
+fn search_here(admin: &Admin, state: &BankState, signal: &Signal, gate: &Gate) -> Searched {
+    let seen = Seen::new(&admin.door);
+    let on_match = |content, _| seen.is_honeytoken(content);
+    let passes =
+        |bank: &Bank| gate.wanted.has(bank.id) && gate.coin.is_none_or(|coin| bank.enabled_ratio >= coin);
+    let ask = Ask {
+        limit: LISTED_MAX,
+        every_bank: true,
+        now_s: gate.now_s,
+        off_counts: true, // the coin says which banks do
+        banks: Some(&passes),
+        notes_all: true,
+        on_match: Some(&on_match),
+    };
+    ROOM.with_borrow_mut(|(room, nearest)| {
+        state.find_all(std::slice::from_ref(signal), &admin.config.find_rule(), &ask, room, nearest);
+        let listed = nearest.rows().iter().flat_map(|row| nearest.listed(row)).copied().collect();
+        Searched { listed, rows: nearest.rows().to_vec() }
     })
 }
 
@@ -100,8 +135,8 @@ pub async fn raw_lookup(
     fields.done()?;
     let signal = signal(&admin, &kind, &text)?;
     let state = state(&admin, &caller)?;
-    let wanted = Wanted::of(&state, first(&query, "banks"));
-    let found = search(&admin, &state, &signal).await?;
+    let gate = Arc::new(Gate::open(&state, first(&query, "banks")));
+    let found = search(&admin, &state, &signal, &gate).await?;
     may_be_told(&admin, &caller, signal, &found)?;
     let shown = |hit: &Match| {
         if with_distance {
@@ -110,43 +145,51 @@ pub async fn raw_lookup(
             json!(hit.content)
         }
     };
-    let matches: Vec<Value> = found.iter().filter(|hit| wanted.has(hit.bank)).map(shown).collect();
-    Ok(json(&json!({ "matches": matches })))
+    let matches: Vec<Value> = found.listed.iter().map(shown).collect();
+    Ok(with_total(json(&json!({ "matches": matches })), found.uncut_total()))
 }
 
 /// Which matches count: the banks asked for, contents that are not disabled, banks that the coin keeps.
 pub struct Gate {
     wanted: Wanted,
-    coin: f64,
-    now_s: u64,
+    coin: Option<f64>,
+    now_s: Option<u64>,
 }
 
 impl Gate {
     /// For one lookup of one signal type.
     pub fn new(state: &BankState, banks: Option<&str>, coin: f64) -> Self {
-        Self { wanted: Wanted::of(state, banks), coin, now_s: crate::clock::now_s() }
+        Self { wanted: Wanted::of(state, banks), coin: Some(coin), now_s: Some(crate::clock::now_s()) }
     }
 
-    /// What of this counts, by bank.
-    pub fn pass(&self, state: &BankState, found: Vec<Match>) -> BTreeMap<String, Vec<Match>> {
-        let mut banks = BTreeMap::<String, Vec<Match>>::new();
-        for hit in found {
-            let Some(bank) = state.directory.get(hit.bank) else { continue };
-            let counts = self.wanted.has(hit.bank)
-                && bank.enabled_ratio >= self.coin
-                && state.paused.matches(hit.content, self.now_s);
-            if counts {
-                banks.entry(bank.name.to_string()).or_default().push(hit);
-            }
-        }
-        banks
+    /// Whatever is banked, in the banks asked for.
+    pub fn open(state: &BankState, banks: Option<&str>) -> Self {
+        Self { wanted: Wanted::of(state, banks), coin: None, now_s: None }
     }
 }
 
-fn by_bank(state: &BankState, gate: &Gate, found: Vec<Match>) -> Value {
+/// Matches by the names of their banks.
+pub fn by_bank(state: &BankState, found: &[Match]) -> BTreeMap<String, Vec<Match>> {
+    let mut banks = BTreeMap::<String, Vec<Match>>::new();
+    for hit in found {
+        let Some(bank) = state.directory.get(hit.bank) else { continue };
+        banks.entry(bank.name.to_string()).or_default().push(*hit);
+    }
+    banks
+}
+
+fn shown_by_bank(state: &BankState, found: &[Match]) -> Value {
     let shown = |hit: &Match| json!({ "bank_content_id": hit.content, "distance": hit.nearness.text() });
-    let banks = gate.pass(state, found);
+    let banks = by_bank(state, found);
     banks.into_iter().map(|(name, found)| (name, found.iter().map(shown).collect::<Value>())).collect()
+}
+
+/// With a header that says how many matches there are, where not all are listed.
+fn with_total(mut answer: Response, total: Option<usize>) -> Response {
+    if let Some(total) = total {
+        answer.headers_mut().insert("hashward-matches-total", total.into());
+    }
+    answer
 }
 
 /// `GET /m/lookup` of a signal or a URL.
@@ -174,22 +217,17 @@ pub async fn lookup(
     };
     let signal = signal(&admin, kind, text)?;
     let state = state(&admin, &caller)?;
-    let gate = Gate::new(&state, first(&query, "banks"), flip(first(&query, "seed")));
-    let found = search(&admin, &state, &signal).await?;
+    let gate = Arc::new(Gate::new(&state, first(&query, "banks"), flip(first(&query, "seed"))));
+    let found = search(&admin, &state, &signal, &gate).await?;
     may_be_told(&admin, &caller, signal, &found)?;
-    Ok(json(&by_bank(&state, &gate, found)))
+    Ok(with_total(json(&shown_by_bank(&state, &found.listed)), found.uncut_total()))
 }
 
 /// Refuses a key that reads the list out.
-fn may_be_told(admin: &Admin, caller: &Caller, signal: Signal, found: &[Match]) -> Result<(), Fault> {
+fn may_be_told(admin: &Admin, caller: &Caller, signal: Signal, found: &Searched) -> Result<(), Fault> {
     let mut seen = Seen::new(&admin.door);
-    note(&mut seen, signal, found);
+    seen.note(&[signal], &found.rows);
     Ok(admin.door.judge_all(caller, seen).map_err(Refusal::from)?)
-}
-
-fn note(seen: &mut Seen, signal: Signal, found: &[Match]) {
-    let found: Vec<(u32, Match)> = found.iter().map(|hit| (0, *hit)).collect();
-    seen.note(&[signal], &found);
 }
 
 /// `POST /m/lookup` of a file.
@@ -219,10 +257,10 @@ async fn look_up_hashes(
     for (kind, text) in hashes {
         let signal = signal(admin, kind.name(), text)?;
         let coin = if bypass { 0.0 } else { flip(first(query, "seed")) };
-        let gate = Gate::new(&state, first(query, "banks"), coin);
-        let found = search(admin, &state, &signal).await?;
-        note(&mut seen, signal, &found);
-        answer.insert(kind.name().to_string(), by_bank(&state, &gate, found));
+        let gate = Arc::new(Gate::new(&state, first(query, "banks"), coin));
+        let found = search(admin, &state, &signal, &gate).await?;
+        seen.note(&[signal], &found.rows);
+        answer.insert(kind.name().to_string(), shown_by_bank(&state, &found.listed));
     }
     admin.door.judge_all(caller, seen).map_err(Refusal::from)?;
     Ok(answer)

@@ -8,7 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Form};
 use index::bank::StoredContent;
-use index::{BankId, Match, Signal, SignalType};
+use index::{Match, Signal, SignalType};
 use serde_json::{Value, json};
 
 use super::super::cases::blocking;
@@ -18,7 +18,7 @@ use super::answer::{Answer, Fault, json, page, redirect};
 use super::banks::{create_bank, missing};
 use super::content::user_metadata;
 use super::fields::{first, json_body};
-use super::matching::{Gate, search, signal, state};
+use super::matching::{Gate, by_bank, search, signal, state};
 use super::media::{self, Hashes, Upload};
 use crate::access::Caller;
 
@@ -112,8 +112,9 @@ async fn matches(admin: &Arc<Admin>, caller: &Caller, hashes: Hashes, bypass: bo
     for (kind, text) in &hashes {
         let signal = signal(admin, kind.name(), text)?;
         let coin = if bypass { 0.0 } else { super::coin::flip(None) };
-        let hits = search(admin, &state, &signal).await?;
-        for (bank, hits) in Gate::new(&state, None, coin).pass(&state, hits) {
+        let gate = Arc::new(Gate::new(&state, None, coin));
+        let hits = search(admin, &state, &signal, &gate).await?;
+        for (bank, hits) in by_bank(&state, &hits.listed) {
             found.extend(hits.into_iter().map(|hit| (*kind, text.clone(), bank.clone(), hit)));
         }
     }
@@ -177,7 +178,7 @@ async fn find_in(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Answer {
-    let bank: BankId = admin.loaded()?.opened(caller, name).map_err(|_| missing(name))?;
+    admin.loaded()?.opened(caller, name).map_err(|_| missing(name))?;
     let given = json_body(headers, body)?;
     let field = |name: &str| given.get(name).and_then(Value::as_str);
     let hashes = match (field("url"), field("content_type"), field("signal_type"), field("signal_value")) {
@@ -194,10 +195,11 @@ async fn find_in(
         }
     };
     let state = state(admin, caller)?;
+    let gate = Arc::new(Gate::open(&state, Some(name)));
     let (mut rows, mut ids) = (Vec::new(), Vec::new());
     for (kind, text) in &hashes {
         let signal: Signal = signal(admin, kind.name(), text)?;
-        for hit in search(admin, &state, &signal).await?.iter().filter(|hit| hit.bank == bank) {
+        for hit in &search(admin, &state, &signal, &gate).await?.listed {
             rows.push(row(*kind, text, hit));
             ids.push(hit.content);
         }

@@ -51,6 +51,10 @@ struct Server {
     found: Vec<Found>,
 }
 
+fn matched(found: &Found) -> Matched {
+    Matched { query: found.query, content: found.content, distance: found.distance }
+}
+
 impl Server {
     fn new(banked: &[Hash256]) -> Self {
         let entry = |(at, hash): (usize, &Hash256)| Entry {
@@ -72,7 +76,7 @@ impl Server {
         let usual = Distance::new(31).unwrap();
         self.found.clear();
         self.bank.search(queries, usual, &mut self.scratch, &mut self.found);
-        warden.admit(queries, self.found.iter().map(|found| Matched::new(found, 0)), now_ms)?;
+        warden.admit(queries, self.found.iter().map(matched), now_ms)?;
         let mut answer = vec![None; queries.len()];
         for found in &self.found {
             let place: &mut Option<u16> = &mut answer[found.query as usize];
