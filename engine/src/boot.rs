@@ -393,6 +393,7 @@ fn load_banks(
         window: WindowLimits::default(),
         opened_ms: Some(clock::now_ms()),
         memory,
+        segment_max: None,
     };
     let (banks, report) = Banks::load(store, options, &admin.progress)?;
     if let Some(reason) = damaged.or(report.rebuilt) {

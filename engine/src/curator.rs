@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender, bounded};
 use index::bank::{BankAnswer, BankChange, BankError, BankRequest, Banks};
@@ -19,6 +20,9 @@ use crate::shutdown;
 const QUEUE_MAX: usize = 1024;
 /// A group ends when it holds this many contents: about one megabyte of log.
 const GROUP_CONTENTS_MAX: usize = 16_384;
+/// Unmerged signals of any one type with which imports wait for the merge, and for how long at a time.
+const DELTA_MAX: usize = 65_536;
+const MERGE_PAUSE: Duration = Duration::from_millis(2);
 
 struct Waiting {
     request: BankRequest,
@@ -46,6 +50,14 @@ impl Curator {
             return Err(stopped());
         }
         answer.recv_blocking().unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+/// Waits, before very many contents are added, while very many are not merged yet: the merge sets the pace, so that
+/// lookups stay fast.
+pub fn wait_for_merge(banks: &Banks) {
+    while banks.state().tables.unmerged() > DELTA_MAX {
+        thread::sleep(MERGE_PAUSE);
     }
 }
 

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::clock::now_s;
-use crate::curator::Curator;
+use crate::curator::{self, Curator};
 use crate::secrets::Wrap;
 
 /// How often all exchanges are fetched, as in HMA's reference.
@@ -281,6 +281,7 @@ impl Fetcher {
                 put: records.by_ref().take(PAGE).collect(),
                 withdrawn: withdrawn.split_off(withdrawn.len().saturating_sub(PAGE)),
             };
+            curator::wait_for_merge(&self.banks);
             self.curator.change_blocking(BankRequest::from(change))?;
         }
         Ok(items)

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use index::Faults;
 use index::bank::Banks;
 
 use crate::disk::Disk;
@@ -54,7 +55,9 @@ pub fn start(
 }
 
 fn merge(banks: &Banks, rings: &Receiver<()>, merged: &MergeBell) {
+    let mut told = Faults::default();
     loop {
+        tell_faults(&mut told);
         let idle = match rings.recv_timeout(IDLE) {
             Ok(()) => false,
             Err(RecvTimeoutError::Timeout) => true,
@@ -64,6 +67,25 @@ fn merge(banks: &Banks, rings: &Receiver<()>, merged: &MergeBell) {
             merged.ring();
         }
     }
+}
+
+/// Says what makes searches slow, when there is more of it than was told: small pages once, tables each time.
+fn tell_faults(told: &mut Faults) {
+    let counted = Faults::counted();
+    if counted.small_pages > 0 && told.small_pages == 0 {
+        tracing::warn!(
+            "the kernel refused huge pages for the tables: lookups are right and up to twice as slow; \
+             set /sys/kernel/mm/transparent_hugepage/enabled to madvise or always and restart"
+        );
+    }
+    if counted.tables > told.tables {
+        tracing::error!(
+            segments = counted.tables - told.tables,
+            "tables of a segment could not be built for want of memory: lookups are right, and each reads all of its \
+             hashes; give the server more memory and restart it (metric hashward_segments_without_tables)"
+        );
+    }
+    *told = counted;
 }
 
 fn store(banks: &Banks, disk: &Disk, merges: &Receiver<()>) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use index::bank::BankState;
-use index::{SegmentPlan, SignalType};
+use index::{Faults, SegmentPlan, SignalType};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -459,6 +459,12 @@ impl Scrape {
                 Kind::Gauge,
                 rows(|plan| f64::from(plan.predicted_ns) / 1e9),
             );
+            add(
+                "hashward_segments_without_tables",
+                "PDQ segments whose tables could not be built, so that every lookup reads all of their hashes",
+                Kind::Gauge,
+                one(plans.iter().filter(|plan| plan.lacks_tables).count() as f64),
+            );
             add("hashward_index_bytes", "Memory of the tables", Kind::Gauge, one(state.bytes() as f64));
             add("hashward_banks", "Banks", Kind::Gauge, one(state.directory.list().len() as f64));
             add(
@@ -467,6 +473,17 @@ impl Scrape {
                 Kind::Gauge,
                 one(state.generation.0 as f64),
             );
+        }
+        let faults = Faults::counted();
+        for (name, help, count) in [
+            ("hashward_tables_failed", "Segments since start whose tables could not be built", faults.tables),
+            (
+                "hashward_small_pages",
+                "Arrays of tables since start for which the kernel refused huge pages",
+                faults.small_pages,
+            ),
+        ] {
+            add(name, help, Kind::Counter, one(count as f64));
         }
         let build = vec![
             ("version", env!("CARGO_PKG_VERSION").to_string()),

@@ -180,6 +180,8 @@ pub struct BankOptions {
     pub opened_ms: Option<u64>,
     /// What the tables may take, merges included; contents beyond it are refused.
     pub memory: Arc<MemoryBudget>,
+    /// Signals of a segment at most, for tests; each type's own limit holds in any case.
+    pub segment_max: Option<usize>,
 }
 
 /// Counters that give out ids. Only moved by commits that succeeded.
@@ -194,6 +196,14 @@ struct Writer {
     counters: Counters,
     requests: RequestWindow,
     pruned_ms: u64,
+}
+
+/// Tables that are merged by themselves.
+#[derive(Clone, Copy)]
+enum Kind {
+    Pdq,
+    Exact(usize),
+    Videos,
 }
 
 /// The banks of one data directory.
@@ -241,30 +251,33 @@ impl Banks {
     pub fn merge_step(&self, idle: bool) -> bool {
         let _one_at_a_time = lock(&self.merging);
         let state = self.state_owned();
-        if let Some(job) = self.plan(&state.tables.pdq, idle) {
-            drop(state);
-            let merged = job.run();
-            self.publish(|state| state.tables.pdq = state.tables.pdq.with_merged(merged));
-            return true;
-        }
-        for place in 0..SignalType::EXACT.len() {
-            if let Some(job) = self.plan(&state.tables.exact[place], idle) {
-                drop(state);
+        let tables = &state.tables;
+        // The longest delta first: what is imported fastest must not keep the others from being merged.
+        let mut order: Vec<(usize, Kind)> = vec![(tables.pdq.unmerged(), Kind::Pdq)];
+        order.extend(tables.exact.iter().zip(0..).map(|(exact, at)| (exact.unmerged(), Kind::Exact(at))));
+        order.push((tables.videos.frames().unmerged(), Kind::Videos));
+        order.sort_by_key(|(unmerged, _)| std::cmp::Reverse(*unmerged));
+        order.into_iter().any(|(_, kind)| self.merge_kind(kind, &state, idle))
+    }
+
+    fn merge_kind(&self, kind: Kind, state: &BankState, idle: bool) -> bool {
+        match kind {
+            Kind::Pdq => self.plan(&state.tables.pdq, idle).is_some_and(|job| {
                 let merged = job.run();
-                self.publish(|state| {
-                    let exact = &mut state.tables.exact[place];
-                    *exact = exact.with_merged(merged);
-                });
-                return true;
-            }
+                self.publish(|state| state.tables.pdq = state.tables.pdq.with_merged(merged));
+                true
+            }),
+            Kind::Exact(at) => self.plan(&state.tables.exact[at], idle).is_some_and(|job| {
+                let merged = job.run();
+                self.publish(|state| state.tables.exact[at] = state.tables.exact[at].with_merged(merged));
+                true
+            }),
+            Kind::Videos => state.tables.videos.plan_merge(idle).is_some_and(|job| {
+                let merged = job.run();
+                self.publish(|state| state.tables.videos = state.tables.videos.with_merged(merged));
+                true
+            }),
         }
-        if let Some(job) = state.tables.videos.plan_merge(idle) {
-            drop(state);
-            let merged = job.run();
-            self.publish(|state| state.tables.videos = state.tables.videos.with_merged(merged));
-            return true;
-        }
-        false
     }
 
     fn plan<H: Searchable>(&self, snapshot: &Snapshot<H>, idle: bool) -> Option<MergeJob<H>> {

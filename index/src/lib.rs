@@ -9,6 +9,7 @@
 //! [`store`] (what survives) → [`bank`] (how a change becomes both) → `find` (one signal of any type).
 
 pub mod bank;
+mod faults;
 mod find;
 pub mod hit;
 mod kernel;
@@ -25,6 +26,7 @@ mod texts;
 mod topk;
 mod videos;
 
+pub use faults::Faults;
 pub use find::{FindRule, FindScratch, Match, Nearness};
 pub use hit::{Hit, HitMatch, Position, RequestId, UploadContext};
 pub use kernel::{Kernel, KernelError};

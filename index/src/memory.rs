@@ -1,7 +1,7 @@
 //! Big arrays on huge pages: random reads of a table cost half as much when they miss fewer TLB entries.
 //!
 //! An array is mapped zeroed, filled by whoever builds it, and read-only from then on. Where the kernel has
-//! no huge page to give, it gives small ones; nothing else changes.
+//! no huge page to give, it gives small ones; nothing else changes, and [`Faults`](crate::Faults) counts where it refused.
 
 #![allow(unsafe_code)] // memory mapping
 
@@ -42,8 +42,10 @@ impl<T: Pod> Huge<T> {
         };
         let aligned = start.map_addr(|at| at.next_multiple_of(HUGE));
         // SAFETY: `aligned .. aligned + bytes` lies in the mapping made above, which is `HUGE` longer.
-        // Refusal is fine: the pages are small then.
-        let _ = unsafe { madvise(aligned, bytes, Advice::LinuxHugepage) };
+        // Refused, the pages are small.
+        if unsafe { madvise(aligned, bytes, Advice::LinuxHugepage) }.is_err() {
+            crate::faults::small_pages();
+        }
         let mapping = NonNull::new(start.cast::<u8>()).map(|start| (start, mapped));
         let data = NonNull::new(aligned.cast::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { data, len, mapping })

@@ -4,10 +4,12 @@ mod exact;
 mod pdq;
 
 use std::collections::HashSet;
-use std::sync::OnceLock;
+use std::io;
+use std::sync::{Arc, OnceLock};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::faults;
 use crate::memory::Huge;
 use crate::mih::Scratch;
 use crate::signal::{BankId, ContentId, Distance};
@@ -59,11 +61,23 @@ pub trait Searchable: Pod + Ord + Send + Sync {
     /// What a segment keeps beside hashes and owners.
     type Tables: Send + Sync;
 
+    /// What finds a hash among a few that are in no segment yet.
+    type Young: Send + Sync;
+
+    /// Signals of a segment at most.
+    const SEGMENT_MAX: usize;
+
+    /// Bytes that building a segment takes beside it, for each signal.
+    const BUILD_BYTES: usize;
+
     /// Puts hashes, with their owners, into the order the tables want.
     fn arrange(hashes: &mut [Self], owners: &mut [Owner]);
 
     /// Builds tables; `None` where a scan is as good.
-    fn build(hashes: &[Self]) -> Option<Self::Tables>;
+    fn build(hashes: &[Self]) -> io::Result<Option<Self::Tables>>;
+
+    /// Looks over a few hashes.
+    fn young(hashes: &[Self]) -> Self::Young;
 
     /// Bytes the tables hold.
     fn table_bytes(tables: &Self::Tables) -> usize;
@@ -89,6 +103,16 @@ pub trait Searchable: Pod + Ord + Send + Sync {
         found: impl FnMut(usize, u32, Distance),
     );
 
+    /// The same for a few hashes that were looked over.
+    fn search_young(
+        young: &Self::Young,
+        block: &[Self],
+        queries: &[Self],
+        threshold: Distance,
+        scratch: &mut Scratch,
+        found: impl FnMut(usize, u32, Distance),
+    );
+
     /// The same for a block without tables.
     fn scan(
         block: &[Self],
@@ -106,14 +130,24 @@ pub struct Segment<H: Searchable> {
     tables: Option<H::Tables>,
     /// The least content in it.
     first: ContentId,
+    /// The banks of its signals, each once, in order.
+    banks: Vec<BankId>,
     /// Where it is stored, once it is.
     stored: OnceLock<SegmentId>,
 }
 
 impl<H: Searchable> Segment<H> {
     /// A segment of so many entries. Holds no copy of them while it is built. Without memory for tables it is
-    /// read flat: slower, and as right.
+    /// read flat: slower, and as right; [`Faults`](crate::Faults) counts it.
     pub fn build(count: usize, entries: impl Iterator<Item = Entry<H>>) -> Self {
+        Self::build_with(count, entries, H::build)
+    }
+
+    fn build_with(
+        count: usize,
+        entries: impl Iterator<Item = Entry<H>>,
+        build: impl FnOnce(&[H]) -> io::Result<Option<H::Tables>>,
+    ) -> Self {
         let (mut hashes, mut owners) = (Huge::of(count), Huge::of(count));
         let mut filled = 0;
         for (at, entry) in entries.take(count).enumerate() {
@@ -122,8 +156,22 @@ impl<H: Searchable> Segment<H> {
         }
         assert_eq!(filled, count, "a segment is made of as many entries as announced");
         H::arrange(&mut hashes, &mut owners);
-        let tables = H::build(&hashes);
-        Self { first: least(&owners), hashes, owners, tables, stored: OnceLock::new() }
+        let tables = build(&hashes).unwrap_or_else(|_| {
+            faults::tables();
+            None
+        });
+        Self { first: least(&owners), banks: banks(&owners), hashes, owners, tables, stored: OnceLock::new() }
+    }
+
+    /// Segments of these entries, each of as many as the others and at most `max`, oldest contents first.
+    pub fn build_all(mut entries: Vec<Entry<H>>, max: usize) -> Vec<Arc<Self>> {
+        let parts = entries.len().div_ceil(max.clamp(1, H::SEGMENT_MAX));
+        if parts > 1 {
+            entries.sort_unstable_by_key(|entry| entry.content);
+        }
+        let of_part = entries.len().div_ceil(parts.max(1)).max(1);
+        let part = |some: &[Entry<H>]| Arc::new(Self::build(some.len(), some.iter().copied()));
+        entries.chunks(of_part).map(part).collect()
     }
 
     /// What it is stored as: numbers, and the bytes of its arrays.
@@ -152,7 +200,8 @@ impl<H: Searchable> Segment<H> {
                 None => return Ok(None),
             },
         };
-        Ok(Some(Self { first: least(&owners), hashes, owners, tables, stored: OnceLock::from(id) }))
+        let (first, banks) = (least(&owners), banks(&owners));
+        Ok(Some(Self { first, banks, hashes, owners, tables, stored: OnceLock::from(id) }))
     }
 
     /// Where it is stored, once it is.
@@ -170,17 +219,14 @@ impl<H: Searchable> Segment<H> {
         self.first
     }
 
-    /// The banks of its signals, each once.
-    pub fn banks(&self) -> HashSet<BankId> {
-        let mut banks = HashSet::new();
-        let mut last = None;
-        for owner in self.owners.iter() {
-            if last != Some(owner.bank) {
-                last = Some(owner.bank);
-                banks.insert(owner.bank());
-            }
-        }
-        banks
+    /// The banks of its signals, each once, in order.
+    pub fn banks(&self) -> &[BankId] {
+        &self.banks
+    }
+
+    /// Whose its signals are.
+    pub fn owners(&self) -> &[Owner] {
+        &self.owners
     }
 
     /// The hashes, by slot.
@@ -234,6 +280,61 @@ impl<H: Searchable> Segment<H> {
     }
 }
 
+fn banks(owners: &[Owner]) -> Vec<BankId> {
+    let (mut banks, mut last) = (HashSet::new(), None);
+    for owner in owners {
+        if last != Some(owner.bank) {
+            last = Some(owner.bank);
+            banks.insert(owner.bank());
+        }
+    }
+    let mut banks: Vec<BankId> = banks.into_iter().collect();
+    banks.sort_unstable();
+    banks
+}
+
 fn least(owners: &[Owner]) -> ContentId {
     owners.iter().map(Owner::content).min().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::Faults;
+    use crate::signal::{Digest, Hash256};
+
+    #[test]
+    fn a_segment_without_memory_for_tables_finds_the_same_and_is_counted() {
+        fn found<H: Searchable>(hashes: &[H], queries: &[H]) -> [Vec<(usize, ContentId, Distance)>; 2] {
+            let entry = |(at, hash): (usize, &H)| {
+                let bank = BankId(at as u32 % 3);
+                Entry { hash: *hash, content: ContentId(at as u64), bank }
+            };
+            let entries = || hashes.iter().enumerate().map(entry);
+            let before = Faults::counted().tables;
+            let poor =
+                Segment::build_with(hashes.len(), entries(), |_| Err(io::ErrorKind::OutOfMemory.into()));
+            assert!(Faults::counted().tables > before && poor.tables().is_none());
+            [poor, Segment::build(hashes.len(), entries())].map(|segment| {
+                let mut found = Vec::new();
+                let threshold = Distance::new(31).unwrap();
+                segment.search(queries, threshold, &mut Scratch::default(), |query, owner, distance| {
+                    found.push((query, owner.content(), distance));
+                });
+                found.sort_unstable();
+                found
+            })
+        }
+        let hashes: Vec<Hash256> = (0..9000u32)
+            .map(|at| {
+                Hash256(std::array::from_fn(|byte| (at.wrapping_mul(2_654_435_761) >> (byte % 4 * 8)) as u8))
+            })
+            .collect();
+        let [poor, rich] = found(&hashes, &hashes[..50]);
+        assert!(poor.len() >= 50 && poor == rich);
+        let digests: Vec<Digest> =
+            (0..900u32).map(|at| Digest::new(&(at / 3).to_be_bytes()).unwrap()).collect();
+        let [poor, rich] = found(&digests, &digests[..50]);
+        assert!(poor.len() == 150 && poor == rich, "{}", poor.len());
+    }
 }

@@ -87,6 +87,8 @@ pub struct Snapshot<H: Searchable> {
     live: usize,
     /// Merges put in so far: a merge goes into a snapshot that has had none since its plan.
     merges: u64,
+    /// Signals of a segment at most.
+    segment_max: usize,
 }
 
 impl<H: Searchable> Clone for Snapshot<H> {
@@ -98,6 +100,7 @@ impl<H: Searchable> Clone for Snapshot<H> {
             removed_banks: self.removed_banks.clone(),
             live: self.live,
             merges: self.merges,
+            segment_max: self.segment_max,
         }
     }
 }
@@ -109,19 +112,22 @@ impl<H: Searchable> Default for Snapshot<H> {
 }
 
 impl<H: Searchable> Snapshot<H> {
-    /// A snapshot of these entries, in one segment.
+    /// A snapshot of these entries, in one segment if they are not too many.
     pub fn from_entries(entries: Vec<Entry<H>>) -> Self {
+        Self::of(entries, H::SEGMENT_MAX)
+    }
+
+    /// A snapshot of these entries, in segments of at most so many.
+    pub fn of(entries: Vec<Entry<H>>, segment_max: usize) -> Self {
         let live = entries.len();
-        let build = || Arc::new(Segment::build(live, entries.into_iter()));
-        let segments = if live == 0 { Vec::new() } else { vec![build()] };
-        Self {
-            segments,
-            delta: Delta::default(),
-            removed: Removed::default(),
-            removed_banks: Arc::default(),
-            live,
-            merges: 0,
-        }
+        let segments = Segment::build_all(entries, segment_max);
+        Self::from_segments(segments, live, &[], HashSet::new()).with_segment_max(segment_max)
+    }
+
+    /// The same snapshot, whose segments hold at most so many signals from the next merge on.
+    #[must_use]
+    pub fn with_segment_max(self, segment_max: usize) -> Self {
+        Self { segment_max: segment_max.clamp(1, H::SEGMENT_MAX), ..self }
     }
 
     /// A snapshot of segments, oldest first, of which `live` signals are left when these contents and banks
@@ -134,7 +140,8 @@ impl<H: Searchable> Snapshot<H> {
     ) -> Self {
         let removed = if removed.is_empty() { Removed::default() } else { Removed::default().with(removed) };
         let removed_banks = Arc::new(removed_banks);
-        Self { segments, delta: Delta::default(), removed, removed_banks, live, merges: 0 }
+        let segment_max = H::SEGMENT_MAX;
+        Self { segments, delta: Delta::default(), removed, removed_banks, live, merges: 0, segment_max }
     }
 
     /// The segments, oldest first: every content of one is younger than all those of the one before.
@@ -146,6 +153,12 @@ impl<H: Searchable> Snapshot<H> {
     pub(crate) fn first_unstored(&self) -> Option<ContentId> {
         let segment = self.segments.iter().find(|segment| segment.stored().is_none());
         segment.map(|segment| segment.first()).or_else(|| self.delta.first())
+    }
+
+    /// Whether a segment that is not stored is older than one that is: until it is stored, a list cannot name the younger.
+    pub(crate) fn has_stored_behind_unstored(&self) -> bool {
+        let mut behind = self.segments.iter().skip_while(|segment| segment.stored().is_some());
+        behind.any(|segment| segment.stored().is_some())
     }
 
     /// Whether the content was removed and a segment or the delta may still hold it.
@@ -173,10 +186,15 @@ impl<H: Searchable> Snapshot<H> {
         self.segments.iter().map(|segment| segment.bytes()).sum::<usize>() + self.delta.bytes()
     }
 
-    /// Bytes that the segments and what a merge of everything makes of them take, at most; `signal` bytes are
+    /// Bytes that the segments take while the largest merge there can be is under way, at most; `signal` bytes are
     /// what a signal of the delta takes then.
     pub(crate) fn planned_bytes(&self, signal: usize) -> usize {
-        2 * self.segments.iter().map(|segment| segment.bytes()).sum::<usize>() + signal * self.delta.len()
+        let bytes = self.segments.iter().map(|segment| segment.bytes()).sum::<usize>();
+        let held = self.held() - self.delta.len();
+        let merged = held.min(self.segment_max);
+        // What a signal takes in the new segment: as much as in the old ones.
+        let made = (bytes as u128 * merged as u128 / held.max(1) as u128) as usize;
+        bytes + made + H::BUILD_BYTES * (merged + self.delta.len()) + signal * self.delta.len()
     }
 
     /// Shape and size.

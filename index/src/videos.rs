@@ -207,6 +207,10 @@ impl Videos {
         }
     }
 
+    pub(crate) fn with_segment_max(self, segment_max: usize) -> Self {
+        Self { frames: self.frames.with_segment_max(segment_max), ..self }
+    }
+
     pub(crate) fn with_merged(&self, merged: Merged<Hash256>) -> Self {
         Self { frames: self.frames.with_merged(merged), ..self.clone() }
     }

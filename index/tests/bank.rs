@@ -44,10 +44,14 @@ impl Store for Moody {
     }
 }
 
-fn load(store: &Arc<Moody>, segments: &Arc<MemorySegments>) -> (Banks, LoadReport) {
+fn load(
+    store: &Arc<Moody>,
+    segments: &Arc<MemorySegments>,
+    segment_max: Option<usize>,
+) -> (Banks, LoadReport) {
     let (store, segments): (Arc<dyn Store>, Arc<dyn SegmentStore>) = (store.clone(), segments.clone());
     let storing = Storing { store: segments, worth: 3, lag: 12 }; // so few that every way is gone
-    let options = BankOptions { storing: Some(storing), ..BankOptions::default() };
+    let options = BankOptions { storing: Some(storing), segment_max, ..BankOptions::default() };
     Banks::load(store, options, &LoadProgress::default()).unwrap()
 }
 
@@ -187,10 +191,11 @@ proptest! {
     #[test]
     fn banks_do_what_a_plain_model_does(
         groups in prop::collection::vec((prop::collection::vec(step(), 1..6), 0u8..10, any::<u16>()), 1..20),
+        segment_max in prop::option::of(1usize..9),
     ) {
         let store = Arc::new(Moody::default());
         let segments = Arc::new(MemorySegments::default());
-        let (mut banks, _) = load(&store, &segments);
+        let (mut banks, _) = load(&store, &segments, segment_max);
         let (mut model, mut last_content, mut generation) = (Model::default(), 0, 0);
         for (steps, mood, damage) in groups {
             let (before, ids_before) = (model.clone(), last_content);
@@ -320,6 +325,8 @@ proptest! {
             // Merges, stored segments, reloads and damage come in every order; nothing may show.
             while banks.merge_step(mood % 2 == 0) {}
             agrees(&banks, &model);
+            let largest = banks.state().tables.pdq.stats().segments.into_iter().max();
+            prop_assert!(largest <= segment_max.or(largest), "{largest:?} in one segment");
             if mood > 2 {
                 while banks.store_step().unwrap() {}
             }
@@ -336,7 +343,7 @@ proptest! {
                     });
                 }
                 let report;
-                (banks, report) = load(&store, &segments);
+                (banks, report) = load(&store, &segments, segment_max);
                 prop_assert_eq!(report.rebuilt.is_some(), damaged, "{:?}", report);
                 prop_assert_eq!(report.stored, if damaged { 0 } else { stored });
                 agrees(&banks, &model);

@@ -160,6 +160,78 @@ proptest! {
     }
 
     #[test]
+    fn segments_keep_their_limit_and_a_search_over_several_is_exact(
+        steps in steps(),
+        data in prop_oneof![Just(Data::Uniform), Just(Data::Clustered)],
+        segment_max in 300usize..4000,
+        loaded in 0u64..9000,
+        seed: u64,
+    ) {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut entries: Vec<Entry<Hash256>> = (1..=loaded).map(|content| {
+            Entry { hash: draw(data, &mut random), content: ContentId(content), bank: BankId(1 + content as u32 % 4) }
+        }).collect();
+        entries.reverse(); // as they may come from a store with several banks
+        let mut snapshot = PdqSnapshot::of(entries.clone(), segment_max);
+        let (mut last_content, mut banks, mut last_bank) = (loaded, [1, 2, 3, 4].map(BankId), 4);
+        for step in steps.into_iter().chain([Step::FinishMerge, Step::Search(31)]) {
+            match step {
+                Step::Add(count) => {
+                    let added: Vec<_> = (0..count).map(|_| {
+                        last_content += 1;
+                        let bank = banks[last_content as usize % 4];
+                        Entry { hash: draw(data, &mut random), content: ContentId(last_content), bank }
+                    }).collect();
+                    snapshot = snapshot.with_added(&added);
+                    entries.extend(added);
+                }
+                Step::Remove(share) => {
+                    let goes = |_: &&Entry<Hash256>| random.random_range(0..256) < u32::from(share);
+                    let mut gone: Vec<ContentId> = entries.iter().filter(goes).map(|entry| entry.content).collect();
+                    gone.sort_unstable();
+                    if !gone.is_empty() {
+                        snapshot = snapshot.with_removed(&gone);
+                        entries.retain(|entry| gone.binary_search(&entry.content).is_err());
+                    }
+                }
+                Step::RemoveBank(which) => {
+                    let bank = banks[usize::from(which)];
+                    let signals = entries.iter().filter(|entry| entry.bank == bank).count();
+                    snapshot = snapshot.with_bank_removed(bank, signals);
+                    entries.retain(|entry| entry.bank != bank);
+                    last_bank += 1;
+                    banks[usize::from(which)] = BankId(last_bank);
+                }
+                Step::PlanMerge => while let Some(job) = snapshot.plan_merge() {
+                    snapshot = snapshot.with_merged(job.run());
+                },
+                Step::FinishMerge => {
+                    while let Some(job) = snapshot.plan_merge().or_else(|| snapshot.plan_idle_merge()) {
+                        snapshot = snapshot.with_merged(job.run());
+                    }
+                    let segments = snapshot.stats().segments;
+                    let mut pairs = segments.windows(2);
+                    prop_assert!(pairs.all(|pair| pair[0] + pair[1] > segment_max || pair.iter().min() < Some(&8)), "{segments:?}");
+                }
+                Step::Search(threshold) => {
+                    let mut queries: Vec<Hash256> = (0..2).map(|_| draw(data, &mut random)).collect();
+                    for bits in [0, usize::from(threshold), usize::from(threshold) + 1] {
+                        if let Some(at) = entries.len().checked_sub(1) {
+                            queries.push(flip(&entries[random.random_range(0..=at)].hash, bits, &mut random));
+                        }
+                    }
+                    prop_assert_eq!(search(&snapshot, &queries, threshold), oracle(&entries, &queries, threshold));
+                }
+            }
+            let stats = snapshot.stats();
+            prop_assert!(stats.segments.iter().all(|signals| *signals <= segment_max), "{stats:?}");
+            prop_assert_eq!(snapshot.len(), entries.len());
+            let held = stats.segments.iter().sum::<usize>() + stats.delta;
+            prop_assert_eq!(held - stats.dead, entries.len());
+        }
+    }
+
+    #[test]
     fn exact_signals_match_exactly(
         keys in prop::collection::vec(0u8..40, 0..3000),
         removed in prop::collection::vec(any::<bool>(), 3000),

@@ -3,7 +3,7 @@
 use std::io::{self, BufReader};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_channel::{Sender, bounded};
 use axum::body::{Body, Bytes};
@@ -26,6 +26,7 @@ use super::body::{BodyReader, read_whole};
 use super::cases::blocking;
 use super::{Admin, Loaded, Refusal};
 use crate::access::Caller;
+use crate::curator;
 
 /// Contents committed together: a sync each, small enough to keep the delta small.
 const BATCH: usize = 4096;
@@ -33,8 +34,6 @@ const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 4 << 20;
 /// Bad lines shown; all are counted.
 const BAD_SHOWN: usize = 20;
-/// Unmerged signals an import lets pile up before it waits for the merge.
-const DELTA_MAX: usize = 65_536;
 
 /// How to read the list.
 #[derive(Deserialize)]
@@ -146,9 +145,7 @@ fn write(
     contents: Vec<NewContent>,
     answer: &mut ImportAnswer,
 ) -> Result<(), Refusal> {
-    while loaded.banks.state().tables.pdq.unmerged() > DELTA_MAX {
-        std::thread::sleep(Duration::from_millis(2)); // lookups stay fast: the merge sets the pace
-    }
+    curator::wait_for_merge(&loaded.banks);
     let change = BankChange::Add { bank: job.bank.clone(), contents };
     let done = loaded.curator.change_blocking(job.caller.asks(job.id.map(|id| id.part(number)), change))?;
     answer.imported += done.contents;

@@ -47,14 +47,15 @@ impl Banks {
         options: BankOptions,
         progress: &LoadProgress,
     ) -> Result<(Self, LoadReport), StoreError> {
-        let BankOptions { storing, durability, window, opened_ms, memory } = options;
+        let BankOptions { storing, durability, window, opened_ms, memory, segment_max } = options;
+        let segment_max = segment_max.unwrap_or(usize::MAX);
         let counters = read_counters(&*store)?;
         let mut directory = read_directory(&*store)?;
         let paused = Arc::new(Paused::read(&*store)?);
         let mut report = LoadReport::default();
         let mut stored = None;
         if let Some(storing) = &storing {
-            match stored::load(&*store, &*storing.store, &directory, progress)? {
+            match stored::load(&*store, &*storing.store, &directory, segment_max, progress)? {
                 Ok(loaded) => stored = Some(loaded),
                 Err(reason) => report.rebuilt = reason,
             }
@@ -62,13 +63,15 @@ impl Banks {
         let (loaded, keeper) = match stored {
             Some(loaded) => loaded,
             None => {
-                let tables = Tables::from_entries(read_contents(&*store, &mut directory, progress)?);
+                let entries = read_contents(&*store, &mut directory, progress)?;
+                let tables = Tables::from_entries(entries, segment_max);
                 let start_over = |storing: &Storing| stored::start_over(&*store, &*storing.store);
                 let keeper = storing.as_ref().map(start_over).transpose()?.unwrap_or_default();
                 (Loaded { directory, tables }, keeper)
             }
         };
         let mut loaded = loaded;
+        loaded.tables = loaded.tables.with_segment_max(segment_max);
         let mut rebuilt = Entries::default();
         read_rebuilt(&*store, &mut rebuilt)?;
         loaded.tables.add(&rebuilt);

@@ -90,6 +90,13 @@ impl Banks {
     fn write_list(&self, keeper: &mut Keeper, segments: &dyn SegmentStore) -> Result<bool, StoreError> {
         let state = self.state_owned();
         let last = state.last_content;
+        // A list covers what is below its first gap. One that was made by a merge meanwhile is stored first.
+        let tables = &state.tables;
+        if tables.pdq.has_stored_behind_unstored()
+            || tables.exact.iter().any(Snapshot::has_stored_behind_unstored)
+        {
+            return Ok(false);
+        }
         let mut types = BTreeMap::from([(SignalType::Pdq, covered(&state.tables.pdq, last))]);
         types.extend(
             SignalType::EXACT
@@ -179,7 +186,8 @@ fn store_next<H: Searchable>(
     let Some(segment) = snapshot.segments().iter().find(|segment| segment.stored().is_none()) else {
         return Ok(false);
     };
-    if segment.len() < storing.worth && !storing.lags(snapshot, last) {
+    let in_the_way = snapshot.has_stored_behind_unstored();
+    if segment.len() < storing.worth && !storing.lags(snapshot, last) && !in_the_way {
         return Ok(false);
     }
     let id = *next;
@@ -203,6 +211,7 @@ pub(super) fn load(
     store: &dyn Store,
     segments: &dyn SegmentStore,
     directory: &Directory,
+    segment_max: usize,
     progress: &LoadProgress,
 ) -> Result<Result<(Loaded, Keeper), Option<String>>, StoreError> {
     let Some(row) = store.get(Keyspace::BankMeta, SEGMENTS_KEY)? else { return Ok(Err(None)) };
@@ -239,7 +248,8 @@ pub(super) fn load(
     })?;
     let younger = read_younger(store, &list, &mut loaded.directory, progress)?;
     let Entries { pdq, exact, .. } = younger;
-    let source = Source { segments, list: &list, directory: &loaded.directory, removed: &removed, progress };
+    let directory = &loaded.directory;
+    let source = Source { segments, list: &list, directory, removed: &removed, progress, segment_max };
     loaded.tables.pdq = match source.assemble(SignalType::Pdq, pdq) {
         Ok(pdq) => pdq,
         Err(reason) => return Ok(Err(Some(reason))),
@@ -321,6 +331,7 @@ struct Source<'s> {
     directory: &'s Directory,
     removed: &'s BTreeMap<SignalType, Vec<ContentId>>,
     progress: &'s LoadProgress,
+    segment_max: usize,
 }
 
 impl Source<'_> {
@@ -332,6 +343,12 @@ impl Source<'_> {
     ) -> Result<Snapshot<H>, String> {
         let mut segments: Vec<Arc<Segment<H>>> = Vec::new();
         for row in self.list.types.get(&kind).map_or(&[][..], |covered| &covered.segments) {
+            if row.signals > self.segment_max.min(H::SEGMENT_MAX) {
+                return Err(format!(
+                    "stored segment {} holds {} signals, this program keeps fewer together",
+                    row.id.0, row.signals
+                ));
+            }
             segments.push(Arc::new(read_segment(self.segments, row)?));
             self.progress.contents.fetch_add(row.signals as u64, Ordering::Relaxed);
         }
@@ -340,12 +357,12 @@ impl Source<'_> {
         if (held as u64) < live {
             return Err(format!("the banks hold {live} {kind} signals, the segments only {held}"));
         }
-        let banks: HashSet<BankId> = segments.iter().flat_map(|segment| segment.banks()).collect();
+        let banks: HashSet<BankId> = segments.iter().flat_map(|segment| segment.banks()).copied().collect();
         let removed_banks = banks.into_iter().filter(|bank| self.directory.get(*bank).is_none()).collect();
         let removed = self.removed.get(&kind).map_or(&[][..], Vec::as_slice);
         let young = younger.len();
         if young > DELTA_MAX {
-            segments.push(Arc::new(Segment::build(young, younger.into_iter())));
+            segments.extend(Segment::build_all(younger, self.segment_max));
             return Ok(Snapshot::from_segments(segments, live as usize, removed, removed_banks));
         }
         let without_young = (live as usize).saturating_sub(young);

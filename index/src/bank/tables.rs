@@ -64,14 +64,30 @@ impl Entries {
 }
 
 impl Tables {
-    /// Tables of these entries, one segment each.
-    pub fn from_entries(entries: Entries) -> Self {
+    /// Tables of these entries, in segments of at most so many signals.
+    pub fn from_entries(entries: Entries, segment_max: usize) -> Self {
         Self {
-            pdq: PdqSnapshot::from_entries(entries.pdq),
-            exact: entries.exact.map(ExactSnapshot::from_entries),
+            pdq: PdqSnapshot::of(entries.pdq, segment_max),
+            exact: entries.exact.map(|exact| ExactSnapshot::of(exact, segment_max)),
             texts: Texts::default().with(&entries.texts),
             videos: Videos::default().with(&entries.videos),
         }
+    }
+
+    /// The same tables, whose segments hold at most so many signals from the next merge on.
+    pub(super) fn with_segment_max(self, segment_max: usize) -> Self {
+        Self {
+            pdq: self.pdq.with_segment_max(segment_max),
+            exact: self.exact.map(|exact| exact.with_segment_max(segment_max)),
+            videos: self.videos.with_segment_max(segment_max),
+            ..self
+        }
+    }
+
+    /// Signals of the type that has most of them not in a segment yet: what slows searches down.
+    pub fn unmerged(&self) -> usize {
+        let exact = self.exact.iter().map(ExactSnapshot::unmerged);
+        exact.chain([self.pdq.unmerged(), self.videos.frames().unmerged()]).max().unwrap_or(0)
     }
 
     /// The digests of a type that is compared whole.

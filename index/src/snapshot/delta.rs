@@ -10,24 +10,25 @@ use crate::signal::{BankId, ContentId, Distance};
 /// Entries of a chunk: what an addition copies at most (24 KiB of PDQ).
 const CHUNK: usize = 512;
 
-struct Chunk<H> {
+struct Chunk<H: Searchable> {
     hashes: Vec<H>,
     owners: Vec<Owner>,
+    young: H::Young,
 }
 
 /// The chunks, all but the last one full.
-pub(super) struct Delta<H> {
+pub(super) struct Delta<H: Searchable> {
     chunks: Vec<Arc<Chunk<H>>>,
     len: usize,
 }
 
-impl<H> Clone for Delta<H> {
+impl<H: Searchable> Clone for Delta<H> {
     fn clone(&self) -> Self {
         Self { chunks: self.chunks.clone(), len: self.len }
     }
 }
 
-impl<H> Default for Delta<H> {
+impl<H: Searchable> Default for Delta<H> {
     fn default() -> Self {
         Self { chunks: Vec::new(), len: 0 }
     }
@@ -57,7 +58,7 @@ impl<H: Searchable> Delta<H> {
             chunks.push(Arc::new(last.with(fits)));
             rest = after;
         }
-        let empty = Chunk { hashes: Vec::new(), owners: Vec::new() };
+        let empty = Chunk { hashes: Vec::new(), owners: Vec::new(), young: H::young(&[]) };
         chunks.extend(rest.chunks(CHUNK).map(|part| Arc::new(empty.with(part))));
         Self { chunks, len: self.len + entries.len() }
     }
@@ -96,9 +97,8 @@ impl<H: Searchable> Delta<H> {
         mut found: impl FnMut(usize, Owner, Distance),
     ) {
         for chunk in &self.chunks {
-            H::scan(&chunk.hashes, queries, threshold, scratch, |query, place, distance| {
-                found(query, chunk.owners[place as usize], distance);
-            });
+            let found = |query, place: u32, distance| found(query, chunk.owners[place as usize], distance);
+            H::search_young(&chunk.young, &chunk.hashes, queries, threshold, scratch, found);
         }
     }
 }
@@ -111,6 +111,6 @@ impl<H: Searchable> Chunk<H> {
         let mut owners = Vec::with_capacity(CHUNK);
         owners.extend_from_slice(&self.owners);
         owners.extend(entries.iter().map(|entry| Owner::new(entry.content, entry.bank)));
-        Self { hashes, owners }
+        Self { young: H::young(&hashes), hashes, owners }
     }
 }

@@ -30,6 +30,8 @@ pub struct SegmentPlan {
     pub bucket_lines: usize,
     /// Buckets that outgrew their lines.
     pub crowded_buckets: usize,
+    /// Whether it has no tables although it is so large that it should.
+    pub lacks_tables: bool,
     /// Whether a search at this threshold reads everything.
     pub reads_all: bool,
     /// Buckets a search probes.
@@ -77,6 +79,7 @@ fn explain(segment: &Segment<Hash256>, threshold: Distance, measure: bool) -> Se
         shape: name(tables.map(|tables| tables.shape().cut())),
         bucket_lines: tables.map_or(0, |tables| tables.shape().width()),
         crowded_buckets: tables.map_or(0, |tables| tables.crowded()),
+        lacks_tables: tables.is_none() && costs.choose(signals).is_some(),
         reads_all: plan.is_none(),
         probes: plan.as_ref().map_or(0, |plan| plan.probes()),
         radii: plan.iter().flat_map(|plan| plan.radii()).collect(),
