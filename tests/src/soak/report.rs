@@ -16,6 +16,8 @@ const LAST_LINES: usize = 4;
 const REASONS: [&str; 3] = ["panicked at", "ERROR", "invariant"];
 /// Waits of a client in quiet phases without which nothing is compared with its p99.
 const QUIET_WAITS_MIN: usize = 20;
+/// Milliseconds that a frame waits in quiet phases at most, of 100 frames 99, on a machine with nothing else to do.
+const CALM_MS: f64 = 20.0;
 const MIB: f64 = (1 << 20) as f64;
 
 /// How a life of the server ended.
@@ -296,6 +298,12 @@ impl fmt::Display for Report {
             self.lost.len()
         )?;
         writeln!(out, "{:>10} wrong answers", self.wrong)?;
+        if let Some(ms) = self.wait("quiet", CLIENTS[0], 99.0).filter(|ms| *ms > CALM_MS) {
+            writeln!(
+                out,
+                "NOTE frames wait {ms:.0} ms in quiet phases: this machine is busy, what is said of waits is too mild"
+            )?;
+        }
         let faults = self.faults();
         for fault in &faults {
             writeln!(out, "FAULT {fault}")?;
