@@ -8,6 +8,7 @@ mod ask;
 mod budget;
 mod change;
 mod content;
+mod directory;
 mod exchanged;
 mod history;
 mod load;
@@ -17,7 +18,6 @@ mod seen;
 mod stored;
 mod tables;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -28,6 +28,7 @@ pub use ask::{Ask, OnMatch};
 pub use budget::MemoryBudget;
 pub use change::{BankChange, BankRequest, name_fits};
 pub use content::{NewContent, StoredContent};
+pub use directory::Directory;
 pub use history::{Event, What};
 pub use load::{LoadProgress, LoadReport};
 pub use outcome::{BankAnswer, BankError};
@@ -87,60 +88,6 @@ impl Bank {
     /// Whether it takes part in no lookup.
     pub fn is_off(&self) -> bool {
         self.enabled_ratio <= 0.0
-    }
-}
-
-/// The living banks, by id and by name.
-#[derive(Clone, Debug, Default)]
-pub struct Directory {
-    by_id: HashMap<BankId, Bank>,
-    by_name: HashMap<Arc<str>, BankId>,
-    /// Banks that are switched off.
-    off: usize,
-    /// Banks with a threshold of their own, and the widest of those.
-    own_thresholds: usize,
-    widest: Distance,
-    /// Whose eyes it is for; nobody's in particular for the operator.
-    tenant: Option<Tenant>,
-}
-
-impl Directory {
-    /// The bank with this id.
-    pub fn get(&self, id: BankId) -> Option<&Bank> {
-        self.by_id.get(&id)
-    }
-
-    /// The bank with this name.
-    pub fn named(&self, name: &str) -> Option<&Bank> {
-        self.by_name.get(name).and_then(|id| self.by_id.get(id))
-    }
-
-    /// Every bank, in the order they were made.
-    pub fn list(&self) -> Vec<&Bank> {
-        let mut banks: Vec<&Bank> = self.by_id.values().collect();
-        banks.sort_unstable_by_key(|bank| bank.id);
-        banks
-    }
-
-    fn insert(&mut self, bank: Bank) {
-        self.off += usize::from(bank.is_off());
-        if let Some(threshold) = bank.threshold {
-            self.own_thresholds += 1;
-            self.widest = self.widest.max(threshold);
-        }
-        self.by_name.insert(bank.name.clone(), bank.id);
-        self.by_id.insert(bank.id, bank);
-    }
-
-    fn remove(&mut self, id: BankId) -> Option<Bank> {
-        let bank = self.by_id.remove(&id)?;
-        self.off -= usize::from(bank.is_off());
-        self.by_name.remove(&bank.name);
-        if bank.threshold.is_some() {
-            self.own_thresholds -= 1;
-            self.widest = self.by_id.values().filter_map(|bank| bank.threshold).max().unwrap_or_default();
-        }
-        Some(bank)
     }
 }
 

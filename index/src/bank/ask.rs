@@ -76,7 +76,7 @@ impl<'s> Filter<'s> {
         let directory = &state.directory;
         let pauses = ask.now_s.is_some() && !state.paused.is_empty();
         let by_bank =
-            directory.tenant.is_some() || ask.banks.is_some() || directory.off > 0 && !ask.off_counts;
+            directory.is_narrowed() || ask.banks.is_some() || directory.has_off() && !ask.off_counts;
         let all = own.is_none() && !by_bank && !pauses;
         Self { state, ask, all, own, last: None }
     }
@@ -123,7 +123,7 @@ impl<'s> Filter<'s> {
 
     fn of_bank(&self, bank: BankId) -> OfBank {
         let known = self.state.directory.get(bank);
-        if known.is_none() && self.state.directory.tenant.is_some() {
+        if known.is_none() && self.state.directory.is_narrowed() {
             return OfBank { within: None, counts: false };
         }
         let threshold = |own| known.and_then(|bank| bank.threshold).unwrap_or(own);
@@ -174,10 +174,10 @@ impl BankState {
     /// How far a search for PDQ signals has to reach, and the type's own threshold where each bank's holds.
     pub(crate) fn reach(&self, asked: Option<Distance>) -> (Distance, Option<Distance>) {
         let own = SignalType::Pdq.threshold();
-        match asked {
-            Some(asked) => (asked, None),
-            None if self.directory.own_thresholds > 0 => (own.max(self.directory.widest), Some(own)),
-            None => (own, None),
+        match (asked, self.directory.widest_threshold()) {
+            (Some(asked), _) => (asked, None),
+            (None, Some(widest)) => (own.max(widest), Some(own)),
+            (None, None) => (own, None),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Changes of banks: checked one by one, committed together, published once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::history::What;
@@ -179,7 +179,14 @@ impl Banks {
         }
         let by_exchange = matches!(request.change, BankChange::Exchange { .. });
         group.cause = (now_ms, request.id, by_exchange);
-        let answer = group.change(request.change, &*self.store, now_ms)?;
+        let checkpoint = group.checkpoint();
+        let answer = match group.change(request.change, &*self.store, now_ms) {
+            Ok(answer) => answer,
+            Err(refused) => {
+                group.roll_back(checkpoint);
+                return Err(refused);
+            }
+        };
         group.batch.changes.extend(request.beside.changes);
         if let Some(id) = scoped {
             let row = serde_json::to_vec(&answer).expect("an answer is a struct with string keys");
@@ -239,8 +246,20 @@ pub(super) struct Group {
     answered: HashMap<RequestId, BankAnswer>,
     /// Of the change that is being made: when, by which request, and whether for an exchange.
     pub(super) cause: (u64, Option<RequestId>, bool),
-    /// Contents added by this group, so that it can remove them again.
+    /// Contents added by this group, whether or not it removed them again.
     added: HashMap<ContentId, (BankId, Vec<SignalType>)>,
+    /// Contents removed by this group.
+    gone: HashSet<ContentId>,
+}
+
+/// A group as it was before a change: a change that is refused goes back to it.
+struct Checkpoint {
+    memory: u64,
+    changes: usize,
+    counters: Counters,
+    directory: Directory,
+    paused: Arc<Paused>,
+    effects: usize,
 }
 
 impl Group {
@@ -257,7 +276,35 @@ impl Group {
             answered: HashMap::new(),
             cause: (0, None, false),
             added: HashMap::new(),
+            gone: HashSet::new(),
         }
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            memory: self.memory,
+            changes: self.batch.changes.len(),
+            counters: self.counters,
+            directory: self.directory.clone(),
+            paused: self.paused.clone(),
+            effects: self.effects.len(),
+        }
+    }
+
+    /// Takes back everything that came after a checkpoint. Answers are remembered only for changes that took effect, so
+    /// none came.
+    fn roll_back(&mut self, to: Checkpoint) {
+        let Checkpoint { memory, changes, counters, directory, paused, effects } = to;
+        self.batch.changes.truncate(changes);
+        for effect in self.effects.drain(effects..) {
+            if let Effect::Remove(content, _) = effect {
+                self.gone.remove(&content);
+            }
+        }
+        for content in counters.last_content.0 + 1..=self.counters.last_content.0 {
+            self.added.remove(&ContentId(content));
+        }
+        (self.memory, self.counters, self.directory, self.paused) = (memory, counters, directory, paused);
     }
 
     fn change(
@@ -385,8 +432,8 @@ impl Group {
             }
             self.added.insert(number, (id, content.signals.iter().map(Signal::kind).collect()));
         }
-        if let Some(bank) = self.directory.by_id.get_mut(&id) {
-            bank.contents += contents.len() as u64;
+        if let Some(bank) = self.directory.counts(id) {
+            *bank.contents += contents.len() as u64;
             bank.signals.iter_mut().zip(signals).for_each(|(sum, more)| *sum += more);
         }
         self.effects.push(Effect::Add(entries));
@@ -405,11 +452,12 @@ impl Group {
         let Some(id) = self.directory.named(name).map(|bank| bank.id) else {
             return Err(BankError::NotFound { name: clip(name) });
         };
+        if self.gone.contains(&content) {
+            return Ok(self.still(id)); // removed earlier in this group, whatever the store still says
+        }
         let kinds = match self.added.get(&content) {
             Some((bank, kinds)) if *bank == id => kinds.clone(),
             _ => match store.get(Keyspace::Contents, &content_key(id, content)).map_err(Arc::new)? {
-                // Removed earlier in this group: the row is still there, the batch will take it.
-                Some(_) if self.removed(content) => return Ok(self.still(id)),
                 Some(row) => {
                     let mut signals = Vec::new();
                     crate::store::keys::decode_content(&row, &mut signals).map_err(Arc::new)?;
@@ -418,7 +466,7 @@ impl Group {
                 None => return Ok(self.still(id)),
             },
         };
-        self.added.remove(&content);
+        self.gone.insert(content);
         self.batch.delete(Keyspace::Contents, content_key(id, content));
         if kinds.iter().any(|kind| kind.is_rebuilt()) {
             self.batch.delete(Keyspace::Rebuilt, content_key(id, content));
@@ -427,18 +475,14 @@ impl Group {
         let generation = Generation(self.counters.generation.0 + 1); // what `answer` will make it
         let removed = RemovedContent { content, bank: id, generation, kinds: kinds.clone() };
         self.batch.put(Keyspace::Removed, removed_key(content), encode_removed(&removed));
-        if let Some(bank) = self.directory.by_id.get_mut(&id) {
-            bank.contents -= 1;
+        if let Some(bank) = self.directory.counts(id) {
+            *bank.contents -= 1;
             kinds.iter().for_each(|kind| bank.signals[kind.place()] -= 1);
         }
         self.effects.push(Effect::Remove(content, kinds));
         let answer = self.answer(id, 1, ContentId(0));
         self.note_content(id, content, What::Removed);
         Ok(answer)
-    }
-
-    pub(super) fn removed(&self, content: ContentId) -> bool {
-        self.effects.iter().any(|effect| matches!(effect, Effect::Remove(gone, _) if *gone == content))
     }
 
     /// The answer of a change that took effect: it makes the next generation.

@@ -201,7 +201,6 @@ impl Group {
             threshold: record.threshold,
         };
         let id = bank.id;
-        self.directory.remove(id);
         self.directory.insert(bank);
         let answer = self.answer(id, 0, ContentId(0));
         self.note_bank(id, what);

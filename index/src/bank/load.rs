@@ -143,11 +143,11 @@ fn read_contents(
         let (bank, content) = read_content_key(key)?;
         decode_content(row, &mut signals)?;
         // A bank's contents go with it in one batch; one without a bank would be a fault of the store.
-        let owner = directory.by_id.get_mut(&bank).ok_or_else(|| StoreError::Row {
+        let owner = directory.counts(bank).ok_or_else(|| StoreError::Row {
             keyspace: Keyspace::Contents.name(),
             reason: format!("content {content} lies in bank {bank}, which does not exist"),
         })?;
-        owner.contents += 1;
+        *owner.contents += 1;
         for signal in &signals {
             owner.signals[signal.kind().place()] += 1;
             if !signal.kind().is_rebuilt() {

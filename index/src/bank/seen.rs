@@ -47,13 +47,12 @@ impl Directory {
     /// Whether a bank's contents may be read by whom this directory is for: all of them by the operator, its own by a
     /// tenant.
     pub fn opens(&self, name: &str) -> bool {
-        self.tenant.as_ref().is_none_or(|tenant| tenant.owns(name))
+        self.tenant().is_none_or(|tenant| tenant.owns(name))
     }
 
     fn seen_by(&self, tenant: &Tenant) -> Self {
-        let mut seen = Self { tenant: Some(tenant.clone()), ..Self::default() };
-        for bank in self.by_id.values().filter(|bank| split(&bank.name).is_none() || tenant.owns(&bank.name))
-        {
+        let mut seen = Self::narrowed_to(tenant);
+        for bank in self.banks().filter(|bank| split(&bank.name).is_none() || tenant.owns(&bank.name)) {
             seen.insert(bank.clone());
         }
         seen

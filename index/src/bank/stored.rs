@@ -224,8 +224,8 @@ pub(super) fn load(
     }
     let mut loaded = Loaded { directory: directory.clone(), ..Loaded::default() };
     for counts in &list.banks {
-        if let Some(bank) = loaded.directory.by_id.get_mut(&counts.bank) {
-            bank.contents = counts.contents;
+        if let Some(bank) = loaded.directory.counts(counts.bank) {
+            *bank.contents = counts.contents;
             counts.signals.iter().for_each(|(kind, count)| bank.signals[kind.place()] = *count);
         }
     }
@@ -234,9 +234,9 @@ pub(super) fn load(
         let gone = decode_removed(key, row)?;
         if gone.generation > list.generation
             && gone.content <= list.last_content
-            && let Some(bank) = loaded.directory.by_id.get_mut(&gone.bank)
+            && let Some(bank) = loaded.directory.counts(gone.bank)
         {
-            bank.contents -= 1;
+            *bank.contents -= 1;
             gone.kinds.iter().for_each(|kind| bank.signals[kind.place()] -= 1);
         }
         for kind in gone.kinds {
@@ -295,17 +295,16 @@ fn read_younger(
     let covers = |kind| list.types.get(&kind).map_or(list.last_content, |covered| covered.covers);
     let least = SignalType::ALL.into_iter().map(covers).min().unwrap_or_default();
     let (mut younger, mut signals) = (Entries::default(), Vec::new());
-    let mut banks: Vec<BankId> = directory.by_id.keys().copied().collect();
-    banks.sort_unstable();
+    let banks: Vec<BankId> = directory.banks().map(|bank| bank.id).collect();
     for bank in banks {
         let (from, to) =
             (content_key(bank, ContentId(least.0 + 1)), content_key(BankId(bank.0 + 1), ContentId(0)));
         visit(store, Keyspace::Contents, Range::between(&from, &to), |key, row| {
             let (bank, content) = read_content_key(key)?;
             decode_content(row, &mut signals)?;
-            let Some(owner) = directory.by_id.get_mut(&bank) else { return Ok(()) };
+            let Some(owner) = directory.counts(bank) else { return Ok(()) };
             if content > list.last_content {
-                owner.contents += 1;
+                *owner.contents += 1;
             }
             for signal in &signals {
                 if content > list.last_content {
