@@ -33,7 +33,7 @@ pub use history::{Event, What};
 pub use load::{LoadProgress, LoadReport};
 pub use outcome::{BankAnswer, BankError};
 pub use paused::{ENABLED, Paused};
-pub use stored::Storing;
+pub use stored::{Admit, Storing};
 pub use tables::{Entries, Tables};
 
 use crate::segment::Searchable;

@@ -50,7 +50,7 @@ fn load(
     segment_max: Option<usize>,
 ) -> (Banks, LoadReport) {
     let (store, segments): (Arc<dyn Store>, Arc<dyn SegmentStore>) = (store.clone(), segments.clone());
-    let storing = Storing { store: segments, worth: 3, lag: 12 }; // so few that every way is gone
+    let storing = Storing { worth: 3, lag: 12, ..Storing::into(segments) }; // so few that every way is gone
     let options = BankOptions { storing: Some(storing), segment_max, ..BankOptions::default() };
     Banks::load(store, options, &LoadProgress::default()).unwrap()
 }

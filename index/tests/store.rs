@@ -8,10 +8,10 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use index::store::segments::{CHUNK_BYTES, SegmentId, SegmentStore, read_part, write_parts};
+use index::store::segments::{CHUNK_BYTES, SegmentId, SegmentStore, chunk_key, read_part, write_parts};
 use index::store::{
     Batch, Database, Durability, Keyspace, MemoryStore, Range, RocksSegments, RocksStore, Store, StoreError,
-    StoreOptions,
+    StoreOptions, salvage,
 };
 use proptest::prelude::*;
 
@@ -277,4 +277,156 @@ fn a_flipped_bit_anywhere_in_a_stored_segment_is_noticed() {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let folder = folder.join("segments");
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+}
+
+/// A database with rows in tables, and what lies in them.
+fn tables(folder: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let store = open(folder).unwrap();
+    let mut batch = Batch::default();
+    let mut rows = BTreeMap::new();
+    for number in 0u64..3000 {
+        // Not to be compressed, so that a block holds some twenty rows.
+        let row: Vec<u8> = (0u64..20)
+            .flat_map(|at| (number * 31 + at).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes())
+            .collect();
+        batch.put(Keyspace::Jobs, number.to_be_bytes(), row.clone());
+        rows.insert(number.to_be_bytes().to_vec(), row);
+    }
+    store.commit(batch, Durability::Sync).unwrap();
+    store.purge().unwrap();
+    rows
+}
+
+/// The largest table file of a database.
+fn largest_table(folder: &Path, database: &str) -> PathBuf {
+    let files = fs::read_dir(folder.join(database)).unwrap().map(|entry| entry.unwrap().path());
+    let tables = files.filter(|path| path.extension().is_some_and(|ending| ending == "sst"));
+    tables.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+}
+
+fn put_one(store: &dyn Store, key: &[u8]) -> Result<(), StoreError> {
+    let mut batch = Batch::default();
+    batch.put(Keyspace::Jobs, key, [1]);
+    store.commit(batch, Durability::Sync)
+}
+
+#[test]
+fn a_flipped_block_takes_its_own_rows_and_no_others() {
+    for part in [0, 3, 7, 9] {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = tables(folder.path());
+        let table = largest_table(folder.path(), "case");
+        let data = 3000 * 170; // the index and the filter lie behind the rows
+        flip(&table, data * part / 10 + 100);
+
+        let store = open(folder.path()).unwrap();
+        let (mut found, mut lost) = (Vec::new(), Vec::new());
+        let visit = &mut |key: &[u8], row: &[u8]| {
+            assert_eq!(rows[key], row);
+            found.push(key.to_vec());
+            ControlFlow::Continue(())
+        };
+        salvage(&store, Keyspace::Jobs, Range::ALL, visit, &mut |part| lost.push(part)).unwrap();
+        let missing: Vec<&Vec<u8>> = rows.keys().filter(|key| !found.contains(key)).collect();
+        assert!((1..60).contains(&missing.len()), "{} of one block", missing.len());
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        for key in &missing {
+            assert!(lost[0].from <= **key && lost[0].to.as_ref().is_none_or(|to| *key < to));
+            let error = store.get(Keyspace::Jobs, key).unwrap_err();
+            assert!(error.is_damage(), "{error}");
+        }
+        assert_eq!(store.last_key(Keyspace::Jobs).unwrap().unwrap(), 2999u64.to_be_bytes());
+        put_one(&store, &5000u64.to_be_bytes()).unwrap();
+        assert_eq!(store.last_key(Keyspace::Jobs).unwrap().unwrap(), 5000u64.to_be_bytes());
+        let spared = folder.path().join("case.damaged");
+        assert_eq!(fs::read_to_string(&spared).unwrap(), "jobs\n", "it is not compacted any more");
+        store.found_whole(Keyspace::Jobs).unwrap();
+        assert!(!spared.exists());
+    }
+}
+
+#[test]
+fn a_compaction_that_meets_damage_stops_a_database_once_and_not_at_every_start() {
+    let folder = tempfile::tempdir().unwrap();
+    tables(folder.path());
+    flip(&largest_table(folder.path(), "case"), 200_000);
+    let store = open(folder.path()).unwrap();
+    store.purge().unwrap(); // compacts everything, whatever is told: nobody has read the damaged block yet
+    let error = put_one(&store, b"after").unwrap_err();
+    assert!(matches!(error, StoreError::Failed { .. }), "the program ends, and is started again: {error}");
+    drop(store);
+    let store = open(folder.path()).unwrap();
+    // Enough for several compactions, were there any of this keyspace.
+    for round in 0u64..8 {
+        let mut batch = Batch::default();
+        for number in 0u64..2000 {
+            batch.put(Keyspace::Jobs, (10_000 + number).to_be_bytes(), vec![round as u8; 5000]);
+        }
+        store.commit(batch, Durability::Wal).unwrap();
+    }
+    put_one(&store, b"after").unwrap();
+    assert_eq!(store.get(Keyspace::Jobs, &2999u64.to_be_bytes()).unwrap().unwrap().len(), 160);
+}
+
+#[test]
+fn a_segment_that_cannot_be_written_leaves_no_draft() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = RocksSegments::open(folder.path()).unwrap();
+    let chunk = |number| (chunk_key(SegmentId(1), 0, number), vec![1; 100]);
+    // Keys that do not ascend are refused in the midst of the file, as a full disk would.
+    let failed = store.write(SegmentId(1), &mut [chunk(2), chunk(1)].into_iter());
+    assert!(failed.is_err());
+    assert!(!folder.path().join("segments/segment.draft").exists());
+    store.write(SegmentId(1), &mut [chunk(1), chunk(2)].into_iter()).unwrap();
+    assert_eq!(store.list().unwrap(), [SegmentId(1)]);
+}
+
+#[test]
+fn stored_segments_are_listed_and_removed_whatever_is_damaged_in_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = RocksSegments::open(folder.path()).unwrap();
+    for id in [3, 4] {
+        write_parts(&store, SegmentId(id), &[&[7; 100_000][..]]).unwrap();
+    }
+    drop(store);
+    let files = fs::read_dir(folder.path().join("segments")).unwrap().map(|entry| entry.unwrap().path());
+    for table in files.filter(|path| path.extension().is_some_and(|ending| ending == "sst")) {
+        flip(&table, 10); // in the first block
+    }
+    let (store, made_anew) = RocksSegments::open(folder.path()).unwrap();
+    assert!(made_anew.is_none());
+    assert_eq!(store.list().unwrap(), [SegmentId(3), SegmentId(4)]);
+    assert!(read_part(&store, SegmentId(3), 0, &mut [0; 100_000]).is_err());
+    store.remove(SegmentId(3)).unwrap();
+    assert_eq!(store.list().unwrap(), [SegmentId(4)]);
+}
+
+#[test]
+fn a_page_reads_little_more_than_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = tables(folder.path());
+    let store = open(folder.path()).unwrap();
+    let io = || {
+        let text = fs::read_to_string("/proc/self/io").unwrap();
+        let line = text.lines().find(|line| line.starts_with("rchar")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let page = |from: u64| {
+        let (mut left, from) = (3, from.to_be_bytes());
+        let visit = &mut |_: &[u8], _: &[u8]| {
+            left -= 1;
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        store.scan(Keyspace::Jobs, Range::starting(&from), visit).unwrap();
+    };
+    page(10); // the index is read once
+    // Other tests read, too: the least of some tries counts.
+    let least = (0..20).map(|at| {
+        let before = io();
+        page(100 * at + 50);
+        io() - before
+    });
+    let least = least.min().unwrap();
+    println!("a page of 3 rows reads {least} bytes of {}", rows.len() * 170);
+    assert!(least < 32 << 10, "{least} bytes for a page of 500");
 }

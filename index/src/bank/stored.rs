@@ -74,17 +74,24 @@ impl Banks {
     pub fn store_step(&self) -> Result<bool, StoreError> {
         let Some(storing) = &self.storing else { return Ok(false) };
         let mut keeper = lock(&self.keeper);
-        let state = self.state_owned();
-        let last = state.last_content;
-        if store_next(&state.tables.pdq, storing, &mut keeper.next, last)? {
-            return Ok(true);
-        }
-        for exact in &state.tables.exact {
-            if store_next(exact, storing, &mut keeper.next, last)? {
-                return Ok(true);
+        match store_one(&self.state_owned(), storing, &mut keeper.next) {
+            Ok(true) => Ok(true),
+            Ok(false) => self.write_list(&mut keeper, &*storing.store),
+            Err(full) if full.is_disk_full() => {
+                // A list of what is stored still names less than the last one did: what merges replaced goes, and there
+                // may be room for the next try.
+                self.write_list(&mut keeper, &*storing.store)?;
+                Err(full)
             }
+            Err(error) => Err(error),
         }
-        self.write_list(&mut keeper, &*storing.store)
+    }
+
+    /// Removes stored segments that no table has any more, and stores nothing: for a full disk. Says whether it removed
+    /// any.
+    pub fn free_step(&self) -> Result<bool, StoreError> {
+        let Some(storing) = &self.storing else { return Ok(false) };
+        self.write_list(&mut lock(&self.keeper), &*storing.store)
     }
 
     fn write_list(&self, keeper: &mut Keeper, segments: &dyn SegmentStore) -> Result<bool, StoreError> {
@@ -107,7 +114,8 @@ impl Banks {
         let ids: Vec<SegmentId> =
             types.values().flat_map(|covered| covered.segments.iter().map(|row| row.id)).collect();
         if ids == keeper.listed {
-            return Ok(false);
+            // Of a write that failed after it had taken something in.
+            return remove_unlisted(segments, &ids);
         }
         let banks = state.directory.list().into_iter().map(|bank| Counts {
             bank: bank.id,
@@ -134,13 +142,20 @@ impl Banks {
             Ok(())
         })?;
         self.store.commit(batch, Durability::Sync)?;
-        let kept: HashSet<SegmentId> = ids.iter().copied().collect();
-        for segment in segments.list()?.into_iter().filter(|segment| !kept.contains(segment)) {
-            segments.remove(segment)?;
-        }
+        remove_unlisted(segments, &ids)?;
         keeper.listed = ids;
         Ok(true)
     }
+}
+
+/// Removes stored segments that no list names; says whether there were any.
+fn remove_unlisted(segments: &dyn SegmentStore, listed: &[SegmentId]) -> Result<bool, StoreError> {
+    let mut any = false;
+    for segment in segments.list()?.into_iter().filter(|segment| !listed.contains(segment)) {
+        segments.remove(segment)?;
+        any = true;
+    }
+    Ok(any)
 }
 
 /// Where segments are stored, and when.
@@ -153,12 +168,17 @@ pub struct Storing {
     /// Contents that came after an unstored signal: by then it is stored however small its segment, since a
     /// restart reads all contents from the first unstored on.
     pub lag: u64,
+    /// Says whether there is room for a segment of so many bytes.
+    pub admit: Admit,
 }
+
+/// Says whether so many bytes may be written.
+pub type Admit = Arc<dyn Fn(u64) -> Result<(), StoreError> + Send + Sync>;
 
 impl Storing {
     /// In this store, at the usual times.
     pub fn into(store: Arc<dyn SegmentStore>) -> Self {
-        Self { store, worth: 32_768, lag: 200_000 }
+        Self { store, worth: 32_768, lag: 200_000, admit: Arc::new(|_| Ok(())) }
     }
 
     /// Whether a signal waits so long to be stored that it should be merged for it.
@@ -176,6 +196,20 @@ pub(super) struct Keeper {
     listed: Vec<SegmentId>,
 }
 
+/// Stores one segment of any type, if one is worth it; says whether it did.
+fn store_one(state: &BankState, storing: &Storing, next: &mut SegmentId) -> Result<bool, StoreError> {
+    let last = state.last_content;
+    if store_next(&state.tables.pdq, storing, next, last)? {
+        return Ok(true);
+    }
+    for exact in &state.tables.exact {
+        if store_next(exact, storing, next, last)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Stores the oldest segment that is not, if it is worth it; says whether it did.
 fn store_next<H: Searchable>(
     snapshot: &Snapshot<H>,
@@ -190,9 +224,11 @@ fn store_next<H: Searchable>(
     if segment.len() < storing.worth && !storing.lags(snapshot, last) && !in_the_way {
         return Ok(false);
     }
+    let parts = segment.parts().1;
+    (storing.admit)(parts.iter().map(|part| part.len() as u64).sum())?;
     let id = *next;
     next.0 += 1; // whether or not it is written whole
-    write_parts(&*storing.store, id, &segment.parts().1)?;
+    write_parts(&*storing.store, id, &parts)?;
     segment.set_stored(id);
     Ok(true)
 }
@@ -263,8 +299,8 @@ pub(super) fn load(
     let rows = list.types.values().flat_map(|covered| covered.segments.iter().map(|row| row.id));
     let listed: Vec<SegmentId> = rows.collect();
     // Written and not listed before the process ended.
-    for segment in segments.list()?.into_iter().filter(|segment| !listed.contains(segment)) {
-        segments.remove(segment)?;
+    if let Err(error) = remove_unlisted(segments, &listed) {
+        return Ok(Err(Some(error.to_string())));
     }
     Ok(Ok((loaded, Keeper { next: list.next, listed })))
 }
@@ -358,15 +394,26 @@ impl Source<'_> {
         }
         let banks: HashSet<BankId> = segments.iter().flat_map(|segment| segment.banks()).copied().collect();
         let removed_banks = banks.into_iter().filter(|bank| self.directory.get(*bank).is_none()).collect();
-        let removed = self.removed.get(&kind).map_or(&[][..], Vec::as_slice);
+        let removed = held_of(&segments, self.removed.get(&kind).map_or(&[][..], Vec::as_slice));
         let young = younger.len();
         if young > DELTA_MAX {
             segments.extend(Segment::build_all(younger, self.segment_max));
-            return Ok(Snapshot::from_segments(segments, live as usize, removed, removed_banks));
+            return Ok(Snapshot::from_segments(segments, live as usize, &removed, removed_banks));
         }
         let without_young = (live as usize).saturating_sub(young);
-        Ok(Snapshot::from_segments(segments, without_young, removed, removed_banks).with_added(&younger))
+        Ok(Snapshot::from_segments(segments, without_young, &removed, removed_banks).with_added(&younger))
     }
+}
+
+/// Of these removed contents those that a segment still holds. A merge has left the others out; were they remembered, no
+/// later merge would meet and forget them, and their rows would stay.
+fn held_of<H: Searchable>(segments: &[Arc<Segment<H>>], removed: &[ContentId]) -> Vec<ContentId> {
+    if removed.is_empty() {
+        return Vec::new();
+    }
+    let wanted: HashSet<ContentId> = removed.iter().copied().collect();
+    let entries = segments.iter().flat_map(|segment| segment.entries());
+    entries.map(|entry| entry.content).filter(|content| wanted.contains(content)).collect()
 }
 
 fn read_segment<H: Searchable>(store: &dyn SegmentStore, row: &Row) -> Result<Segment<H>, String> {

@@ -1,12 +1,15 @@
 //! The data directory: who owns it, and which format it has. Checked before any database is touched.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{StoreError, keys::FORMAT};
+use super::StoreError;
+use super::keys::FORMAT;
+use super::whole_file::{Readers, replace_file, sync_folder_of};
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_DRAFT: &str = "FORMAT.new";
@@ -21,13 +24,15 @@ pub struct DataDir {
 
 impl DataDir {
     /// Takes the directory, or makes it. Refuses one that another process holds, that a newer program
-    /// wrote, or that is somebody else's.
+    /// wrote, or that is somebody else's. One of an older format stays so until [`DataDir::raise_format`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |error: io::Error| StoreError::Failed {
             path: path.display().to_string(),
             reason: error.to_string(),
         };
-        fs::create_dir_all(path).map_err(failed)?;
+        if !path.exists() {
+            fs::create_dir_all(path).and_then(|()| sync_folder_of(path)).map_err(failed)?;
+        }
         let lock_path = path.join(LOCK_FILE);
         let mut lock = OpenOptions::new()
             .read(true)
@@ -41,10 +46,20 @@ impl DataDir {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(locked(path, &mut lock)),
             Err(errno) => return Err(failed(errno.into())),
         }
-        lock.set_len(0).map_err(failed)?;
-        write!(lock, "{}", std::process::id()).map_err(failed)?;
+        // The holder's number is for people, and a disk without room is no reason not to start.
+        let number = format!("{:<10}", std::process::id());
+        let _ = lock.set_len(0).and_then(|()| lock.write_all_at(number.as_bytes(), 0));
         check_format(path)?;
         Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// Says that rows of this program's format are written from now on, so that an older program refuses the directory.
+    /// To be called when everything an older format left is known to open, and before any of it is changed.
+    pub fn raise_format(&self) -> Result<(), StoreError> {
+        match fs::read_to_string(self.path.join(FORMAT_FILE)) {
+            Ok(text) if text.trim() == FORMAT.to_string() => Ok(()),
+            _ => write_format(&self.path).map_err(|error| of_io(&self.path, &error)),
+        }
     }
 
     /// Where it is.
@@ -121,9 +136,7 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
     match fs::read_to_string(&file) {
         Ok(text) => match text.trim().parse::<u32>() {
             Ok(found) if found > FORMAT => Err(StoreError::Newer { path: shown, found, known: FORMAT }),
-            Ok(FORMAT) => Ok(()),
-            // Older rows are read as they are or turned by who owns them; an older program must not see newer ones.
-            Ok(_) => write_format(path).map_err(failed),
+            Ok(_) => Ok(()), // an older one is raised when everything of it is known to open
             Err(_) => Err(no_number(shown)),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -140,25 +153,39 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
                     ),
                 });
             }
-            write_format(path).map_err(failed)
+            write_format(path).map_err(|error| of_io(path, &error))
         }
         Err(error) => Err(failed(error)),
     }
 }
 
-/// Whole or not there: a crash in between must not leave an empty file.
 fn write_format(path: &Path) -> io::Result<()> {
-    let draft = path.join(FORMAT_DRAFT);
-    let mut new = File::create(&draft)?;
-    writeln!(new, "{FORMAT}")?;
-    new.sync_all()?;
-    fs::rename(&draft, path.join(FORMAT_FILE))?;
-    File::open(path)?.sync_all()
+    replace_file(&path.join(FORMAT_FILE), format!("{FORMAT}\n").as_bytes(), Readers::Umask)
+}
+
+fn of_io(path: &Path, error: &io::Error) -> StoreError {
+    let path = path.display().to_string();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull { path },
+        _ => StoreError::Failed { path, reason: error.to_string() },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_format_is_raised_only_when_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let format = || fs::read_to_string(folder.path().join(FORMAT_FILE)).unwrap();
+        drop(DataDir::open(folder.path()).unwrap());
+        fs::write(folder.path().join(FORMAT_FILE), "2\n").unwrap();
+        let owned = DataDir::open(folder.path()).unwrap();
+        assert_eq!(format(), "2\n", "an upgrade that fails from here on leaves it to the older program");
+        owned.raise_format().unwrap();
+        assert_eq!(format(), format!("{FORMAT}\n"));
+    }
 
     #[test]
     fn a_directory_has_one_owner_and_a_known_format() {

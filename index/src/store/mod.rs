@@ -11,8 +11,10 @@ mod memory;
 mod requests;
 #[cfg(feature = "rocksdb")]
 mod rocks;
+mod salvage;
 pub mod segments;
 mod watermark;
+pub mod whole_file;
 
 use std::ops::ControlFlow;
 
@@ -22,7 +24,8 @@ pub use data_dir::{DataDir, HeldDir};
 pub use memory::MemoryStore;
 pub use requests::{AHEAD_MAX, Moment, RequestWindow, Seen, WindowLimits};
 #[cfg(feature = "rocksdb")]
-pub use rocks::{RocksSegments, RocksStore, StoreOptions};
+pub use rocks::{BlockCache, RocksSegments, RocksStore, StoreOptions};
+pub use salvage::{Lost, count_rows, salvage};
 pub use watermark::Watermark;
 
 /// A database: a folder of its own with its own write-ahead log.
@@ -292,6 +295,31 @@ pub trait Store: Send + Sync {
         self.scan(space, range, &mut |key, _| visit(key))
     }
 
+    /// The last key of a keyspace. Found even where the last row does not read, if the store can.
+    fn last_key(&self, space: Keyspace) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut last = None;
+        self.keys(space, Range::ALL.reversed(), &mut |key| {
+            last = Some(key.to_vec());
+            ControlFlow::Break(())
+        })?;
+        Ok(last)
+    }
+
+    /// About how many rows a keyspace has: no fewer than a part of them, and cheap where the store keeps counts.
+    fn estimate(&self, space: Keyspace) -> Result<u64, StoreError> {
+        let mut rows = 0;
+        self.keys(space, Range::ALL, &mut |_| {
+            rows += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(rows)
+    }
+
+    /// Says that everything in a keyspace has just been read without damage.
+    fn found_whole(&self, _space: Keyspace) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Makes all that was committed durable, whatever its durability was, and writes every file anew: nothing that was
     /// replaced or removed is left in any of them. Reads everything there is; for once in a while.
     fn purge(&self) -> Result<(), StoreError> {
@@ -340,6 +368,15 @@ pub enum StoreError {
     /// No room: a state, not an end. Lookups go on.
     #[error("the disk of {path} is full: free space there; writing resumes by itself")]
     DiskFull {
+        /// The database's folder.
+        path: String,
+    },
+    /// No room to open it: a state that only a person ends.
+    #[error(
+        "the disk of {path} is full, and no database opens without writing some files: free 64 MiB there, then start \
+         hashward again; nothing was changed"
+    )]
+    NoRoomToOpen {
         /// The database's folder.
         path: String,
     },
@@ -420,8 +457,22 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The same error of a database that is being opened: it does not resume by itself.
+    #[must_use]
+    pub fn of_opening(self) -> Self {
+        match self {
+            StoreError::DiskFull { path } => StoreError::NoRoomToOpen { path },
+            other => other,
+        }
+    }
+
     /// Whether waiting for free space cures it.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, StoreError::DiskFull { .. })
+    }
+
+    /// Whether something stored does not read as it was written. What needs it cannot go on; everything else can.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, StoreError::Damaged { .. } | StoreError::Row { .. })
     }
 }

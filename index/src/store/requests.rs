@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::keys::{decode_u64, encode_u64, wrong};
-use super::{Batch, Durability, Keyspace, Range, Store, StoreError};
+use super::{Batch, Durability, Keyspace, Range, Store, StoreError, count_rows};
 use crate::hit::RequestId;
 
 const ROW_VERSION: u8 = 1;
@@ -108,11 +108,7 @@ impl RequestWindow {
                 floor_ms
             }
         };
-        let mut answers = 0;
-        store.keys(space, Range::ALL, &mut |_| {
-            answers += 1;
-            ControlFlow::Continue(())
-        })?;
+        let answers = count_rows(store, space, limits.answers_max / 2)?;
         let kept = Kept { floor_ms, answers };
         Ok(Self { space, meta, limits, kept, staged: kept })
     }

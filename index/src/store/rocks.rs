@@ -5,33 +5,62 @@
 //! [`Watermark`] beside the database that a synced commit raises before it is acknowledged.
 //! `recycle_log_file_num` stays off: it does not go with that recovery mode.
 
+mod damaged;
 mod segments;
+mod words;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
-    CompactOptions, DB, DBCompressionType, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, Error, ErrorKind,
+    CompactOptions, DB, DBCompressionType, DBRawIterator, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, Error,
     FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
-use super::{Batch, Change, Database, Durability, Keyspace, Range, Store, StoreError, Visit, Watermark};
+use self::damaged::Spaces;
+use self::words::{classify, classify_io, of_commit, of_read};
+use super::whole_file::sync_folder_of;
+use super::{
+    Batch, Change, Database, Durability, Keyspace, Range, Store, StoreError, Visit, VisitKey, Watermark,
+};
 
 pub use segments::RocksSegments;
 
+/// Bits of a Bloom filter for each key: one in a hundred look-ups of a key that is not there reads a block.
+const BLOOM_BITS: f64 = 10.0;
+/// Threads that flush and compact, whatever the number of cores: at least and at most.
+const JOBS: (usize, usize) = (2, 8);
+
+/// Memory for blocks, filters and indexes read from disk, which databases share.
+#[derive(Clone)]
+pub struct BlockCache(Cache);
+
+impl BlockCache {
+    /// A cache of so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self(Cache::new_lru_cache(bytes))
+    }
+
+    /// Bytes that it holds now.
+    pub fn used(&self) -> usize {
+        self.0.get_usage()
+    }
+}
+
 /// What an operator may tune of one database.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct StoreOptions {
-    /// Memory for blocks read from disk, in bytes.
-    pub block_cache_bytes: usize,
+    /// Memory for what is read from disk.
+    pub cache: BlockCache,
     /// The most any commit is worth: with [`Durability::Wal`] nothing is synced, whoever asks for it.
     pub durability: Durability,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { block_cache_bytes: 32 << 20, durability: Durability::Sync }
+        Self { cache: BlockCache::new(32 << 20), durability: Durability::Sync }
     }
 }
 
@@ -43,6 +72,8 @@ pub struct RocksStore {
     durability: Durability,
     /// Also orders the commits: the mark must never cover a row that a later sync still has to reach.
     watermark: Mutex<Watermark>,
+    /// Keyspaces in which damage was met: they are not compacted, which would stop the database.
+    damaged: Mutex<Spaces>,
 }
 
 impl RocksStore {
@@ -64,14 +95,18 @@ impl RocksStore {
                 acknowledged: watermark.reached(),
             });
         }
-        let db = DB::open_cf_descriptors(&database_options(), &path, families(database, options));
+        let damaged = Spaces::read(folder, database).map_err(|error| classify_io(&path, &error))?;
+        let durability = options.durability;
+        let families = families(database, &options, |space| damaged.contains(space));
         Self {
-            db: db.map_err(fail)?,
+            db: DB::open_cf_descriptors(&database_options(), &path, families).map_err(fail)?,
             path,
             database,
-            durability: options.durability,
+            durability,
             watermark: Mutex::new(watermark),
+            damaged: Mutex::new(damaged),
         }
+        .named()?
         .checked()
     }
 
@@ -87,10 +122,18 @@ impl RocksStore {
         let mut opening = database_options();
         opening.create_if_missing(false);
         opening.create_missing_column_families(false);
-        let db = DB::open_cf_descriptors_read_only(&opening, &path, families(database, options), false);
+        let durability = options.durability;
+        let families = families(database, &options, |_| false);
+        let db = DB::open_cf_descriptors_read_only(&opening, &path, families, false);
         let db = db.map_err(|error| classify(&path, &error))?;
-        Self { db, path, database, durability: options.durability, watermark: Mutex::new(watermark) }
-            .checked()
+        let damaged = Mutex::new(Spaces::unwritten(folder, database));
+        Self { db, path, database, durability, watermark: Mutex::new(watermark), damaged }.checked()
+    }
+
+    /// This database, its folder's name durable: RocksDB syncs what lies in the folder.
+    fn named(self) -> Result<Self, StoreError> {
+        sync_folder_of(&self.path).map_err(|error| classify_io(&self.path, &error))?;
+        Ok(self)
     }
 
     /// This database, if it reaches what was acknowledged.
@@ -115,27 +158,77 @@ impl RocksStore {
     fn fail(&self, error: &Error) -> StoreError {
         classify(&self.path, error)
     }
-}
 
-impl Store for RocksStore {
-    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.db.get_cf(self.family(space), key).map_err(|error| self.fail(&error))
+    /// An error of reading. What does not read as it was written is remembered of its keyspace.
+    fn unread(&self, space: Keyspace, error: &Error) -> StoreError {
+        let error = of_read(&self.path, error);
+        if error.is_damage() {
+            self.spare([space]);
+        }
+        error
     }
 
-    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+    /// An error of committing. If a compaction met damage, that keyspace is not compacted after the next start.
+    fn uncommitted(&self, error: &Error) -> StoreError {
+        if damaged::is_of_compaction(error) {
+            match self.space_of_file(error) {
+                Some(space) => self.spare([space]),
+                None => self.spare(self.database.keyspaces()),
+            }
+        }
+        of_commit(&self.path, error)
+    }
+
+    /// The keyspace of the file that an error names.
+    fn space_of_file(&self, error: &Error) -> Option<Keyspace> {
+        let file = damaged::file_in(error)?;
+        let files = self.db.live_files().ok()?;
+        let found = files.into_iter().find(|live| live.name.trim_start_matches('/') == file)?;
+        self.database.keyspaces().find(|space| space.name() == found.column_family_name)
+    }
+
+    /// Ends compactions of these keyspaces: one that meets damage makes the whole database refuse writes. Remembered
+    /// over restarts, as far as the disk lets it.
+    fn spare(&self, spaces: impl IntoIterator<Item = Keyspace>) {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        for space in spaces {
+            if damaged.insert(space) {
+                // An error leaves compactions on: then one that meets the damage stops the program, and the next start
+                // has them off.
+                let _ = self.db.set_options_cf(self.family(space), &[("disable_auto_compactions", "true")]);
+            }
+        }
+    }
+
+    /// An iterator over a range, at its first row in the direction of the range.
+    ///
+    /// RocksDB reads ahead by itself once a scan has read two blocks in a row, from 8 KiB doubling to 256 KiB: a page
+    /// reads little more than itself, and a long scan in large pieces.
+    fn rows(&self, space: Keyspace, range: Range<'_>) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(range.from);
         if let Some(to) = range.to {
             options.set_iterate_upper_bound(to);
         }
-        options.set_readahead_size(2 << 20);
-        options.fill_cache(false);
+        // What is read from a place to the end is read once; pages and lists of what is due are read again and again.
+        options.fill_cache(range.to.is_some());
         let mut rows = self.db.raw_iterator_cf_opt(self.family(space), options);
         if range.backwards {
             rows.seek_to_last()
         } else {
             rows.seek_to_first()
         }
+        rows
+    }
+}
+
+impl Store for RocksStore {
+    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get_cf(self.family(space), key).map_err(|error| self.unread(space, &error))
+    }
+
+    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        let mut rows = self.rows(space, range);
         while let (Some(key), Some(value)) = (rows.key(), rows.value()) {
             if visit(key, value).is_break() {
                 break;
@@ -143,7 +236,55 @@ impl Store for RocksStore {
             if range.backwards { rows.prev() } else { rows.next() }
         }
         // An iterator that met a damaged block just ends; only its status says so.
-        rows.status().map_err(|error| self.fail(&error))
+        rows.status().map_err(|error| self.unread(space, &error))
+    }
+
+    fn keys(&self, space: Keyspace, range: Range<'_>, visit: &mut VisitKey<'_>) -> Result<(), StoreError> {
+        let mut rows = self.rows(space, range);
+        while let Some(key) = rows.key() {
+            if visit(key).is_break() {
+                break;
+            }
+            if range.backwards { rows.prev() } else { rows.next() }
+        }
+        rows.status().map_err(|error| self.unread(space, &error))
+    }
+
+    fn last_key(&self, space: Keyspace) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut last = None;
+        let looked = self.keys(space, Range::ALL.reversed(), &mut |key| {
+            last = Some(key.to_vec());
+            ControlFlow::Break(())
+        });
+        match looked {
+            Err(error) if error.is_damage() => {}
+            looked => return looked.map(|()| last),
+        }
+        // The files say where they end without being read. What is younger than all of them lies behind it, in memory.
+        let files = self.db.live_files().map_err(|error| self.unread(space, &error))?;
+        let ends = files.into_iter().filter(|file| file.column_family_name == space.name());
+        last = ends.filter_map(|file| file.end_key).max();
+        let behind = last.clone().map(|key| [&key[..], &[0]].concat()).unwrap_or_default();
+        self.keys(space, Range::starting(&behind), &mut |key| {
+            last = Some(key.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        Ok(last)
+    }
+
+    fn estimate(&self, space: Keyspace) -> Result<u64, StoreError> {
+        let found = self.db.property_int_value_cf(self.family(space), "rocksdb.estimate-num-keys");
+        Ok(found.map_err(|error| self.unread(space, &error))?.unwrap_or(0))
+    }
+
+    fn found_whole(&self, space: Keyspace) -> Result<(), StoreError> {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if !damaged.contains(space) {
+            return Ok(());
+        }
+        damaged.remove(space).map_err(|error| classify_io(&self.path, &error))?;
+        let compacts = self.db.set_options_cf(self.family(space), &[("disable_auto_compactions", "false")]);
+        compacts.map_err(|error| self.fail(&error))
     }
 
     fn purge(&self) -> Result<(), StoreError> {
@@ -172,7 +313,7 @@ impl Store for RocksStore {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         let mut watermark = self.watermark.lock().unwrap_or_else(PoisonError::into_inner);
-        self.db.write_opt(rows, &options).map_err(|error| self.fail(&error))?;
+        self.db.write_opt(rows, &options).map_err(|error| self.uncommitted(&error))?;
         if sync {
             let reached = self.db.latest_sequence_number();
             watermark.raise(reached).map_err(|error| classify_io(&self.path, &error))?;
@@ -182,14 +323,21 @@ impl Store for RocksStore {
 }
 
 /// Every family of a database, as it is opened.
-fn families(database: Database, options: StoreOptions) -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(options.block_cache_bytes);
-    let families = database.keyspaces().map(|space| (space.name(), family_options(Some(space), &cache)));
-    let families = families.chain([(DEFAULT_COLUMN_FAMILY_NAME, family_options(None, &cache))]);
-    families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options)).collect()
+fn families(
+    database: Database,
+    options: &StoreOptions,
+    is_damaged: impl Fn(Keyspace) -> bool,
+) -> Vec<ColumnFamilyDescriptor> {
+    let family = |space: Option<Keyspace>| {
+        let mut family = family_options(space, &options.cache.0);
+        family.set_disable_auto_compactions(space.is_some_and(&is_damaged));
+        ColumnFamilyDescriptor::new(space.map_or(DEFAULT_COLUMN_FAMILY_NAME, Keyspace::name), family)
+    };
+    database.keyspaces().map(Some).chain([None]).map(family).collect()
 }
 
 fn database_options() -> Options {
+    let cores = std::thread::available_parallelism().map_or(JOBS.0, usize::from);
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -197,7 +345,7 @@ fn database_options() -> Options {
     options.set_paranoid_checks(true);
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_max_total_wal_size(256 << 20);
-    options.set_max_background_jobs(2);
+    options.set_max_background_jobs(cores.clamp(JOBS.0, JOBS.1) as i32);
     options.set_max_open_files(512);
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(4);
@@ -210,6 +358,12 @@ fn family_options(space: Option<Keyspace>, cache: &Cache) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_format_version(5);
+    // Filters and indexes grow with the rows: in the cache they are bounded by it.
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    if space.is_some_and(is_looked_up) {
+        blocks.set_bloom_filter(BLOOM_BITS, false);
+    }
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
     options.set_write_buffer_size(8 << 20);
@@ -220,30 +374,21 @@ fn family_options(space: Option<Keyspace>, cache: &Cache) -> Options {
     options
 }
 
-/// RocksDB's statuses in the operator's words. The text is all that tells an ENOSPC or a held lock apart.
-fn classify(path: &Path, error: &Error) -> StoreError {
-    let reason = error.to_string();
-    let path = path.display().to_string();
-    if reason.contains("No space left") || reason.contains("Space limit") {
-        return StoreError::DiskFull { path };
-    }
-    match error.kind() {
-        ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::Incomplete => {
-            StoreError::Damaged { path, reason }
-        }
-        ErrorKind::IOError if reason.contains("lock file") || reason.contains("LOCK") => {
-            StoreError::Locked { path }
-        }
-        ErrorKind::IOError if reason.contains("No such file") => StoreError::Damaged { path, reason },
-        _ => StoreError::Failed { path, reason },
-    }
-}
-
-fn classify_io(path: &Path, error: &std::io::Error) -> StoreError {
-    let path = path.display().to_string();
-    match error.kind() {
-        std::io::ErrorKind::StorageFull => StoreError::DiskFull { path },
-        std::io::ErrorKind::InvalidData => StoreError::Damaged { path, reason: error.to_string() },
-        _ => StoreError::Failed { path, reason: error.to_string() },
-    }
+/// Whether rows of this keyspace are looked up by keys that are often not there. The rest are logs that are read in
+/// order, or so few that they lie in one block.
+const fn is_looked_up(space: Keyspace) -> bool {
+    matches!(
+        space,
+        Keyspace::Contents
+            | Keyspace::Imported
+            | Keyspace::BankRequests
+            | Keyspace::CaseRequests
+            | Keyspace::Items
+            | Keyspace::Intake
+            | Keyspace::Jobs
+            | Keyspace::Decisions
+            | Keyspace::Evidence
+            | Keyspace::Tips
+            | Keyspace::People
+    )
 }

@@ -11,7 +11,7 @@ use rocksdb::{
 
 use super::super::segments::{Chunk, ChunkKey, SegmentId, SegmentStore, chunk_key, segment_of};
 use super::super::{Database, StoreError};
-use super::{classify, classify_io};
+use super::words::{classify, classify_io, of_commit, of_read};
 
 /// The database of stored segments.
 pub struct RocksSegments {
@@ -35,11 +35,31 @@ impl RocksSegments {
             },
         };
         let segments = Self { db, path };
-        let draft = segments.draft();
-        if draft.exists() {
-            std::fs::remove_file(&draft).map_err(|error| classify_io(&draft, &error))?; // of a killed process
-        }
+        segments.forget_draft()?; // of a killed process
         Ok((segments, reason))
+    }
+
+    /// Removes the draft, if there is one.
+    fn forget_draft(&self) -> Result<(), StoreError> {
+        let draft = self.draft();
+        match std::fs::remove_file(&draft) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(classify_io(&draft, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the draft whole and takes it in.
+    fn take_in(&self, chunks: &mut dyn Iterator<Item = Chunk>) -> Result<(), rocksdb::Error> {
+        let (options, draft) = (options(), self.draft());
+        let mut file = SstFileWriter::create(&options);
+        file.open(&draft)?;
+        for (key, value) in chunks {
+            file.put(key, value)?;
+        }
+        file.finish()?; // synced
+        let mut ingest = IngestExternalFileOptions::default();
+        ingest.set_move_files(true);
+        self.db.ingest_external_file_opts(&ingest, vec![&draft])
     }
 
     /// The file a segment is written to before it is taken in.
@@ -54,36 +74,29 @@ impl RocksSegments {
 
 impl SegmentStore for RocksSegments {
     fn write(&self, _segment: SegmentId, chunks: &mut dyn Iterator<Item = Chunk>) -> Result<(), StoreError> {
-        let (options, draft) = (options(), self.draft());
-        let fail = |error: rocksdb::Error| self.fail(&error);
-        let mut file = SstFileWriter::create(&options);
-        file.open(&draft).map_err(fail)?;
-        for (key, value) in chunks {
-            file.put(key, value).map_err(fail)?;
-        }
-        file.finish().map_err(fail)?; // synced
-        let mut ingest = IngestExternalFileOptions::default();
-        ingest.set_move_files(true);
-        self.db.ingest_external_file_opts(&ingest, vec![&draft]).map_err(fail)
+        self.take_in(chunks).map_err(|error| {
+            // It takes room that may be missing. Should it stay, the next write or start takes it away.
+            let _ = self.forget_draft();
+            of_commit(&self.path, &error)
+        })
     }
 
     fn read(&self, key: &ChunkKey, visit: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
-        let chunk = self.db.get_pinned_opt(key, &options).map_err(|error| self.fail(&error))?;
+        let chunk = self.db.get_pinned_opt(key, &options).map_err(|error| of_read(&self.path, &error))?;
         chunk.iter().for_each(|chunk| visit(chunk));
         Ok(())
     }
 
+    /// Every table file is one segment, taken in whole and never compacted, so the files' bounds name them all: no block
+    /// is read, which might be damaged.
     fn list(&self) -> Result<Vec<SegmentId>, StoreError> {
-        let mut found = Vec::new();
-        let mut rows = self.db.raw_iterator();
-        rows.seek_to_first();
-        while let Some(segment) = rows.key().and_then(segment_of) {
-            found.push(segment);
-            rows.seek(chunk_key(SegmentId(segment.0 + 1), 0, 0));
-        }
-        rows.status().map_err(|error| self.fail(&error))?;
+        let files = self.db.live_files().map_err(|error| self.fail(&error))?;
+        let bounds = files.iter().flat_map(|file| [&file.start_key, &file.end_key]);
+        let mut found: Vec<SegmentId> = bounds.filter_map(|key| segment_of(key.as_deref()?)).collect();
+        found.sort_unstable();
+        found.dedup();
         Ok(found)
     }
 
@@ -100,6 +113,7 @@ fn options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_paranoid_checks(true);
+    options.set_disable_auto_compactions(true);
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::None); // hashes do not compress
     options.set_write_buffer_size(1 << 20);

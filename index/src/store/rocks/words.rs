@@ -1,0 +1,85 @@
+//! RocksDB's statuses in the operator's words.
+//!
+//! What went wrong matters as much as how: a read that fails is damage, and what does not need it goes on; a write or a
+//! sync that fails for another reason than space ends the program.
+
+use std::path::Path;
+
+use rocksdb::{Error, ErrorKind};
+
+use super::super::StoreError;
+
+/// An error of opening or of looking after files. The text is all that tells an ENOSPC or a held lock apart.
+pub(super) fn classify(path: &Path, error: &Error) -> StoreError {
+    let reason = error.to_string();
+    let path = path.display().to_string();
+    if is_full(&reason) {
+        return StoreError::DiskFull { path };
+    }
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::Incomplete => {
+            StoreError::Damaged { path, reason }
+        }
+        ErrorKind::IOError if reason.contains("lock file") || reason.contains("LOCK") => {
+            StoreError::Locked { path }
+        }
+        ErrorKind::IOError if reason.contains("No such file") => StoreError::Damaged { path, reason },
+        _ => StoreError::Failed { path, reason },
+    }
+}
+
+/// An error of reading: never a reason to end the program, since nothing was promised.
+pub(super) fn of_read(path: &Path, error: &Error) -> StoreError {
+    let reason = error.to_string();
+    let path = path.display().to_string();
+    let is_damage = match error.kind() {
+        ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::Incomplete => true,
+        // A sector that does not read, or a file that is gone; but not a lack of descriptors or memory.
+        ErrorKind::IOError => {
+            !["Too many open files", "Cannot allocate memory"].iter().any(|words| reason.contains(words))
+        }
+        _ => false,
+    };
+    if is_damage { StoreError::Damaged { path, reason } } else { StoreError::Unreadable { path, reason } }
+}
+
+/// An error of a commit: a full disk, or a reason to end the program.
+pub(super) fn of_commit(path: &Path, error: &Error) -> StoreError {
+    let reason = error.to_string();
+    let path = path.display().to_string();
+    if is_full(&reason) { StoreError::DiskFull { path } } else { StoreError::Failed { path, reason } }
+}
+
+/// ENOSPC and EDQUOT, in the C library's words.
+fn is_full(reason: &str) -> bool {
+    ["No space left", "Space limit", "Disk quota exceeded", "Quota exceeded"]
+        .iter()
+        .any(|words| reason.contains(words))
+}
+
+/// An error of a file of ours.
+pub(super) fn classify_io(path: &Path, error: &std::io::Error) -> StoreError {
+    let path = path.display().to_string();
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::DiskFull { path },
+        std::io::ErrorKind::InvalidData => StoreError::Damaged { path, reason: error.to_string() },
+        _ => StoreError::Failed { path, reason: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_spent_quota_is_a_full_disk() {
+        for number in [28, 122] {
+            let error = Error::from_raw_os_error(number); // ENOSPC, EDQUOT
+            assert!(classify_io(Path::new("x"), &error).is_disk_full(), "{error}");
+            assert!(is_full(&error.to_string()), "{error}");
+        }
+        assert!(!classify_io(Path::new("x"), &Error::from_raw_os_error(5)).is_disk_full());
+    }
+}
