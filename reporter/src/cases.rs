@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use index::Position;
 use index::store::{Batch, Durability, Keyspace, Store, StoreError};
 
 use crate::access::Directory;
@@ -18,11 +19,13 @@ use crate::error::{DeskError, RouterError};
 use crate::router::policy::{self, Catalog};
 use crate::router::rule::RulesFile;
 use crate::router::settle::{Askable, Routed, Terms};
-use crate::router::{self, Gauges, evaluation};
+use crate::router::{self, Followed, Gauges, evaluation};
 use crate::tx::Tx;
 
 /// A group ends with so many rows: a few megabytes of log.
 const GROUP_WRITES: usize = 20_000;
+/// Hits that were set aside and are tried again in one commit.
+const RETRIES: usize = 256;
 /// Evaluations are kept so long.
 const EVALUATIONS_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -45,6 +48,8 @@ pub struct Turn<'a> {
     pub catalog_changed: bool,
     /// Set by whoever changes people, keys or sessions.
     pub people_changed: bool,
+    /// Set by a command that takes away more than it writes: it is committed on a full disk, too.
+    pub removes: bool,
 }
 
 impl Turn<'_> {
@@ -87,6 +92,10 @@ impl Turn<'_> {
 pub trait Gate: Send {
     /// Whether it may be tried: not on a full disk.
     fn admit(&self) -> Result<(), StoreError>;
+    /// Whether a commit may be tried that takes away more than it writes.
+    fn admit_removal(&self) -> Result<(), StoreError> {
+        self.admit()
+    }
     /// It has happened, and nobody was told yet.
     fn passed(&self) {}
 }
@@ -109,6 +118,8 @@ pub struct Done {
     pub routed: Vec<Routed>,
     /// Whether something was written.
     pub written: bool,
+    /// Hits that a step has set aside, because something that routing them needs does not read.
+    pub set_aside: u64,
     /// How far the router is, after a step.
     pub gauges: Gauges,
 }
@@ -182,17 +193,21 @@ impl Cases {
             routed: Vec::new(),
             catalog_changed: false,
             people_changed: false,
+            removes: false,
         };
+        let mut removals = 0;
         let mut answers: Vec<Answer> = Vec::new();
         while turn.tx.writes() < GROUP_WRITES
             && let Some(command) = commands.pop_front()
         {
             answers.push(command(&mut turn));
+            removals += usize::from(std::mem::take(&mut turn.removes));
         }
+        let only_removals = removals == answers.len();
         let Turn { tx, routed, catalog_changed, people_changed, .. } = turn;
         let batch = tx.into_batch();
         let written = !batch.is_empty();
-        let committed = self.commit(batch).map_err(Arc::new);
+        let committed = self.commit_as(batch, only_removals).map_err(Arc::new);
         if committed.is_ok()
             && let Err(error) = self.publish(catalog_changed, people_changed)
         {
@@ -202,7 +217,7 @@ impl Cases {
             return Err(fault);
         }
         answers.into_iter().for_each(|answer| answer(committed.clone()));
-        committed.map(|()| Done { routed, written, gauges: Gauges::default() })
+        committed.map(|()| Done { routed, written, ..Done::default() })
     }
 
     /// Routes the next hits of the log, durably. After an error nothing of the step happened, except that a failed commit
@@ -211,11 +226,23 @@ impl Cases {
         let catalog = self.catalog.load_full();
         let mut tx = Tx::new(&*self.store);
         let terms = Terms { catalog: &catalog, askable: self.askable(&catalog), now_ms };
-        let (routed, gauges) = router::follow(&mut tx, &*self.store, terms, limit)?;
+        let Followed { routed, set_aside, gauges } = router::follow(&mut tx, &*self.store, terms, limit)?;
         let batch = tx.into_batch();
         let written = !batch.is_empty();
         self.commit(batch)?;
-        Ok(Done { routed, written, gauges })
+        Ok(Done { routed, written, set_aside, gauges })
+    }
+
+    /// Tries the hits behind this one again that were set aside; gives the last that was tried, if there were any. To be
+    /// called once after a start, until there are none.
+    pub fn retry_set_aside(&mut self, after: Position, now_ms: u64) -> Result<Option<Position>, DeskError> {
+        let catalog = self.catalog.load_full();
+        let mut tx = Tx::new(&*self.store);
+        let terms = Terms { catalog: &catalog, askable: self.askable(&catalog), now_ms };
+        let (_, last) = router::aside::retry(&mut tx, terms, after, RETRIES)?;
+        let batch = tx.into_batch();
+        self.commit(batch)?;
+        Ok(last)
     }
 
     /// Does what time brings: takes back leases that ended, removes evaluations that nobody needs any more, as seen from
@@ -227,10 +254,12 @@ impl Cases {
         let Some(trusted_ms) = trusted_ms else { return self.commit(batch) };
         let (from, to) = evaluation::older(trusted_ms.saturating_sub(EVALUATIONS_MS));
         let mut any = false;
-        self.store.scan(Keyspace::Evaluations, index::store::Range::between(&from, &to), &mut |_, _| {
-            any = true;
-            std::ops::ControlFlow::Break(())
-        })?;
+        self.store
+            .scan(Keyspace::Evaluations, index::store::Range::between(&from, &to), &mut |_, _| {
+                any = true;
+                std::ops::ControlFlow::Break(())
+            })
+            .or_else(|error| if error.is_damage() { Ok(()) } else { Err(error) })?; // told of where it was met
         if any {
             batch.delete_range(Keyspace::Evaluations, from, to);
         }
@@ -238,10 +267,14 @@ impl Cases {
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.commit_as(batch, false)
+    }
+
+    fn commit_as(&mut self, batch: Batch, removal: bool) -> Result<(), StoreError> {
         if batch.is_empty() {
             return Ok(());
         }
-        self.gate.admit()?;
+        if removal { self.gate.admit_removal() } else { self.gate.admit() }?;
         let floors = &mut self.floors;
         floors.observe(&batch);
         let committed = self.store.commit(batch, self.durability);

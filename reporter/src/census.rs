@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use index::Position;
-use index::store::{Keyspace, Range, Store, StoreError};
+use index::store::{Keyspace, Range, Store, StoreError, salvage};
 use serde::Serialize;
 
 use crate::desk::decision::{Decision, DecisionKind};
@@ -16,7 +16,7 @@ use crate::desk::job::{Job, JobId, JobKind, QueueCounts};
 use crate::desk::outbox::Filing;
 use crate::router;
 use crate::tip::filing::{Stage, Tip};
-use crate::tx::read_row;
+use crate::tx::{Tx, read_row};
 
 /// Faults that are listed; all are counted.
 const LISTED_MAX: usize = 100;
@@ -34,6 +34,8 @@ pub struct Census {
     pub hits_ahead: u64,
     /// Of those, of jobs that were deleted: their places are left.
     pub hits_deleted: u64,
+    /// Of those, set aside: something that routing them needs does not read.
+    pub hits_set_aside: u64,
     /// Items that wait.
     pub waiting: u64,
     /// Items that are settled.
@@ -58,6 +60,8 @@ pub struct Census {
     pub media_given_up: u64,
     /// Further files of reports that are preserved.
     pub tip_files: u64,
+    /// Parts of the database that do not read. What lies in them is counted nowhere above, and may show as faults.
+    pub unreadable: u64,
     /// How many faults there are.
     pub faults: u64,
     /// The first of them, in words.
@@ -70,6 +74,12 @@ impl Census {
         if self.listed.len() < LISTED_MAX {
             self.listed.push(words);
         }
+    }
+
+    fn unread(&mut self, unread: Unread) {
+        self.unreadable += unread.count;
+        let room = LISTED_MAX.saturating_sub(self.listed.len());
+        self.listed.extend(unread.first.into_iter().take(room));
     }
 }
 
@@ -91,17 +101,24 @@ struct Read {
     counts: BTreeMap<String, QueueCounts>,
     /// By position: the arrivals that it waits with.
     attached: BTreeMap<u64, BTreeSet<u64>>,
+    /// Positions that the router has set aside.
+    aside: BTreeSet<u64>,
 }
 
 /// Counts everything. Nobody may write meanwhile, or what is between two rows looks like a fault.
 pub fn census(store: &dyn Store) -> Result<Census, StoreError> {
     let mut census = Census::default();
     let mut read = Read::default();
-    each(store, Keyspace::Jobs, |key, row| read.job_row(key, row))?;
-    each(store, Keyspace::Items, |key, _| {
-        census.items += u64::from(key.first() == Some(&b'i'));
+    census.unread(each(store, Keyspace::Jobs, |key, row| read.job_row(key, row))?);
+    let mut items = 0;
+    let unread = each(store, Keyspace::Items, |key, _| {
+        items += u64::from(key.first() == Some(&b'i'));
         Ok(())
     })?;
+    census.items = items;
+    census.unread(unread);
+    let set_aside = router::aside::list(&Tx::new(store), Position(0), usize::MAX);
+    read.aside = set_aside.into_iter().flatten().map(|(position, _)| position.0).collect();
     waiting(store, &mut census, &mut read)?;
     jobs(&mut census, &read);
     decisions(store, &mut census, &read)?;
@@ -110,20 +127,51 @@ pub fn census(store: &dyn Store) -> Result<Census, StoreError> {
     Ok(census)
 }
 
+/// What of a keyspace does not read.
+#[derive(Default)]
+struct Unread {
+    count: u64,
+    first: Vec<String>,
+}
+
+impl Unread {
+    fn add(&mut self, words: String) {
+        self.count += 1;
+        if self.first.len() < LISTED_MAX {
+            self.first.push(words);
+        }
+    }
+}
+
+/// Visits every row that reads; gives what does not.
 fn each(
     store: &dyn Store,
     space: Keyspace,
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let mut failed = None;
-    store.scan(space, Range::ALL, &mut |key, row| match visit(key, row) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    failed.map_or(Ok(()), Err)
+) -> Result<Unread, StoreError> {
+    let (mut rows, mut parts) = (Unread::default(), Unread::default());
+    salvage(
+        store,
+        space,
+        Range::ALL,
+        &mut |key, row| {
+            if let Err(error) = visit(key, row) {
+                rows.add(format!("row {} of '{}' does not read: {error}", shown(key), space.name()));
+            }
+            ControlFlow::Continue(())
+        },
+        &mut |lost| {
+            parts.add(format!("'{}' does not read at {}: {}", space.name(), shown(&lost.from), lost.reason));
+        },
+    )?;
+    rows.first.append(&mut parts.first);
+    rows.count += parts.count;
+    Ok(rows)
+}
+
+/// A key, in hex.
+fn shown(key: &[u8]) -> String {
+    key.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The number at this place of a key.
@@ -165,7 +213,7 @@ impl Read {
 
 fn waiting(store: &dyn Store, census: &mut Census, read: &mut Read) -> Result<(), StoreError> {
     let (mut arrivals, mut due, mut attached) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-    each(store, Keyspace::Intake, |key, row| {
+    let unread = each(store, Keyspace::Intake, |key, row| {
         match key.first() {
             Some(b'w') => {
                 let arrival: Arrival = read_row(Keyspace::Intake, row)?;
@@ -177,6 +225,7 @@ fn waiting(store: &dyn Store, census: &mut Census, read: &mut Read) -> Result<()
         }
         Ok(())
     })?;
+    census.unread(unread);
     census.waiting = arrivals.len() as u64;
     for (number, (due_ms, arrival)) in &arrivals {
         if due.get(number) != Some(due_ms) {
@@ -245,17 +294,18 @@ fn jobs(census: &mut Census, read: &Read) {
 
 fn decisions(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), StoreError> {
     let (mut decided, mut filed) = (BTreeMap::new(), BTreeMap::new());
-    each(store, Keyspace::Decisions, |key, row| {
+    census.unread(each(store, Keyspace::Decisions, |key, row| {
         decided.insert(JobId(number(key, 1)), read_row::<Decision>(Keyspace::Decisions, row)?);
         Ok(())
-    })?;
-    each(store, Keyspace::Outbox, |key, row| {
+    })?);
+    let unread = each(store, Keyspace::Outbox, |key, row| {
         if matches!(key.first(), Some(b'f' | b'g')) {
             let filing: Filing = read_row(Keyspace::Outbox, row)?;
             *filed.entry(filing.job).or_insert(0u64) += 1;
         }
         Ok(())
     })?;
+    census.unread(unread);
     census.decisions = decided.len() as u64;
     census.filings = filed.values().sum();
     for (id, job) in &read.jobs {
@@ -285,7 +335,7 @@ fn filings(
     waiting: &BTreeMap<JobId, u64>,
 ) -> Result<BTreeSet<JobId>, StoreError> {
     let (mut tips, mut due, mut over) = (Vec::new(), BTreeMap::<JobId, u64>::new(), BTreeSet::new());
-    each(store, Keyspace::Tips, |key, row| {
+    let unread = each(store, Keyspace::Tips, |key, row| {
         match key.first() {
             Some(b'f') => tips.push(read_row::<Tip>(Keyspace::Tips, row)?),
             Some(b'q') => *due.entry(JobId(number(key, key.len().saturating_sub(8)))).or_default() += 1,
@@ -293,6 +343,7 @@ fn filings(
         }
         Ok(())
     })?;
+    census.unread(unread);
     for tip in tips {
         let id = tip.job;
         let times = due.remove(&id).unwrap_or(0);
@@ -318,7 +369,7 @@ fn filings(
 fn hits(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), StoreError> {
     let cursor = router::gauges(store).map_or(Position(0), |gauges| gauges.cursor);
     let mut in_jobs: BTreeMap<JobId, u64> = BTreeMap::new();
-    each(store, Keyspace::Hits, |key, _| {
+    let unread = each(store, Keyspace::Hits, |key, _| {
         let position = number(key, 0);
         census.hits += 1;
         let (jobs, said) = read.hits.get(&position).cloned().unwrap_or_default();
@@ -330,6 +381,7 @@ fn hits(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), Store
             }
             // Those that its deletion has not reached are in the job still.
             ([], Some(said), 0) if read.deleted.contains(&said) || read.going.contains(&said) => census.hits_deleted += 1,
+            ([], None, 0) if read.aside.contains(&position) => census.hits_set_aside += 1,
             ([], None, 1) => census.hits_waiting += 1,
             ([], None, 0) if position > cursor.0 => census.hits_ahead += 1,
             _ => census.fault(format!(
@@ -338,6 +390,7 @@ fn hits(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), Store
         }
         Ok(())
     })?;
+    census.unread(unread);
     for (id, job) in &read.jobs {
         let found = in_jobs.get(id).copied().unwrap_or(0);
         if found != job.hits {
@@ -352,7 +405,7 @@ fn media(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), Stor
     let (mut pieces, mut due, mut blobs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (mut of_jobs, mut owners) = (BTreeSet::new(), BTreeSet::new());
     let (mut of_tips, mut tip_blobs) = (BTreeSet::new(), BTreeSet::new());
-    each(store, Keyspace::Evidence, |key, row| {
+    let unread = each(store, Keyspace::Evidence, |key, row| {
         let rest = key.get(1..).unwrap_or_default();
         match key.first() {
             Some(b'e') => drop(pieces.insert(rest.to_vec(), read_row::<Piece>(Keyspace::Evidence, row)?)),
@@ -376,6 +429,7 @@ fn media(store: &dyn Store, census: &mut Census, read: &Read) -> Result<(), Stor
         }
         Ok(())
     })?;
+    census.unread(unread);
     if of_jobs != owners {
         census.fault("media of jobs and jobs of media differ".to_string());
     }

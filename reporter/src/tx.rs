@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use index::store::keys::{json_row, read_json_row};
-use index::store::{Batch, Keyspace, Range, Store, StoreError, Visit};
+use index::store::{Batch, Keyspace, Range, Store, StoreError, Visit, salvage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -157,6 +157,20 @@ impl<'s> Tx<'s> {
             next = own.next();
         }
         Ok(())
+    }
+
+    /// Visits the rows that read, stepping over what is damaged: for lists of what is due, where one damaged row must not
+    /// keep the rest from being done. Of pending writes it knows nothing; the store's owner takes note of the damage.
+    pub fn scan_readable(
+        &self,
+        space: Keyspace,
+        range: Range<'_>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        if self.pending.is_empty() {
+            return salvage(self.store, space, range, visit, &mut |_| {});
+        }
+        self.scan(space, range, visit)
     }
 
     /// The rows whose keys begin so, at most so many.

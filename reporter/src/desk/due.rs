@@ -26,7 +26,7 @@ pub fn due(
         if found.len() >= max {
             break;
         }
-        tx.scan(space, Range { from, to, backwards: false }, &mut |key, row| {
+        tx.scan_readable(space, Range { from, to, backwards: false }, &mut |key, row| {
             found.push((key.to_vec(), row.to_vec()));
             if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;

@@ -168,7 +168,10 @@ pub fn due(tx: &Tx<'_>, now_ms: u64, max: usize) -> Result<Vec<Want>, StoreError
     let mut wants = Vec::with_capacity(found.len());
     for (key, _) in found {
         let medium = MediumKey::read(key.get(9..).unwrap_or_default())?;
-        let piece = piece(tx, medium)?.ok_or_else(|| wrong(SPACE, "a medium is wanted and not there"))?;
+        let piece = match piece(tx, medium) {
+            Err(error) if error.is_damage() => continue, // it waits until it reads
+            piece => piece?.ok_or_else(|| wrong(SPACE, "a medium is wanted and not there"))?,
+        };
         wants.push(Want { medium, url: piece.url });
     }
     Ok(wants)

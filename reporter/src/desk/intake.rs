@@ -230,7 +230,7 @@ pub fn backlog(tx: &Tx<'_>, max: usize) -> Result<(u64, Option<u64>), StoreError
 
 fn page(tx: &Tx<'_>, from: &[u8], to: Option<&[u8]>, max: usize) -> Result<Vec<Arrival>, StoreError> {
     let mut found = Vec::new();
-    tx.scan(Keyspace::Intake, Range { from, to, backwards: false }, &mut |_, row| {
+    tx.scan_readable(Keyspace::Intake, Range { from, to, backwards: false }, &mut |_, row| {
         found.push(read_row(Keyspace::Intake, row));
         if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;

@@ -172,8 +172,14 @@ pub fn take_back(tx: &mut Tx<'_>, floors: &mut Floors, now_ms: u64) -> Result<us
     }
     let count = ended.len();
     for id in ended {
-        let Some(mut late) = job(tx, JobId(id?))? else { continue };
-        give_back(tx, &mut late)?;
+        let before = tx.savepoint();
+        let late = id.and_then(|id| job(tx, JobId(id)));
+        let given = late.and_then(|late| late.map_or(Ok(()), |mut late| give_back(tx, &mut late)));
+        match given {
+            // A job that does not read keeps its lease; the others are taken back.
+            Err(error) if error.is_damage() => tx.rollback(before),
+            other => other?,
+        }
     }
     Ok(count)
 }

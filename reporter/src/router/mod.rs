@@ -5,9 +5,10 @@
 //! either all of it happened or none. The cursor is read from the store at every step, never remembered, so after a commit
 //! whose outcome is unknown the next step sees what is true.
 //!
-//! What is missing or does not read stops the router at that hit, with its position in the error; what lies before it is
-//! routed. Nothing is skipped.
+//! A hit whose row, or a row that routing it needs, does not read is set aside (`aside`): never lost, and the hits behind
+//! it are routed. A hit that is missing stops the router there, with its position in the error.
 
+pub mod aside;
 mod case;
 pub mod condition;
 pub mod effect;
@@ -36,6 +37,8 @@ use crate::tx::Tx;
 
 /// Hits a step routes at most: bounds its memory and the size of its commit.
 const STEP_HITS_MAX: usize = 4096;
+/// Hits that are read one by one in a step, where some do not read.
+const ONE_BY_ONE_MAX: usize = 256;
 const STAGE: &str = "router";
 /// Tries to learn who made an item that matched, or is reported as child abuse, before people must find out: some fifteen
 /// seconds.
@@ -63,18 +66,81 @@ pub fn follow(
     store: &dyn Store,
     terms: Terms<'_>,
     limit: usize,
-) -> Result<(Vec<Routed>, Gauges), RouterError> {
+) -> Result<Followed, RouterError> {
     let Gauges { cursor, log_end } = gauges(store)?;
-    let hits = hits_after(store, cursor, log_end, limit.clamp(1, STEP_HITS_MAX))?;
-    let Some(last) = hits.last().map(|hit| hit.position) else {
-        return Ok((Vec::new(), Gauges { cursor, log_end }));
+    let limit = limit.clamp(1, STEP_HITS_MAX);
+    let hits = match hits_after(store, cursor, log_end, limit) {
+        Ok(hits) => hits.into_iter().map(|hit| (hit.position, Ok(hit))).collect(),
+        Err(error) if is_unread(&error) => {
+            hits_one_by_one(store, cursor, log_end, limit.min(ONE_BY_ONE_MAX))?
+        }
+        Err(error) => return Err(error),
     };
-    let mut routed = Vec::new();
-    for hit in &hits {
-        routed.extend(route(tx, terms, hit).map_err(of_hit)?);
+    let Some(last) = hits.last().map(|(position, _)| *position) else {
+        return Ok(Followed { routed: Vec::new(), set_aside: 0, gauges: Gauges { cursor, log_end } });
+    };
+    let (mut routed, mut set_aside) = (Vec::new(), 0);
+    for (position, hit) in hits {
+        let before = tx.savepoint();
+        match hit.map_err(DeskError::from).and_then(|hit| route(tx, terms, &hit)) {
+            Ok(ways) => routed.extend(ways),
+            Err(error) if aside::is_damage(&error) => {
+                tx.rollback(before);
+                aside::set_aside(tx, position, &error.to_string(), terms.now_ms);
+                set_aside += 1;
+            }
+            Err(error) => return Err(of_hit(error)),
+        }
     }
     tx.put(Keyspace::CaseMeta, cursor_key(STAGE), encode_u64(last.0));
-    Ok((routed, Gauges { cursor: last, log_end }))
+    Ok(Followed { routed, set_aside, gauges: Gauges { cursor: last, log_end } })
+}
+
+/// What a step of the router did.
+pub struct Followed {
+    /// What was placed where.
+    pub routed: Vec<Routed>,
+    /// Hits that were set aside.
+    pub set_aside: u64,
+    /// How far the router is.
+    pub gauges: Gauges,
+}
+
+/// Whether the error is a hit that does not read.
+fn is_unread(error: &RouterError) -> bool {
+    match error {
+        RouterError::Hit { .. } => true,
+        RouterError::Store(error) => error.is_damage(),
+        _ => false,
+    }
+}
+
+/// A place in the log, with its hit if that reads.
+type Placed = (Position, Result<Hit, StoreError>);
+
+/// The next hits where some do not read: each by itself, so that those that do are routed.
+fn hits_one_by_one(
+    store: &dyn Store,
+    cursor: Position,
+    log_end: Position,
+    limit: usize,
+) -> Result<Vec<Placed>, RouterError> {
+    let last = log_end.0.min(cursor.0.saturating_add(limit as u64));
+    let mut hits = Vec::new();
+    for position in (cursor.0.saturating_add(1)..=last).map(Position) {
+        let hit = match store.get(Keyspace::Hits, &hit_key(position)) {
+            Ok(Some(row)) => read_hit(position, &row).map_err(|error| match error {
+                RouterError::Hit { source, .. } => source,
+                other => wrong(Keyspace::Hits, &other.to_string()),
+            }),
+            Ok(None) if hits.is_empty() => return Err(RouterError::Hole { missing: position, log_end }),
+            Ok(None) => break,
+            Err(error) if error.is_damage() => Err(error),
+            Err(error) => return Err(error.into()),
+        };
+        hits.push((position, hit));
+    }
+    Ok(hits)
 }
 
 /// A hit's way: to a job, or to the arrival that it is of, or to wait until something is found out.
@@ -218,11 +284,8 @@ pub fn gauges(store: &dyn Store) -> Result<Gauges, RouterError> {
         Some(row) => Position(decode_u64(Keyspace::CaseMeta, &row)?),
         None => Position(0),
     };
-    // Nearly always found at or after the cursor; only a log that lost its end needs the second look.
-    let log_end = match last_hit(store, Range::starting(&hit_key(cursor)))? {
-        Some(position) => position,
-        None => last_hit(store, Range::ALL)?.unwrap_or_default(),
-    };
+    let log_end = store.last_key(Keyspace::Hits)?;
+    let log_end = log_end.map_or(Ok(0), |key| decode_u64(Keyspace::Hits, &key)).map(Position)?;
     if log_end < cursor {
         return Err(RouterError::CursorBeyondLog { cursor, log_end });
     }
@@ -266,15 +329,6 @@ pub fn renew_format_1(store: &dyn Store) -> Result<Option<Batch>, StoreError> {
     batch.delete_range(Keyspace::QueueEntries, [], [u8::MAX]); // its keys began with letters
     batch.delete(Keyspace::CaseMeta, cursor_key(STAGE));
     Ok(Some(batch))
-}
-
-fn last_hit(store: &dyn Store, range: Range<'_>) -> Result<Option<Position>, StoreError> {
-    let mut last = Ok(None);
-    store.scan(Keyspace::Hits, range.reversed(), &mut |key, _| {
-        last = decode_u64(Keyspace::Hits, key).map(|number| Some(Position(number)));
-        ControlFlow::Break(())
-    })?;
-    last
 }
 
 /// The hits from the one after `cursor` on, each there and each at its place. What precedes a fault is returned without

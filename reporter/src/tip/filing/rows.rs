@@ -117,7 +117,7 @@ pub fn due(tx: &Tx<'_>, organisation: &OrgName, now_ms: u64, max: usize) -> Resu
     let from = due_prefix(organisation);
     let to = due_key(organisation, now_ms.saturating_add(1), JobId(0));
     let mut found = Vec::new();
-    tx.scan(SPACE, Range { from: &from, to: Some(&to), backwards: false }, &mut |key, _| {
+    tx.scan_readable(SPACE, Range { from: &from, to: Some(&to), backwards: false }, &mut |key, _| {
         found.extend(read_due(key).map(|(_, _, job)| job));
         if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
