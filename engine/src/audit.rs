@@ -15,12 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use index::store::whole_file::sync_folder_of;
 use index::store::{Store, StoreError};
 use reporter::Tx;
 use reporter::audit::{self, BadLine, Head, Heads, SignedHead, TreeHash};
 
 use crate::clock::now_ms;
-use crate::secrets::sync_folder;
 
 pub use key::{AuditKey, is_genuine, public_file, read_public};
 
@@ -240,7 +240,7 @@ fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
     file.write_all(line)?;
     file.sync_all()?;
-    if is_new { sync_folder(path) } else { Ok(()) }
+    if is_new { sync_folder_of(path) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use index::bank::{BankOptions, Banks, LoadProgress, MemoryBudget, Storing};
-use index::store::{DataDir, RocksSegments, Store, WindowLimits};
+use index::bank::{Admit, BankOptions, Banks, LoadProgress, MemoryBudget, Storing};
+use index::store::{DataDir, Database, RocksSegments, Store, StoreError, WindowLimits};
 use index::{Costs, Kernel, SignalType};
 use ingest::media::fetch::Fetcher;
 use ingest::s3::{Objects, S3Options};
@@ -54,7 +54,7 @@ use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::outbound::{Caller, Signer};
 use crate::submit::Submitter;
-use crate::{alarm, clock, curator, desk, exchanges, filer, merge, recent};
+use crate::{alarm, clock, curator, damage, desk, exchanges, filer, merge, recent};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
 const HELD_MIB: usize = 512;
@@ -84,7 +84,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let caller = Arc::new(caller(&config)?);
     let admin_port = bind_admin(config.admin)?;
     refuse_taken_port(config.listen)?;
-    let data_dir = DataDir::open(&config.data_dir)?;
+    let data_dir = DataDir::open(&config.data_dir).map_err(StoreError::of_opening)?;
     let last_end = last_words::begin(data_dir.path());
     let prepared = Prepared { config, started, kernel, rules, caller, admin_port, last_end };
     let outcome = run(prepared, &data_dir);
@@ -111,14 +111,15 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     let accepting = Arc::new(AtomicBool::new(false));
     let signals = signals::start(accepting.clone())?;
     let clock_event = clock::clock().open(data_dir.path());
-    let Stores { bank: bank_store, case: case_store, wrap, seal } = stores::open(&config, data_dir)?;
+    let Stores { bank: bank_store, case: case_store, wrap, seal, cache, damage } =
+        stores::open(&config, data_dir)?;
 
     let disk = Arc::new(Disk::new(data_dir.path(), config.disk_reserve_bytes));
     let evidence = Arc::new(Evidence::open(data_dir.path(), wrap.clone(), disk.clone())?);
     let cases = open_cases(&config, disk.clone(), case_store.clone(), rules)?;
     let (alarms, heard) = Alarms::new(ALARMS_MAX);
     let held_mib = Arc::new(Semaphore::new(HELD_MIB));
-    let metrics = Arc::new(Metrics::new(&config, kernel.name(), last_end));
+    let metrics = Arc::new(Metrics::new(&config, kernel.name(), last_end, damage.clone()));
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let turns = Turns::new(cpus, metrics.turns.clone());
     let admin = Arc::new(Admin {
@@ -143,6 +144,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     let others = shards::others(admin.config.cores);
     let embeddings = Embeddings::open(data_dir.path(), budget.clone(), others.clone())
         .context("the data directory's embeddings/ cannot be opened")?;
+    let scrubbed = [(Database::Bank, bank_store.clone()), (Database::Case, case_store.clone())];
     let banks = Arc::new(load_banks(&admin, bank_store, data_dir, budget)?);
     let (bell, merging) = merge::start(banks.clone(), admin.disk.clone(), others)?;
     bell.ring();
@@ -163,7 +165,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     let deciding = desk::start(cases, admin.disk.clone(), admin.metrics.desk.clone(), desk_queue)?;
     let (recent, keeping) = recent::start(
         data_dir,
-        &seal,
+        (&seal, &cache),
         admin.disk.clone(),
         admin.config.recent,
         admin.metrics.recent.clone(),
@@ -180,6 +182,8 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     let [intake, retention, filing] = [(); 3].map(|()| Arc::new(Notify::new()));
     control.runtime().spawn(ClockWatch { desk: desk.clone(), found: clock_event }.run());
     control.runtime().spawn(alarm::hear(heard, desk.clone(), admin.metrics.alarms.clone()));
+    control.runtime().spawn(damage::raise_alarms(damage.clone(), desk.clone()));
+    let (scrubbing, scrubber) = damage::scrub(scrubbed, data_dir.path(), damage)?;
     let workers = Workers {
         store: case_store.clone(),
         desk: desk.clone(),
@@ -215,6 +219,8 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     admin.accepting.store(false, Ordering::Release);
     shards.drain();
     control.stop()?;
+    drop(scrubbing);
+    join("scrub", scrubber)?;
     drop(admin); // and with it the last senders to all of these
     join("ledger", logging)?;
     keeping.map(|keeping| join("recent", keeping)).transpose()?;
@@ -386,9 +392,11 @@ fn load_banks(
 ) -> Result<Banks> {
     let costs = Costs::measure();
     tracing::debug!(?costs, "measured");
-    let (segments, damaged) = RocksSegments::open(data_dir.path())?;
+    let (segments, damaged) = RocksSegments::open(data_dir.path()).map_err(StoreError::of_opening)?;
+    let disk = admin.disk.clone();
+    let admit: Admit = Arc::new(move |bytes| disk.admit_bytes(bytes));
     let options = BankOptions {
-        storing: Some(Storing::into(Arc::new(segments))),
+        storing: Some(Storing { admit, ..Storing::into(Arc::new(segments)) }),
         durability: admin.config.durability,
         window: WindowLimits::default(),
         opened_ms: Some(clock::now_ms()),

@@ -317,6 +317,12 @@ pub struct Check {
     /// Check the audit log: every record, the whole chain, every signed head
     #[arg(long)]
     pub audit: bool,
+    /// Check every row of the databases: what does not read as it was written is named, by its keyspace and key
+    #[arg(long)]
+    pub rows: bool,
+    /// Key file that the rows were sealed with [default: secrets.key in the data directory]
+    #[arg(long, env = "HASHWARD_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
     /// Check a proof about the audit log, a file as GET /api/v1/audit/proof answers, by the signed heads alone: no log is read
     #[arg(long, value_name = "FILE")]
     pub audit_proof: Option<PathBuf>,

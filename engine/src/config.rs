@@ -36,6 +36,7 @@ const UPLOAD_BYTES_MAX: usize = 128 << 20;
 
 /// Hashes of a frame where nobody says otherwise.
 const HASHES_MAX: usize = 4096;
+const CACHE_BYTES: usize = 64 << 20;
 
 /// What the settings mean.
 #[derive(Clone, Debug)]
@@ -100,6 +101,8 @@ pub struct Config {
     pub recent: RecentOptions,
     /// What an acknowledgement is worth.
     pub durability: Durability,
+    /// Bytes of memory for what is read of the databases; they share it.
+    pub cache_bytes: usize,
     /// Free bytes below which nothing more is written; `None` is the default share of the disk.
     pub disk_reserve_bytes: Option<u64>,
     /// Bytes the tables may take, merges included; `None` where nobody says how much memory there is.
@@ -336,6 +339,7 @@ impl Config {
                 Some(DurabilityWord::Wal) => Durability::Wal,
                 Some(DurabilityWord::Sync) | None => Durability::Sync,
             },
+            cache_bytes: settings.cache_bytes.unwrap_or(CACHE_BYTES),
             disk_reserve_bytes: settings.disk_reserve_bytes,
             memory_max_bytes: settings.memory_max_bytes.or_else(|| allowance.tables_bytes()),
             allowance,

@@ -105,10 +105,7 @@ fn write(banks: &Banks, disk: &Disk, group: Vec<Waiting>) {
         group.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
     let answers = match disk.admit() {
         Ok(()) => banks.apply(requests, clock::moment()),
-        Err(error) => {
-            let error = Arc::new(error);
-            requests.iter().map(|_| Err(BankError::Store(error.clone()))).collect()
-        }
+        Err(full) => remove_only(banks, disk, requests, Arc::new(full)),
     };
     for (answer, reply) in answers.into_iter().zip(replies) {
         match &answer {
@@ -116,10 +113,33 @@ fn write(banks: &Banks, disk: &Disk, group: Vec<Waiting>) {
                 disk.observe(Err(error));
                 shutdown::stop_unless_curable(error);
             }
-            Ok(_) => disk.observe(Ok(())),
+            Ok(_) => disk.written(),
             Err(_) => {}
         }
         // Whoever asked may have gone; the change stands all the same.
         let _ = reply.send_blocking(answer);
     }
+}
+
+/// On a full disk removals are made, from what is reserved for them, since they are how there comes to be room; the other
+/// changes are refused.
+fn remove_only(
+    banks: &Banks,
+    disk: &Disk,
+    requests: Vec<BankRequest>,
+    full: Arc<StoreError>,
+) -> Vec<Result<BankAnswer, BankError>> {
+    let removes = |request: &BankRequest| match &request.change {
+        BankChange::Delete { .. } | BankChange::Remove { .. } => true,
+        BankChange::Exchange { put, .. } => put.is_empty(),
+        _ => false,
+    };
+    let admitted = disk.admit_removal().is_ok();
+    let made: Vec<bool> = requests.iter().map(|request| admitted && removes(request)).collect();
+    let removals = requests.into_iter().zip(&made).filter(|(_, made)| **made).map(|(request, _)| request);
+    let mut answers = banks.apply(removals.collect(), clock::moment()).into_iter();
+    let refused = || Err(BankError::Store(full.clone()));
+    made.into_iter()
+        .map(|made| if made { answers.next().unwrap_or_else(refused) } else { refused() })
+        .collect()
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use index::Position;
 use index::store::StoreError;
 use reporter::router::rule::RulesFile;
 use reporter::router::settle::Routed;
@@ -46,6 +47,8 @@ pub struct DeskCounts {
     pub cursor: AtomicU64,
     /// 1 while the hit log cannot be followed.
     pub failed: AtomicU64,
+    /// Hits set aside since start, because something that routing them needs does not read.
+    pub set_aside: AtomicU64,
     /// Commands carried out since start.
     pub commands: AtomicU64,
     /// Commits since start.
@@ -150,6 +153,11 @@ impl Gate for DiskGate {
         self.0.admit()
     }
 
+    fn admit_removal(&self) -> Result<(), StoreError> {
+        failpoint("desk-before-commit");
+        self.0.admit_removal()
+    }
+
     fn passed(&self) {
         failpoint("desk-after-commit");
     }
@@ -169,6 +177,7 @@ pub fn start(
     queue: Receiver<Work>,
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("desk".into()).spawn(move || {
+        retry_set_aside(&mut cases, &disk);
         let mut ticked = Instant::now();
         let mut ended = false;
         while !ended {
@@ -224,14 +233,21 @@ fn apply_rules(cases: &mut Cases, disk: &Disk, file: &RulesFile) {
 
 fn carry_out(cases: &mut Cases, disk: &Disk, counts: &DeskCounts, commands: &mut VecDeque<Command>) {
     let waiting = commands.len();
-    let outcome = cases.group(commands, now_ms());
+    // On a full disk each command is a commit of its own: one that removes something must not be refused with others.
+    let mut alone: VecDeque<Command> = VecDeque::new();
+    let outcome = if disk.is_full() {
+        alone.extend(commands.pop_front());
+        cases.group(&mut alone, now_ms())
+    } else {
+        cases.group(commands, now_ms())
+    };
     counts.commands.fetch_add((waiting - commands.len()) as u64, Ordering::Relaxed);
     match outcome {
         Ok(done) => {
             counts.add(&done.routed);
             if done.written {
                 counts.commits.fetch_add(1, Ordering::Relaxed);
-                disk.observe(Ok(()));
+                disk.written();
             }
         }
         Err(error) => note(disk, &error),
@@ -244,12 +260,38 @@ fn note(disk: &Disk, error: &StoreError) {
     shutdown::stop_unless_curable(error);
 }
 
+/// Tries the hits again that were set aside: what they need may have been restored.
+fn retry_set_aside(cases: &mut Cases, disk: &Disk) {
+    let mut after = Position(0);
+    loop {
+        match cases.retry_set_aside(after, now_ms()) {
+            Ok(Some(last)) => after = last,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "hits that were set aside are tried again at the next start");
+                if let DeskError::Store(error) = &error {
+                    disk.observe(Err(error));
+                    shutdown::stop_unless_curable(error);
+                }
+                return;
+            }
+        }
+    }
+}
+
 /// Routes some hits, if any wait; true if more do.
 fn follow(cases: &mut Cases, disk: &Disk, counts: &DeskCounts) -> bool {
     match cases.step(STEP_HITS_MAX, now_ms()) {
         Ok(done) => {
             counts.cursor.store(done.gauges.cursor.0, Ordering::Relaxed);
             counts.failed.store(0, Ordering::Relaxed);
+            counts.set_aside.fetch_add(done.set_aside, Ordering::Relaxed);
+            if done.set_aside > 0 {
+                tracing::error!(
+                    hits = done.set_aside,
+                    "hits are set aside: something that routing them needs does not read"
+                );
+            }
             counts.add(&done.routed);
             done.gauges.lag() > 0
         }

@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use index::store::StoreError;
 
 const RESERVE_MAX: u64 = 256 << 20;
+/// Of the reserve, the part that is left to RocksDB alone; the rest is for removals.
+const LAST_PART: u64 = 4;
+/// Free files below which nothing more is written: a flush that cannot make its file stops a database.
+const FILES_RESERVE: u64 = 64;
 
 /// Watches the file system that holds the data directory.
 #[derive(Debug)]
@@ -16,6 +20,13 @@ pub struct Disk {
     folder: PathBuf,
     reserve: Option<u64>,
     full: AtomicBool,
+}
+
+/// What a file system has left.
+struct Free {
+    bytes: u64,
+    reserve: u64,
+    has_files: bool,
 }
 
 impl Disk {
@@ -32,16 +43,45 @@ impl Disk {
 
     /// Whether a commit may be tried. One `statvfs`, about a microsecond, per group of commits.
     pub fn admit(&self) -> Result<(), StoreError> {
-        let full = || StoreError::DiskFull { path: self.folder.display().to_string() };
-        // A file system that cannot be asked is left to RocksDB's own errors.
-        let Ok(stat) = rustix::fs::statvfs(&self.folder) else { return Ok(()) };
-        let (free, size) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
-        let reserve = self.reserve.unwrap_or((size / 20).min(RESERVE_MAX));
-        if free >= reserve {
+        self.admit_bytes(0)
+    }
+
+    /// Whether so many bytes may be written beside the reserve.
+    pub fn admit_bytes(&self, bytes: u64) -> Result<(), StoreError> {
+        let Some(free) = self.free() else { return Ok(()) };
+        if free.has_files && free.bytes >= free.reserve.saturating_add(bytes) {
             return Ok(()); // whether it can be written shows when it is
         }
-        self.note(true);
-        Err(full())
+        if !free.has_files || free.bytes < free.reserve {
+            self.note(true);
+        }
+        Err(self.is_short(&free))
+    }
+
+    /// Whether a commit that takes away more than it writes may be tried: most of the reserve is for these.
+    pub fn admit_removal(&self) -> Result<(), StoreError> {
+        let Some(free) = self.free() else { return Ok(()) };
+        if free.bytes >= free.reserve / LAST_PART { Ok(()) } else { Err(self.is_short(&free)) }
+    }
+
+    /// What is left; a file system that cannot be asked is left to RocksDB's own errors.
+    fn free(&self) -> Option<Free> {
+        let stat = rustix::fs::statvfs(&self.folder).ok()?;
+        let (bytes, size) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+        let reserve = self.reserve.unwrap_or((size / 20).min(RESERVE_MAX));
+        // Some file systems make files as they are needed and count none.
+        let has_files = stat.f_files == 0 || stat.f_favail >= FILES_RESERVE.min(stat.f_files / 20);
+        Some(Free { bytes, reserve, has_files })
+    }
+
+    fn is_short(&self, free: &Free) -> StoreError {
+        let folder = self.folder.display();
+        let path = if free.has_files {
+            folder.to_string()
+        } else {
+            format!("{folder} (its file system has no room for more files)")
+        };
+        StoreError::DiskFull { path }
     }
 
     /// Takes note of a commit's outcome.
@@ -50,6 +90,13 @@ impl Disk {
             Ok(()) => self.note(false),
             Err(error) if error.is_disk_full() => self.note(true),
             Err(_) => {}
+        }
+    }
+
+    /// Takes note of a commit that may have been a removal on a full disk.
+    pub fn written(&self) {
+        if !self.is_full() || self.free().is_none_or(|free| free.has_files && free.bytes >= free.reserve) {
+            self.note(false);
         }
     }
 
@@ -75,5 +122,24 @@ mod tests {
         assert!(disk.admit().unwrap_err().is_disk_full() && disk.is_full());
         let disk = Disk::new(folder.path(), Some(0));
         assert!(disk.admit().is_ok() && !disk.is_full());
+    }
+
+    #[test]
+    fn removals_are_let_through_where_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let free = Disk::new(folder.path(), None).free().unwrap().bytes;
+        let disk = Disk::new(folder.path(), Some(free * 2));
+        assert!(disk.admit().is_err() && disk.admit_removal().is_ok());
+        disk.written();
+        assert!(disk.is_full(), "a removal that was written does not mean that there is room");
+        let disk = Disk::new(folder.path(), Some(free * 8));
+        assert!(disk.admit_removal().is_err(), "the last part is left to the database");
+    }
+
+    #[test]
+    fn a_write_without_room_is_refused_and_is_no_full_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path(), Some(0));
+        assert!(disk.admit_bytes(u64::MAX).unwrap_err().is_disk_full() && !disk.is_full());
     }
 }

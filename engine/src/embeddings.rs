@@ -2,11 +2,11 @@
 //!
 //! `embeddings/NAME.set` is what was imported, whole, durable before it is acknowledged.
 //! `embeddings/NAME.graph` can be made again and is, should it not read as written. A set answers exactly until
-//! its graph is there.
+//! its graph is there. `embeddings/names` lists the sets, so that one whose file is lost is missed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use std::time::Instant;
 use index::bank::{Banks, MemoryBudget};
 use index::embeddings::EmbeddingSet;
 use index::store::StoreError;
+use index::store::whole_file::{Readers, replace_file, sync_folder_of};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::disk::Disk;
@@ -23,6 +24,8 @@ use crate::merge::stay_on;
 
 /// How much building gives way, in the system's words ('nice').
 const NICE: i32 = 10;
+/// The file that lists the sets, one a line.
+const NAMES: &str = "names";
 
 /// A set as it stands.
 #[derive(Clone)]
@@ -31,6 +34,8 @@ pub enum Standing {
     Loading,
     /// Its file is not as it was written: it has to be imported again. Why.
     Damaged(String),
+    /// Its file is gone: it has to be imported again, or removed.
+    Missing,
     /// It can be searched.
     Ready(Arc<EmbeddingSet>),
 }
@@ -72,7 +77,8 @@ impl Embeddings {
     pub fn open(data_dir: &Path, budget: Arc<MemoryBudget>, cpus: Vec<usize>) -> io::Result<Arc<Self>> {
         let folder = data_dir.join("embeddings");
         fs::create_dir_all(&folder)?;
-        let mut sets = BTreeMap::new();
+        sync_folder_of(&folder)?;
+        let mut sets = listed(&folder)?;
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "set")
@@ -80,6 +86,12 @@ impl Embeddings {
             {
                 sets.insert(name.to_string(), Standing::Loading);
             }
+        }
+        for name in sets.iter().filter(|(_, set)| matches!(set, Standing::Missing)).map(|(name, _)| name) {
+            tracing::error!(
+                set = name,
+                "the file of a set of embeddings is gone: import it again, or remove the set"
+            );
         }
         let names: Vec<String> = sets.keys().cloned().collect();
         let (building, work) = channel();
@@ -98,6 +110,10 @@ impl Embeddings {
             })
             .build()
             .map_err(io::Error::other)?;
+        // From before there was a list, or of a crash between a set and the list.
+        if let Err(error) = all.write_names(|_| {}) {
+            tracing::warn!(%error, "the list of sets of embeddings could not be written");
+        }
         // It keeps nothing alive: when the program ends in the midst of a graph, the next start builds it.
         let weak = Arc::downgrade(&all);
         thread::Builder::new().name("embeddings".into()).spawn(move || {
@@ -129,7 +145,8 @@ impl Embeddings {
         let _one_at_a_time = lock(&self.changing);
         // Before the new set: beside it, an old graph would only be in the way.
         remove_file(&self.path(name, "graph"))?;
-        write_file(&self.path(name, "set"), &bytes)?;
+        replace_file(&self.path(name, "set"), &bytes, Readers::Umask)?;
+        self.write_names(|names| names.push(name.to_string()))?;
         self.insert(name, Standing::Ready(Arc::new(set)));
         let _ = self.building.send(name.to_string()); // the thread ends only with the program
         Ok(())
@@ -151,7 +168,8 @@ impl Embeddings {
         }
         remove_file(&self.path(name, "set"))?;
         remove_file(&self.path(name, "graph"))?;
-        sync_folder(&self.folder)?;
+        sync_folder_of(&self.path(name, "set"))?;
+        self.write_names(|names| names.retain(|one| one != name))?;
         let mut sets = lock(&self.sets);
         let there = sets.remove(name).is_some();
         self.budget.take_beside(total(&sets, None));
@@ -162,6 +180,30 @@ impl Embeddings {
         let mut sets = lock(&self.sets);
         sets.insert(name.to_string(), standing);
         self.budget.take_beside(total(&sets, None));
+    }
+
+    /// Changes the list of sets, on the disk.
+    fn write_names(&self, change: impl FnOnce(&mut Vec<String>)) -> io::Result<()> {
+        let mut names: Vec<String> = lock(&self.sets).keys().cloned().collect();
+        change(&mut names);
+        names.sort_unstable();
+        names.dedup();
+        let list = self.folder.join(NAMES);
+        if names.is_empty() {
+            return remove_file(&list).and_then(|()| sync_folder_of(&list));
+        }
+        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+        replace_file(&list, text.as_bytes(), Readers::Umask)
+    }
+
+    /// Sets that cannot be searched, with why.
+    pub fn unusable(&self) -> Vec<(String, String)> {
+        let why = |(name, standing): (&String, &Standing)| match standing {
+            Standing::Damaged(reason) => Some((name.clone(), reason.clone())),
+            Standing::Missing => Some((name.clone(), "its file is gone".to_string())),
+            Standing::Loading | Standing::Ready(_) => None,
+        };
+        lock(&self.sets).iter().filter_map(why).collect()
     }
 
     fn path(&self, name: &str, extension: &str) -> PathBuf {
@@ -206,7 +248,7 @@ impl Embeddings {
         let bytes = graph.graph_to_bytes(&plain.to_bytes());
         self.insert(name, Standing::Ready(Arc::new(graph)));
         match bytes {
-            Some(bytes) => write_file(&self.path(name, "graph"), &bytes),
+            Some(bytes) => replace_file(&self.path(name, "graph"), &bytes, Readers::Umask),
             None => Ok(()),
         }
     }
@@ -244,19 +286,19 @@ fn total(sets: &BTreeMap<String, Standing>, except: Option<&str>) -> u64 {
     sets.iter().map(bytes).sum()
 }
 
-/// Writes a file whole, or leaves what was there.
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let written = File::create(&new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    if let Err(error) = written {
-        let _ = fs::remove_file(&new); // it takes room that is missing
-        return Err(error);
+/// The sets that the list names, all of them missing until their files are seen. A list that is not there yet names none.
+fn listed(folder: &Path) -> io::Result<BTreeMap<String, Standing>> {
+    match fs::read_to_string(folder.join(NAMES)) {
+        Ok(names) => Ok(names.lines().map(|name| (name.to_string(), Standing::Missing)).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!(
+                "the list of sets of embeddings does not read: a set whose file is gone is not missed"
+            );
+            Ok(BTreeMap::new())
+        }
+        Err(error) => Err(error),
     }
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), sync_folder)
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {
@@ -264,10 +306,6 @@ fn remove_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 /// What the locks guard is replaced whole, so a panic elsewhere leaves it sound.

@@ -5,7 +5,6 @@
 //! group is being synced the next one gathers: group commit without a timer.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -13,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use async_channel::{Receiver, Sender, TrySendError as ChannelError, bounded};
 use index::store::keys::{decode_u64, encode_hit, hit_key, wrong};
 use index::store::{
-    Batch, Durability, Keyspace, Moment, Range, RequestWindow, Seen, Store, StoreError, WindowLimits,
+    Batch, Durability, Keyspace, Moment, RequestWindow, Seen, Store, StoreError, WindowLimits,
 };
 use index::{Generation, Hit, HitMatch, Position, RequestId};
 use serde::{Deserialize, Serialize};
@@ -163,13 +162,9 @@ pub struct LedgerParts {
 
 /// Reads the end of the log and starts the thread.
 pub fn start(parts: LedgerParts) -> Result<(Ledger, JoinHandle<()>), StoreError> {
-    let mut newest = None;
-    parts.store.scan(Keyspace::Hits, Range::ALL.reversed(), &mut |key, _| {
-        newest = Some(decode_u64(Keyspace::Hits, key));
-        ControlFlow::Break(())
-    })?;
     // A key that does not read must stop us here: guessing an end would write over hits.
-    let last = Position(newest.transpose()?.unwrap_or(0));
+    let newest = parts.store.last_key(Keyspace::Hits)?;
+    let last = newest.map_or(Ok(0), |key| decode_u64(Keyspace::Hits, &key)).map(Position)?;
     let spaces = (Keyspace::CaseRequests, Keyspace::CaseMeta);
     let requests = RequestWindow::open(&*parts.store, spaces, parts.window, clock::now_ms())?;
     parts.counts.last_position.store(last.0, Ordering::Release);

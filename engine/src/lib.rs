@@ -20,6 +20,7 @@ mod clock_watch;
 pub mod command;
 mod config;
 mod curator;
+mod damage;
 pub mod defence;
 mod deliver;
 mod desk;

@@ -101,13 +101,17 @@ fn store(banks: &Banks, disk: &Disk, merges: &Receiver<()>) {
         }
         wait = RETRY;
         loop {
-            match disk.admit().and_then(|()| banks.store_step()) {
+            let step = match disk.admit() {
+                Ok(()) => banks.store_step(),
+                // What no list names is taken away on a full disk as well.
+                Err(full) => disk.admit_removal().and_then(|()| banks.free_step()).and(Err(full)),
+            };
+            match step {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
                     // Nothing is lost: a restart builds from the contents what is not stored.
                     tracing::warn!(%error, "a segment could not be stored");
-                    disk.observe(Err(&error));
                     shutdown::stop_unless_curable(&error);
                     break;
                 }

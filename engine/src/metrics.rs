@@ -23,6 +23,7 @@ use crate::audit::AuditCounts;
 use crate::cgroup::Allowance;
 use crate::circuits::FilerCounts;
 use crate::config::Config;
+use crate::damage::Damage;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
 use crate::last_words::End;
@@ -84,6 +85,8 @@ pub struct Metrics {
     pub filer: Arc<FilerCounts>,
     /// Who waits for a turn.
     pub turns: Arc<TurnCounts>,
+    /// What of the databases does not read.
+    pub damage: Arc<Damage>,
     kernel: &'static str,
     last_end: End,
     tables_bytes_max: Option<u64>,
@@ -93,7 +96,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Starts all counts at zero.
-    pub fn new(config: &Config, kernel: &'static str, last_end: End) -> Self {
+    pub fn new(config: &Config, kernel: &'static str, last_end: End, damage: Arc<Damage>) -> Self {
         Self {
             shards: (0..config.cores).map(|_| Arc::default()).collect(),
             ledger: Arc::default(),
@@ -107,6 +110,7 @@ impl Metrics {
             audit: Arc::default(),
             filer: Arc::default(),
             turns: Arc::default(),
+            damage,
             kernel,
             last_end,
             tables_bytes_max: config.memory_max_bytes,
@@ -160,6 +164,10 @@ pub struct CaseGauges {
     pub alarms_open: u64,
     /// Alarms that nobody followed, because too many came at once.
     pub alarms_lost: u64,
+    /// Hits that are set aside, counted to a limit.
+    pub set_aside: u64,
+    /// Sets of embeddings whose files are lost or damaged.
+    pub embeddings_unusable: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -376,11 +384,19 @@ impl Scrape {
             one(read(&recent.left_out)),
         );
         add(
+            "hashward_recent_lost",
+            "Times since start that all kept Submits were thrown away, because they were damaged",
+            Kind::Counter,
+            one(read(&recent.lost)),
+        );
+        add(
             "hashward_disk_full",
             "1 while nothing is written",
             Kind::Gauge,
             one(f64::from(u8::from(disk_full))),
         );
+        samples.extend(of_damage(&metrics.damage));
+        let mut add = |name, help, kind, rows| samples.push(Sample { name, help, kind, rows });
         if let Some(cases) = cases {
             type Queue = (String, u64, u64, f64);
             type Pick = fn(&Queue) -> f64;
@@ -406,6 +422,16 @@ impl Scrape {
                     "hashward_alarms_open",
                     "Alarms that nobody acknowledged, to 10000",
                     cases.alarms_open as f64,
+                ),
+                (
+                    "hashward_hits_set_aside",
+                    "Hits that are not routed, because something that this needs does not read, to 10000",
+                    cases.set_aside as f64,
+                ),
+                (
+                    "hashward_embeddings_unusable",
+                    "Sets of embeddings whose files are lost or damaged",
+                    cases.embeddings_unusable as f64,
                 ),
                 (
                     "hashward_alarms_lost",
@@ -494,6 +520,38 @@ impl Scrape {
         samples.extend(machine::samples(metrics));
         Self(samples)
     }
+}
+
+/// What of the databases does not read.
+fn of_damage(damage: &Damage) -> [Sample; 4] {
+    let read = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
+    let sample = |name, help, kind, value| Sample { name, help, kind, rows: vec![(Vec::new(), value)] };
+    [
+        sample(
+            "hashward_damage_met",
+            "Reads since start that met something that is not as it was written",
+            Kind::Counter,
+            read(&damage.met),
+        ),
+        sample(
+            "hashward_damaged_parts",
+            "Rows and blocks that the last pass over everything could not read",
+            Kind::Gauge,
+            damage.parts() as f64,
+        ),
+        sample(
+            "hashward_scrub_rows",
+            "Rows that the last pass over everything read",
+            Kind::Gauge,
+            read(&damage.rows),
+        ),
+        sample(
+            "hashward_scrub_last_seconds",
+            "When the last pass over everything ended, in seconds since 1970 (UTC); 0 before the first",
+            Kind::Gauge,
+            read(&damage.last_pass_ms) / 1000.0,
+        ),
+    ]
 }
 
 impl Collector for Scrape {

@@ -2,22 +2,24 @@
 //!
 //! A ring on disk: Submit frames as they came, by time; the oldest go when they are too old or too many. Shards hand
 //! them over without waiting, so under more load than a disk takes frames are left out, and counted. Nothing here is
-//! worth a sync: a hit is in the hit log.
+//! worth a sync: a hit is in the hit log. For the same reason a ring that is damaged is thrown away, at a start or while
+//! the program runs, and begun anew.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::iter;
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use index::store::keys::{decode_u64, encode_u64};
 use index::store::{
-    Batch, DataDir, Database, Durability, Keyspace, Range, RocksStore, Store, StoreError, StoreOptions,
+    Batch, BlockCache, DataDir, Database, Durability, Keyspace, MemoryStore, Range, RocksStore, Store,
+    StoreError, StoreOptions,
 };
 use index::{Digest, Distance, RequestId, Signal, UploadContext};
 use ingest::wire::{RequestView, parse};
@@ -37,7 +39,7 @@ const FRAME: u8 = b'f';
 const MINUTE: u8 = b'm';
 const MINUTE_MS: u64 = 60_000;
 /// How often the old ones go while nothing comes.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(5);
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +59,8 @@ pub struct RecentCounts {
     pub kept: AtomicU64,
     /// Left out, because the disk was slow or full.
     pub left_out: AtomicU64,
+    /// Times that all were thrown away, because they were damaged.
+    pub lost: AtomicU64,
     queued_bytes: AtomicUsize,
 }
 
@@ -64,9 +68,27 @@ pub struct RecentCounts {
 #[derive(Clone)]
 pub struct Recent {
     frames: Option<SyncSender<Box<[u8]>>>,
-    store: Option<Arc<dyn Store>>,
+    ring: Option<Arc<Ring>>,
     hashes_max: usize,
     counts: Arc<RecentCounts>,
+}
+
+/// The database of the ring, which is replaced if it is damaged.
+struct Ring {
+    store: RwLock<Arc<dyn Store>>,
+    damaged: AtomicBool,
+}
+
+impl Ring {
+    /// Works on the database; damage that is met has the writer replace it.
+    fn with<T>(&self, work: impl FnOnce(&dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        work(&**store).inspect_err(|error| {
+            if error.is_damage() {
+                self.damaged.store(true, Ordering::Release);
+            }
+        })
+    }
 }
 
 /// A submitted hash like the one that was looked for.
@@ -97,6 +119,9 @@ pub struct Found {
     pub truncated: bool,
     /// The oldest submission that is kept, if any is.
     pub kept_since_ms: Option<u64>,
+    /// Whether what is kept is damaged: what was found before the damage is listed, and all is thrown away.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
 }
 
 impl Recent {
@@ -112,7 +137,7 @@ impl Recent {
 
     /// Whether anything is kept.
     pub fn is_on(&self) -> bool {
-        self.store.is_some()
+        self.ring.is_some()
     }
 
     /// Submissions since then that are within the threshold of this signal, newest first, at most so many. Reads all
@@ -125,7 +150,24 @@ impl Recent {
         limit: usize,
     ) -> Result<Found, StoreError> {
         let mut found = Found::default();
-        let Some(store) = &self.store else { return Ok(found) };
+        let Some(ring) = &self.ring else { return Ok(found) };
+        let searched =
+            ring.with(|store| self.search_in(store, &mut found, signal, threshold, (since_ms, limit)));
+        match searched {
+            Err(error) if error.is_damage() => found.damaged = true,
+            other => other?,
+        }
+        Ok(found)
+    }
+
+    fn search_in(
+        &self,
+        store: &dyn Store,
+        found: &mut Found,
+        signal: &Signal,
+        threshold: Distance,
+        (since_ms, limit): (u64, usize),
+    ) -> Result<(), StoreError> {
         let first = [&[FRAME][..], &encode_u64(0)].concat();
         store.scan(Keyspace::Recent, Range::between(&first, &[FRAME + 1]), &mut |key, _| {
             found.kept_since_ms = read_time(key);
@@ -161,8 +203,7 @@ impl Recent {
                 });
             }
             ControlFlow::Continue(())
-        })?;
-        Ok(found)
+        })
     }
 }
 
@@ -199,7 +240,7 @@ fn read_time(key: &[u8]) -> Option<u64> {
 impl Recent {
     /// Keeps nothing.
     pub fn none() -> Self {
-        Self { frames: None, store: None, hashes_max: 4096, counts: Arc::default() }
+        Self { frames: None, ring: None, hashes_max: 4096, counts: Arc::default() }
     }
 }
 
@@ -207,24 +248,22 @@ impl Recent {
 /// damaged is thrown away: it holds nothing that is not elsewhere or soon too old.
 pub fn start(
     data_dir: &DataDir,
-    seal: &Seal,
+    (seal, cache): (&Seal, &BlockCache),
     disk: Arc<Disk>,
     options: RecentOptions,
     counts: Arc<RecentCounts>,
 ) -> io::Result<(Recent, Option<JoinHandle<()>>)> {
-    let off = Recent { frames: None, store: None, hashes_max: options.hashes_max, counts: counts.clone() };
+    let off = Recent { frames: None, ring: None, hashes_max: options.hashes_max, counts: counts.clone() };
     if options.keep.is_zero() {
         return Ok((off, None));
     }
-    let store = match open(data_dir.path(), seal) {
+    let place = Place { folder: data_dir.path().to_path_buf(), seal: seal.clone(), cache: cache.clone() };
+    let store = match place.open() {
         Ok(store) => store,
         Err(error) => {
             tracing::warn!(%error, "the submissions of the last hours are lost; new ones are kept");
-            let name = Database::Recent.name();
-            std::fs::remove_dir_all(data_dir.path().join(name)).or_else(ignore_missing)?;
-            let mark = data_dir.path().join(format!("{name}.high-water"));
-            std::fs::remove_file(mark).or_else(ignore_missing)?;
-            match open(data_dir.path(), seal) {
+            counts.lost.fetch_add(1, Ordering::Relaxed);
+            match place.throw_away().map_err(unusable).and_then(|()| place.open()) {
                 Ok(store) => store,
                 Err(error) => {
                     tracing::error!(%error, "no submissions are kept");
@@ -234,24 +273,48 @@ pub fn start(
         }
     };
     let (sender, frames) = sync_channel(QUEUE_FRAMES);
-    let recent = Recent { frames: Some(sender), store: Some(store.clone()), ..off };
-    let writer = Writer { store, disk, options, counts, minutes: BTreeMap::new(), bytes: 0, number: 0 };
+    let ring = Arc::new(Ring { store: RwLock::new(store), damaged: AtomicBool::new(false) });
+    let recent = Recent { frames: Some(sender), ring: Some(ring.clone()), ..off };
+    let writer = Writer { ring, place, disk, options, counts, minutes: BTreeMap::new(), bytes: 0, number: 0 };
     let thread = thread::Builder::new().name("recent".into()).spawn(move || writer.run(&frames))?;
     Ok((recent, Some(thread)))
+}
+
+/// Where the ring lies, and how it is opened.
+struct Place {
+    folder: PathBuf,
+    seal: Seal,
+    cache: BlockCache,
+}
+
+impl Place {
+    fn open(&self) -> Result<Arc<dyn Store>, SealError> {
+        let options = StoreOptions { durability: Durability::Wal, cache: self.cache.clone() };
+        let store = RocksStore::open(&self.folder, Database::Recent, options)?;
+        self.seal.open(Arc::new(store), Database::Recent, |_| Ok(()))
+    }
+
+    /// Removes the database and what lies beside it.
+    fn throw_away(&self) -> io::Result<()> {
+        let name = Database::Recent.name();
+        std::fs::remove_dir_all(self.folder.join(name)).or_else(ignore_missing)?;
+        ["high-water", "damaged"].iter().try_for_each(|ending| {
+            std::fs::remove_file(self.folder.join(format!("{name}.{ending}"))).or_else(ignore_missing)
+        })
+    }
+}
+
+fn unusable(error: io::Error) -> SealError {
+    StoreError::Unreadable { path: Database::Recent.name().to_string(), reason: error.to_string() }.into()
 }
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-fn open(folder: &Path, seal: &Seal) -> Result<Arc<dyn Store>, SealError> {
-    let options = StoreOptions { durability: Durability::Wal, ..StoreOptions::default() };
-    let store = RocksStore::open(folder, Database::Recent, options)?;
-    seal.open(Arc::new(store), Database::Recent, |_| Ok(()))
-}
-
 struct Writer {
-    store: Arc<dyn Store>,
+    ring: Arc<Ring>,
+    place: Place,
     disk: Arc<Disk>,
     options: RecentOptions,
     counts: Arc<RecentCounts>,
@@ -268,6 +331,9 @@ impl Writer {
             tracing::error!(%error, "the submissions of the last hours cannot be read");
         }
         loop {
+            if self.ring.damaged.load(Ordering::Acquire) {
+                self.begin_anew();
+            }
             match frames.recv_timeout(IDLE) {
                 Ok(first) => self.write(first, frames),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -279,25 +345,49 @@ impl Writer {
         }
     }
 
+    /// Throws away what is damaged. Searches wait meanwhile; if no database can be made, the damaged one stays.
+    fn begin_anew(&mut self) {
+        let mut store = self.ring.store.write().unwrap_or_else(PoisonError::into_inner);
+        // The damaged database must be closed before its files go: only this lock still has it.
+        *store = Arc::new(MemoryStore::default());
+        match self.place.throw_away().map_err(unusable).and_then(|()| self.place.open()) {
+            Ok(new) => {
+                *store = new;
+                tracing::warn!(
+                    "the submissions of the last hours were damaged and are thrown away; new ones are kept"
+                );
+            }
+            Err(error) => {
+                tracing::error!(%error, "submissions are kept in memory alone until the next start");
+            }
+        }
+        self.minutes.clear();
+        self.bytes = 0;
+        self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        self.ring.damaged.store(false, Ordering::Release);
+    }
+
     fn read_minutes(&mut self) -> Result<(), StoreError> {
-        let mut outcome = Ok(());
-        self.store.scan(
-            Keyspace::Recent,
-            Range::between(&[MINUTE], &[MINUTE + 1]),
-            &mut |key, row| match (read_time(key), decode_u64(Keyspace::Recent, row)) {
-                (Some(minute), Ok(bytes)) => {
-                    self.minutes.insert(minute, bytes);
-                    self.bytes += bytes;
-                    ControlFlow::Continue(())
+        let mut found = Vec::new();
+        self.ring.with(|store| {
+            let mut outcome = Ok(());
+            let range = Range::between(&[MINUTE], &[MINUTE + 1]);
+            store.scan(Keyspace::Recent, range, &mut |key, row| {
+                match (read_time(key), decode_u64(Keyspace::Recent, row)) {
+                    (Some(minute), Ok(bytes)) => found.push((minute, bytes)),
+                    (_, Err(error)) => {
+                        outcome = Err(error);
+                        return ControlFlow::Break(());
+                    }
+                    (None, _) => {}
                 }
-                (_, Err(error)) => {
-                    outcome = Err(error);
-                    ControlFlow::Break(())
-                }
-                (None, _) => ControlFlow::Continue(()),
-            },
-        )?;
-        outcome
+                ControlFlow::Continue(())
+            })?;
+            outcome
+        })?;
+        self.bytes = found.iter().map(|(_, bytes)| bytes).sum();
+        self.minutes = found.into_iter().collect();
+        Ok(())
     }
 
     /// Writes a frame, and those that wait behind it.
@@ -315,7 +405,8 @@ impl Writer {
         let minute = now - now % MINUTE_MS;
         let of_minute = self.minutes.get(&minute).copied().unwrap_or(0) + bytes as u64;
         batch.put(Keyspace::Recent, minute_key(minute), encode_u64(of_minute));
-        let written = self.disk.admit().and_then(|()| self.store.commit(batch, Durability::Wal));
+        let written =
+            self.disk.admit().and_then(|()| self.ring.with(|store| store.commit(batch, Durability::Wal)));
         if let Err(error) = written {
             tracing::debug!(%error, "submissions are left out of reverse lookup");
             self.counts.left_out.fetch_add(count, Ordering::Relaxed);
@@ -342,7 +433,7 @@ impl Writer {
         let mut batch = Batch::default();
         batch.delete_range(Keyspace::Recent, [FRAME], [&[FRAME][..], &encode_u64(upto)].concat());
         batch.delete_range(Keyspace::Recent, [MINUTE], minute_key(upto));
-        self.store.commit(batch, Durability::Wal)
+        self.ring.with(|store| store.commit(batch, Durability::Wal))
     }
 }
 

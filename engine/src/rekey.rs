@@ -4,22 +4,22 @@
 //! A mark lies in the data directory from before the first key until after the last: while it does, no server starts, since
 //! neither file opens everything. What is wrapped anew is left alone the second time, so whoever runs it again goes on.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
+use index::store::whole_file::{Readers, replace_file, sync_folder_of};
 use index::store::{
     Batch, Database, Durability, Keyspace, Range, RocksStore, Store, StoreError, StoreOptions,
 };
 
 use crate::disk::Disk;
 use crate::failpoint::failpoint;
-use crate::secrets::{DataKey, DataKeyError, Wrap, WrapError, sync_folder};
+use crate::secrets::{DataKey, DataKeyError, Wrap, WrapError};
 use crate::vault::{BlobId, Vault, VaultError};
 
 const MARK: &str = "key-file.changing";
-const DRAFT: &str = "key-file.changing.new";
 /// What the mark's secret is wrapped under.
 const NAME: &str = "key-file-change";
 
@@ -109,7 +109,7 @@ pub fn rekey(data_dir: &Path, old: &Arc<dyn Wrap>, new: &Arc<dyn Wrap>) -> Resul
     }
     failpoint("rekey-data-key");
     let mark = data_dir.join(MARK);
-    fs::remove_file(&mark).and_then(|()| sync_folder(&mark)).map_err(|reason| of_mark(&mark, reason))?;
+    fs::remove_file(&mark).and_then(|()| sync_folder_of(&mark)).map_err(|reason| of_mark(&mark, reason))?;
     Ok(Rekeyed { evidence, broken, credentials })
 }
 
@@ -128,20 +128,10 @@ fn begin(data_dir: &Path, old: &Arc<dyn Wrap>, new: &Arc<dyn Wrap>) -> Result<()
             if DataKey::path(data_dir).exists() {
                 DataKey::open(data_dir, old.clone(), None)?; // the right old one, before anything is changed
             }
-            write_mark(data_dir, &mark, &secret).map_err(|reason| of_mark(&mark, reason))
+            replace_file(&mark, &secret, Readers::Owner).map_err(|reason| of_mark(&mark, reason))
         }
         Err(reason) => Err(of_mark(&mark, reason)),
     }
-}
-
-/// Whole or not there.
-fn write_mark(data_dir: &Path, mark: &Path, secret: &[u8]) -> io::Result<()> {
-    let draft: PathBuf = data_dir.join(DRAFT);
-    let mut file = File::create(&draft)?;
-    file.write_all(secret)?;
-    file.sync_all()?;
-    fs::rename(&draft, mark)?;
-    sync_folder(mark)
 }
 
 fn of_mark(mark: &Path, reason: io::Error) -> RekeyError {

@@ -71,6 +71,7 @@ impl Retention {
     async fn begin(&self) -> (Swept, Duration) {
         // The desk's own time is not asked: whether it can be trusted is known when it is the turn of this.
         let sweep = |turn: &mut Turn<'_>| {
+            turn.removes = true;
             let begun = Instant::now();
             let swept = trusted_ms().map(|now_ms| retention::sweep(&mut turn.tx, now_ms)).transpose()?;
             Ok((swept.unwrap_or_default(), begun.elapsed()))
@@ -130,6 +131,7 @@ impl Retention {
         failpoint("deletion-destroyed");
         loop {
             let go_on = move |turn: &mut Turn<'_>| -> Result<bool, DeskError> {
+                turn.removes = true;
                 Ok(retention::go_on(&mut turn.tx, job, turn.terms.now_ms)?)
             };
             if self.desk.ask(go_on).await.map_err(|error| error.to_string())? {

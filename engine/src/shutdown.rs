@@ -7,11 +7,12 @@ use crate::last_words::{self, End};
 /// Exit status when storage failed: a supervisor should start the program again, and page someone.
 pub const STORAGE_FAILED: i32 = 74; // EX_IOERR of sysexits
 
-/// Ends the process unless waiting cures the error. After a failed write or sync nobody knows what reached
-/// the disk, and trying again could acknowledge what is not there: a restart reads what is.
+/// Ends the process after a write or sync that failed for another reason than space. Nobody knows what reached the disk,
+/// and trying again could acknowledge what is not there: a restart reads what is. What does not read as it was written is
+/// no reason to end: whatever needs it cannot go on, everything else can, and a restart would meet it again.
 pub fn stop_unless_curable(error: &StoreError) {
     match error {
-        StoreError::Failed { .. } | StoreError::Damaged { .. } | StoreError::LostWrites { .. } => {}
+        StoreError::Failed { .. } | StoreError::LostWrites { .. } => {}
         _ => return,
     }
     last_words::say(End::Storage, &error.to_string());

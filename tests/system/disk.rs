@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use index::RequestId;
 use ingest::wire::{Client, ClientError, ClientOptions, ErrorCode, Query};
 use serde_json::json;
-use tests::{Setup, flipped, hex, skipped};
+use tests::{Setup, flipped, hex, refusal, skipped};
 
 use crate::banks::random_hashes;
 
@@ -17,10 +17,13 @@ struct Small(tempfile::TempDir);
 
 impl Small {
     fn mount(test: &str, megabytes: u32) -> Option<Self> {
+        Self::mount_with(test, &format!("size={megabytes}m"))
+    }
+
+    fn mount_with(test: &str, size: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let size = format!("size={megabytes}m");
         let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
+            Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(folder.path()).output();
         if mounted.is_ok_and(|mounted| mounted.status.success()) {
             return Some(Self(folder));
         }
@@ -123,6 +126,89 @@ fn a_full_disk_refuses_writes_answers_lookups_and_recovers_by_itself() {
         let routed: usize = server.routed().iter().map(|(_, entries)| entries.len()).sum();
         assert_eq!(routed, hits.len());
     }
+}
+
+/// Takes bytes until only so many are free.
+fn fill_up_to(path: &Path, free: u64) {
+    let left = || {
+        let stat = rustix::fs::statvfs(path.parent().unwrap()).unwrap();
+        stat.f_bavail * stat.f_frsize
+    };
+    let bytes = vec![7u8; usize::try_from(left().saturating_sub(free)).unwrap()];
+    fs::write(path, &bytes).unwrap();
+    assert!(left() <= free);
+}
+
+#[test]
+fn on_a_full_disk_removals_are_made_and_nothing_else() {
+    let test = "on_a_full_disk_removals_are_made_and_nothing_else";
+    let Some(small) = Small::mount(test, 160) else { return };
+    let data = small.0.path().join("data");
+    let reserve: u64 = 64 << 20;
+    let server = Setup::default().data(&data).flag("--disk-reserve-bytes", reserve).start();
+    ["B", "C"].iter().for_each(|name| server.create_bank(name));
+    let hashes = random_hashes(43, 4);
+    let banked = server.add_pdq("B", &hashes[0]);
+    server.add_pdq("C", &hashes[1]);
+    let ballast = small.0.path().join("ballast");
+    fill_up_to(&ballast, reserve / 2);
+    let body = json!({ "signals": { "pdq": hex(&hashes[2]) } });
+    assert_eq!(server.http.post("/api/v1/banks/B/contents", &body).0, 507);
+    let (status, answer) = server.http.delete(&format!("/api/v1/banks/B/contents/{banked}"));
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = server.http.delete("/api/v1/banks/C");
+    assert_eq!(status, 200, "{answer}");
+    assert!(server.client().lookup(Query::pdq(vec![hashes[0], hashes[1]])).unwrap().hits.is_empty());
+    assert_eq!(server.http.get("/readyz").1["disk_full"], true, "a removal does not make it roomy");
+    assert_eq!(server.http.post("/api/v1/banks/B/contents", &body).0, 507);
+    fs::remove_file(&ballast).unwrap();
+    server.add_pdq("B", &hashes[2]);
+    assert_eq!(server.http.get("/readyz").1["disk_full"], false);
+}
+
+#[test]
+fn a_file_system_without_free_inodes_is_a_full_disk_that_ends_by_itself() {
+    let test = "a_file_system_without_free_inodes_is_a_full_disk_that_ends_by_itself";
+    let Some(small) = Small::mount_with(test, "size=128m,nr_inodes=2000") else { return };
+    let data = small.0.path().join("data");
+    let server = Setup::default().data(&data).flag("--disk-reserve-bytes", 0).start();
+    server.create_bank("B");
+    let hashes = random_hashes(44, 2);
+    server.add_pdq("B", &hashes[0]);
+    let ballast = small.0.path().join("ballast");
+    fs::create_dir(&ballast).unwrap();
+    let taken = (0..2000).take_while(|at| fs::write(ballast.join(at.to_string()), "").is_ok()).count();
+    assert!(taken > 100, "{taken}");
+    let body = json!({ "signals": { "pdq": hex(&hashes[1]) } });
+    for _ in 0..20 {
+        let (status, answer) = server.http.post("/api/v1/banks/B/contents", &body);
+        assert_eq!(status, 507, "{answer}");
+        assert!(answer["message"].as_str().unwrap().contains("no room for more files"), "{answer}");
+    }
+    assert_eq!(server.client().lookup(Query::pdq(vec![hashes[0]])).unwrap().hits.len(), 1, "lookups go on");
+    fs::remove_dir_all(&ballast).unwrap();
+    server.add_pdq("B", &hashes[1]);
+    let request = RequestId::fresh();
+    server.client().submit(request, Query::pdq(vec![hashes[1]]), vec![]).unwrap();
+}
+
+#[test]
+fn a_start_without_a_free_byte_says_what_to_do() {
+    let test = "a_start_without_a_free_byte_says_what_to_do";
+    let Some(small) = Small::mount(test, 64) else { return };
+    let data = small.0.path().join("data");
+    let server = Setup::default().data(&data).flag("--disk-reserve-bytes", 0).start();
+    server.create_bank("B");
+    drop(server.stop());
+    let ballast = small.0.path().join("ballast");
+    fill(&ballast);
+    let (status, words) = refusal(Setup::default().data(&data));
+    assert!(!status.success());
+    assert!(words.contains("free 64 MiB there, then start"), "{words}");
+    assert!(!words.contains("by itself") && !words.contains("panicked"), "{words}");
+    fs::remove_file(&ballast).unwrap();
+    let server = Setup::default().data(&data).start();
+    server.add_pdq("B", &random_hashes(45, 1)[0]);
 }
 
 /// A C shim that makes the n-th fdatasync or fsync after a signal file appears fail with EIO.

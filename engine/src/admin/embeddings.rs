@@ -98,7 +98,9 @@ fn import(admin: &Admin, name: &str, how: &ImportQuery, body: BodyReader) -> Res
 impl From<PutError> for Refusal {
     fn from(error: PutError) -> Self {
         let status = match &error {
-            PutError::Disk(error) if error.kind() != ErrorKind::StorageFull => {
+            PutError::Disk(error)
+                if !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             PutError::Memory { .. } | PutError::Full(_) | PutError::Disk(_) => {
@@ -192,6 +194,10 @@ fn ready(admin: &Admin, name: &str) -> Result<Arc<EmbeddingSet>, Refusal> {
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the set's file is damaged: {reason}: import it again"),
         )),
+        Some(Standing::Missing) => Err(Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the set's file is gone: import it again, or remove the set",
+        )),
         None => Err(no_set(name)),
     }
 }
@@ -210,6 +216,7 @@ fn describe(name: &str, standing: &Standing) -> Value {
     let state = match standing {
         Standing::Loading => "loading",
         Standing::Damaged(_) => "damaged",
+        Standing::Missing => "missing",
         Standing::Ready(set) if set.wants_graph() => "building", // and answers exactly until it is built
         Standing::Ready(_) => "ready",
     };

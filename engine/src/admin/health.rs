@@ -9,9 +9,10 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
-use index::{Costs, SignalType};
+use index::{Costs, Position, SignalType};
 use reporter::access::Sight;
 use reporter::desk::{alarm, intake, outbox};
+use reporter::router::aside;
 use reporter::tip::filing::{Stage, rows};
 use reporter::{DeskError, Tx};
 use serde::Deserialize;
@@ -48,6 +49,8 @@ pub async fn ready(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refus
         "generation": loaded.banks.state().generation,
         "disk_full": admin.disk.is_full(),
         "clock": super::clock::shown(&clock().state()),
+        "damaged": admin.metrics.damage.shown(),
+        "embeddings_unusable": loaded.embeddings.unusable().len(),
     })))
 }
 
@@ -60,10 +63,11 @@ pub async fn metrics(
     if let Ok(loaded) = admin.loaded() {
         banks = Some(loaded.banks.state_owned());
         let (store, alarms_lost) = (loaded.cases.clone(), admin.door.alarms_lost());
+        let embeddings_unusable = loaded.embeddings.unusable().len() as u64;
         cases = Some(
             blocking(move || {
                 let gauges = case_gauges(&Tx::new(&*store), &sight)?;
-                Ok::<_, Refusal>(CaseGauges { alarms_lost, ..gauges })
+                Ok::<_, Refusal>(CaseGauges { alarms_lost, embeddings_unusable, ..gauges })
             })
             .await?,
         );
@@ -77,19 +81,19 @@ fn case_gauges(tx: &Tx<'_>, sight: &Sight) -> Result<CaseGauges, DeskError> {
     let now_ms = now_ms();
     let seconds =
         |since: Option<u64>| since.map_or(0.0, |since| now_ms.saturating_sub(since) as f64 / 1000.0);
-    let (waiting, oldest_ms) = intake::backlog(tx, WAITING_MAX)?;
+    let (waiting, oldest_ms) = readable(intake::backlog(tx, WAITING_MAX))?;
     let filings = match sight.child_safety {
-        true => Some(outbox::filings_open(tx, WAITING_MAX)?),
+        true => Some(readable(outbox::filings_open(tx, WAITING_MAX))?),
         false => None,
     };
     let mut stages = BTreeMap::<String, u64>::new();
     for filing in filings.iter().flatten().take(STAGES_MAX) {
-        let stage = rows::tip(tx, filing.job)?.map_or(Stage::Decided, |tip| tip.stage);
+        let stage = readable(rows::tip(tx, filing.job))?.map_or(Stage::Decided, |tip| tip.stage);
         *stages.entry(json!(stage).as_str().unwrap_or_default().to_string()).or_default() += 1;
     }
-    let held = filings.is_some().then(|| rows::held(tx, WAITING_MAX)).transpose()?;
+    let held = filings.is_some().then(|| readable(rows::held(tx, WAITING_MAX))).transpose()?;
     Ok(CaseGauges {
-        queues: queues_shown(tx, sight)?
+        queues: readable(queues_shown(tx, sight))?
             .iter()
             .map(|queue| queue.gauges(seconds(queue.oldest_ms())))
             .collect(),
@@ -97,9 +101,19 @@ fn case_gauges(tx: &Tx<'_>, sight: &Sight) -> Result<CaseGauges, DeskError> {
         filings: filings.map(|filings| filings.len() as u64),
         filings_by_stage: stages.into_iter().collect(),
         filings_held: held.map(|held| held.len() as u64),
-        alarms_open: alarm::open_count(tx, sight.child_safety, WAITING_MAX)? as u64,
+        alarms_open: readable(alarm::open_count(tx, sight.child_safety, WAITING_MAX))? as u64,
         alarms_lost: 0,
+        set_aside: readable(aside::list(tx, Position(0), WAITING_MAX))?.len() as u64,
+        embeddings_unusable: 0,
     })
+}
+
+/// What was read, or nothing where it is damaged: metrics tell of damage, and must not end with it.
+fn readable<T: Default, E: Into<DeskError>>(read: Result<T, E>) -> Result<T, DeskError> {
+    match read.map_err(Into::into) {
+        Err(DeskError::Store(error)) if error.is_damage() => Ok(T::default()),
+        other => other,
+    }
 }
 
 /// `GET /api/v1/index`: shape and size of the tables, and how they are searched.

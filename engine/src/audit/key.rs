@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use index::store::whole_file::{Readers, replace_file};
 use reporter::audit::Hex;
 use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -35,6 +36,8 @@ impl AuditKey {
         Ok(key)
     }
 
+    /// Writes the public half where there is none, or where what is there is no key: it follows from the key, and a
+    /// crash of a program before this one could leave a part of it.
     fn keep_public(&self, path: &Path) -> io::Result<()> {
         match read_public(path) {
             Ok(found) if found == self.public => Ok(()),
@@ -46,8 +49,11 @@ impl AuditKey {
                     path.display()
                 ),
             )),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::write(path, format!("{}\n", self.public))
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                if error.kind() == io::ErrorKind::InvalidData {
+                    tracing::warn!(%error, "the public half of the audit key is written anew");
+                }
+                replace_file(path, format!("{}\n", self.public).as_bytes(), Readers::Umask)
             }
             Err(error) => Err(error),
         }

@@ -5,10 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use index::store::{DataDir, Database, Keyspace, Range, RocksStore, Store, StoreError, StoreOptions};
+use index::store::{
+    BlockCache, DataDir, Database, Keyspace, Range, RocksStore, Store, StoreError, StoreOptions,
+};
 
 use crate::clock::now_ms;
 use crate::config::Config;
+use crate::damage::{Damage, Watched};
 use crate::rekey;
 use crate::sealed::{Seal, find_sealed};
 use crate::secrets::{DataKey, KeyFile, Wrap};
@@ -27,6 +30,10 @@ pub struct Stores {
     pub wrap: Arc<dyn Wrap>,
     /// Seals further databases.
     pub seal: Seal,
+    /// Memory that the databases share for what is read from disk.
+    pub cache: BlockCache,
+    /// What of the rows does not read.
+    pub damage: Arc<Damage>,
 }
 
 /// Opens both databases with their keys; makes those where nothing was sealed yet.
@@ -36,14 +43,18 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
             "a change of the key file was begun and not ended: run `hashward rekey` again with the same old and new file"
         );
     }
-    let bank = open_plain(config, data_dir, Database::Bank)?;
-    let case = open_plain(config, data_dir, Database::Case)?;
+    let (cache, damage) = (BlockCache::new(config.cache_bytes), Arc::new(Damage::default()));
+    let bank = open_plain(config, data_dir, Database::Bank, &cache)?;
+    let case = open_plain(config, data_dir, Database::Case, &cache)?;
     let mut sealed = find_sealed(&*bank, Database::Bank)?.or(find_sealed(&*case, Database::Case)?);
     if sealed.is_none() && vault::holds_any(data_dir.path())? {
         sealed = Some("evidence".to_string());
     }
     let data_key = DataKey::path(data_dir.path());
-    let credential = first_credential(&*bank)?;
+    let credential = match first_credential(&*bank) {
+        Err(error) if error.is_damage() && data_key.exists() => None, // asked only where there is no data key
+        other => other?,
+    };
     let needs_key_file = match &credential {
         _ if data_key.exists() => Some(data_key.display().to_string()),
         Some((api, _)) if sealed.is_none() => Some(format!("the stored credentials of '{api}'")),
@@ -66,8 +77,11 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
         })?;
     }
     let seal = Seal::new(Arc::new(DataKey::open(data_dir.path(), wrap.clone(), sealed.as_deref())?))?;
-    let bank = seal.open(bank, Database::Bank, |_| Ok(()))?;
+    // Everything that an older program left has opened; from here on rows are written that it does not know.
+    data_dir.raise_format().map_err(StoreError::of_opening)?;
+    let bank = Watched::over(seal.open(bank, Database::Bank, |_| Ok(()))?, damage.clone());
     let case = seal.open(case, Database::Case, |case| reporter::renew_media_keys(case, config.durability))?;
+    let case = Watched::over(case, damage.clone());
     let renewed = reporter::renew_jobs(&*case, config.durability, now_ms())?;
     if renewed > 0 {
         tracing::info!(
@@ -79,12 +93,17 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
     if items > 0 {
         tracing::info!(items, "items of an older version: they go when they are old as counted from now");
     }
-    Ok(Stores { bank, case, wrap, seal })
+    Ok(Stores { bank, case, wrap, seal, cache, damage })
 }
 
-fn open_plain(config: &Config, data_dir: &DataDir, database: Database) -> Result<Arc<dyn Store>> {
-    let options = StoreOptions { durability: config.durability, ..StoreOptions::default() };
-    Ok(Arc::new(RocksStore::open(data_dir.path(), database, options)?))
+fn open_plain(
+    config: &Config,
+    data_dir: &DataDir,
+    database: Database,
+    cache: &BlockCache,
+) -> Result<Arc<dyn Store>> {
+    let options = StoreOptions { durability: config.durability, cache: cache.clone() };
+    Ok(Arc::new(RocksStore::open(data_dir.path(), database, options).map_err(StoreError::of_opening)?))
 }
 
 /// A stored credential, if there is one.

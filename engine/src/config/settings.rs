@@ -79,6 +79,8 @@ settings! {
     content_safety_url: String = "HASHWARD_CONTENT_SAFETY_URL",
     /// What an acknowledgement is worth: sync (survives a power cut) or wal (survives kill -9) [default: sync]
     durability: DurabilityWord = "HASHWARD_DURABILITY",
+    /// Bytes of memory for what is read of the databases [default: 64 MiB]
+    cache_bytes: usize = "HASHWARD_CACHE_BYTES",
     /// Free bytes below which nothing more is written [default: 256 MiB or 5 % of the disk, the smaller]
     disk_reserve_bytes: u64 = "HASHWARD_DISK_RESERVE_BYTES",
     /// Bytes the tables may take, merges included; banks take no more beyond it [default: 80 % of the memory that this process may use, and at least 384 MiB less than it]

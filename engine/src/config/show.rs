@@ -63,6 +63,7 @@ impl Config {
             recent_hours: u64,
             recent_bytes_max: u64,
             durability: Durability,
+            cache_bytes: usize,
             #[serde(skip_serializing_if = "Option::is_none")]
             disk_reserve_bytes: Option<u64>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,6 +119,7 @@ impl Config {
             upload_bytes_max: self.fetch.bytes_max,
             evidence_bytes_max: self.evidence_bytes_max,
             durability: self.durability,
+            cache_bytes: self.cache_bytes,
             disk_reserve_bytes: self.disk_reserve_bytes,
             memory_max_bytes: self.memory_max_bytes,
             connections_max: self.limits.connections_max,

@@ -25,6 +25,8 @@ use crate::secrets::{DataKey, DataKeyError};
 /// Rows and bytes that are sealed in one commit when an older database is opened.
 const PASS_ROWS: usize = 4096;
 const PASS_BYTES: usize = 8 << 20;
+/// Rows that are tried before a keyspace counts as sealed with another key.
+const TRIED_ROWS: usize = 1000;
 
 /// Seals databases with one data key.
 #[derive(Clone)]
@@ -93,6 +95,11 @@ impl Seal {
         Ok(Self { key, cipher })
     }
 
+    /// The rows of a database that is sealed already, as they are: nothing is tried, nothing is changed.
+    pub fn over(&self, inner: Arc<dyn Store>) -> Arc<dyn Store> {
+        Arc::new(SealedStore { inner, cipher: self.cipher.clone() })
+    }
+
     /// Opens a database sealed. What an older program left in the clear is sealed now, `renew` turns what else of it must
     /// not stay as it was, and every file is written anew, so that none holds what was before. Then that is remembered
     /// with the key. After a crash in between it goes on from what is in the clear still.
@@ -119,15 +126,34 @@ impl Seal {
                 );
             }
         }
-        // Sealed with another key, it is refused here and not somewhere in the midst of the work.
         for space in database.keyspaces() {
-            sealed.scan(space, Range::ALL, &mut |_, _| ControlFlow::Break(()))?;
+            sealed.opens(space)?;
         }
         Ok(sealed)
     }
 }
 
 impl SealedStore {
+    /// Whether a keyspace is sealed with this key: with another, it is refused here and not somewhere in the midst of the
+    /// work. Where the first row does not open, a later one that does shows that it is damage and no other key.
+    fn opens(&self, space: Keyspace) -> Result<(), StoreError> {
+        let first = self.scan(space, Range::ALL, &mut |_, _| ControlFlow::Break(()));
+        let Err(error) = first else { return Ok(()) };
+        if !error.is_damage() {
+            return Err(error);
+        }
+        let mut rows = Vec::new();
+        let listed = self.inner.keys(space, Range::ALL, &mut |key| {
+            rows.push(key.to_vec());
+            if rows.len() < TRIED_ROWS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        if listed.is_err() {
+            return Ok(()); // a block does not read, which says nothing of the key
+        }
+        // The data key opened, so rows of another key are those of another data directory: none of them opens.
+        if rows.iter().any(|key| self.get(space, key).is_ok()) { Ok(()) } else { Err(error) }
+    }
+
     /// Seals what is in the clear in a keyspace; gives the number of rows.
     fn seal_plain(&self, space: Keyspace) -> Result<u64, StoreError> {
         let (mut from, mut count) = (Vec::new(), 0);
@@ -170,12 +196,17 @@ impl SealedStore {
 pub fn find_sealed(store: &dyn Store, database: Database) -> Result<Option<String>, StoreError> {
     for space in database.keyspaces() {
         let mut found = false;
-        store.scan(space, Range::ALL, &mut |_, row| {
+        let looked = store.scan(space, Range::ALL, &mut |_, row| {
             // The first row tells: all of a keyspace are sealed, in the order of their keys, but for contents, and there
             // are none without a bank.
             found = is_sealed(row) && space != Keyspace::Credentials;
             ControlFlow::Break(())
-        })?;
+        });
+        match looked {
+            // What does not read may be sealed: no new key is made over it.
+            Err(error) if error.is_damage() => found = true,
+            other => other?,
+        }
         if found {
             return Ok(Some(format!("the {} database's '{}'", database.name(), space.name())));
         }
@@ -211,6 +242,18 @@ impl Store for SealedStore {
 
     fn keys(&self, space: Keyspace, range: Range<'_>, visit: &mut VisitKey<'_>) -> Result<(), StoreError> {
         self.inner.keys(space, range, visit)
+    }
+
+    fn last_key(&self, space: Keyspace) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.last_key(space)
+    }
+
+    fn estimate(&self, space: Keyspace) -> Result<u64, StoreError> {
+        self.inner.estimate(space)
+    }
+
+    fn found_whole(&self, space: Keyspace) -> Result<(), StoreError> {
+        self.inner.found_whole(space)
     }
 
     fn purge(&self) -> Result<(), StoreError> {

@@ -4,22 +4,21 @@
 //! can take it back to have plain rows accepted, except with an older copy of the file itself.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use index::store::Database;
+use index::store::whole_file::{Readers, replace_file};
 use serde::{Deserialize, Serialize};
 
 use super::{KEY, Wrap, WrapError, random};
 
 const VERSION: u32 = 1;
 const FILE: &str = "data.key";
-const DRAFT: &str = "data.key.new";
 
 /// The data key of a data directory.
 pub struct DataKey {
@@ -162,12 +161,7 @@ impl DataKey {
         let stored =
             Stored { version: VERSION, sealed: sealed.clone(), key: BASE64_STANDARD.encode(wrapped) };
         let text = serde_json::to_vec(&stored).map_err(io::Error::other)?;
-        let draft = self.folder.join(DRAFT);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&draft, Self::path(&self.folder))?;
-        Ok(File::open(&self.folder)?.sync_all()?)
+        Ok(replace_file(&Self::path(&self.folder), &text, Readers::Owner)?)
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::Path;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 
-use super::{KEY, Wrap, WrapError, make_file, random};
+use index::store::whole_file::{Readers, create_file};
+
+use super::{KEY, Wrap, WrapError, random};
 
 /// Bytes of a nonce: enough that random ones never meet.
 const NONCE: usize = 24;
@@ -67,7 +69,8 @@ impl KeyFile {
 fn make(path: &Path) -> io::Result<[u8; KEY]> {
     let mut key = [0; KEY];
     random(&mut key)?;
-    make_file(path, &key)?;
+    // Durable before anything hangs on it: a power cut must not leave data without its key.
+    create_file(path, &key, Readers::Owner)?;
     Ok(key)
 }
 

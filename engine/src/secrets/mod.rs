@@ -8,10 +8,11 @@
 mod data_key;
 mod key_file;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
+
+use index::store::whole_file::{Readers, create_file};
 
 pub use data_key::{DataKey, DataKeyError};
 pub use key_file::{KeyFile, KeyFileError};
@@ -44,26 +45,11 @@ pub fn read_or_make(path: &Path, make: impl FnOnce() -> io::Result<Vec<u8>>) -> 
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = make()?;
-            make_file(path, &made)?;
+            create_file(path, &made, Readers::Owner)?;
             Ok(made)
         }
         read => read,
     }
-}
-
-/// Writes a new file that its owner alone reads. Durable before anything hangs on it: a power cut must not leave data
-/// without its key.
-fn make_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    sync_folder(path)
-}
-
-/// Makes the name of a new file durable.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Fills these bytes from the system's source of randomness.

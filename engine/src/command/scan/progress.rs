@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use index::store::whole_file::{Readers, replace_file};
 use serde::{Deserialize, Serialize};
 
 /// The output and how far it is.
@@ -95,12 +96,8 @@ impl Progress {
             lines: self.lines,
             bytes: self.out.stream_position()?,
         };
-        let mut draft = self.beside.as_os_str().to_owned();
-        draft.push(".new");
-        let mut file = File::create(&draft)?;
-        file.write_all(&serde_json::to_vec(&kept)?)?;
-        file.sync_data()?;
-        fs::rename(&draft, &self.beside).context("cannot note the progress")
+        let kept = serde_json::to_vec(&kept)?;
+        replace_file(&self.beside, &kept, Readers::Umask).context("cannot note the progress")
     }
 
     /// The scan is done.
