@@ -213,3 +213,19 @@ fn while_banks_load_every_route_that_needs_them_says_so_and_none_that_there_is_n
         assert_eq!(server.http.get(path).0, *ready, "{path}");
     }
 }
+
+#[test]
+fn a_failed_upgrade_leaves_the_data_directory_to_the_older_program() {
+    let stopped = Server::start().stop();
+    let (format, key) = (stopped.data().join("FORMAT"), stopped.data().join("data.key"));
+    let older = format!("{}\n", DATA_FORMAT - 1);
+    fs::write(&format, &older).unwrap();
+    let kept = fs::read(&key).unwrap();
+    fs::write(&key, "soup").unwrap();
+    let words = refused(Setup::default().data(stopped.data()));
+    assert!(words.contains("data.key"), "{words}");
+    assert_eq!(fs::read_to_string(&format).unwrap(), older, "nothing was changed yet");
+    fs::write(&key, kept).unwrap();
+    drop(stopped.restart());
+    assert_eq!(fs::read_to_string(&format).unwrap(), format!("{DATA_FORMAT}\n"));
+}

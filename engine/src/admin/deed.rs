@@ -99,7 +99,10 @@ pub async fn recorded(
 ) -> Result<Response, Refusal> {
     let about = format!("{} {}", request.method(), request.uri().path());
     let asked = Deed::new(caller, "request.begun", about.clone());
+    // The record of a removal is part of it: on a full disk both are written.
+    let removes = *request.method() == Method::DELETE;
     let number = loaded.desk.ask(move |turn| {
+        turn.removes = removes;
         asked.record(turn)?;
         Ok(reporter::audit::tip(&turn.tx)?.number)
     });
@@ -107,7 +110,11 @@ pub async fn recorded(
     let answer = next.run(request).await;
     let details = json!({ "begun": number, "status": answer.status().as_u16() });
     let outcome = Deed::new(caller, "request.done", about).with(details);
-    let told = loaded.desk.ask(move |turn| outcome.record(turn)).await;
+    let told = loaded.desk.ask(move |turn| {
+        turn.removes = removes;
+        outcome.record(turn)
+    });
+    let told = told.await;
     if let Err(error) = told {
         // What was done is done; that its outcome is unknown is what the log says by its silence.
         tracing::warn!(%error, number, "the outcome of a recorded request could not be recorded");
