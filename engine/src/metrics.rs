@@ -17,7 +17,6 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::machine::resident_bytes;
-use crate::admin::TurnCounts;
 use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
 use crate::cgroup::Allowance;
@@ -56,6 +55,19 @@ pub struct ShardCounts {
     pub buffer_bytes: AtomicU64,
     /// Nanoseconds spent searching.
     pub search_nanos: AtomicU64,
+}
+
+/// Requests that wait for a turn, and scans that ended because nobody read on; shown by `/metrics`.
+#[derive(Debug, Default)]
+pub struct TurnCounts {
+    /// People that wait for a CPU.
+    pub people: AtomicU64,
+    /// Machines that wait for a CPU.
+    pub machines: AtomicU64,
+    /// Scans that wait for memory.
+    pub scans: AtomicU64,
+    /// Scans since start whose answers were not read in time.
+    pub stalled: AtomicU64,
 }
 
 /// Counts on behalf of everyone; shown by `/metrics`.

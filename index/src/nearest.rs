@@ -269,21 +269,36 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::signal::Distance;
-    use crate::snapshot::Found;
 
-    fn found(query: u32, content: u64, bank: u32, bits: u16) -> Found {
-        let distance = Distance::new(bits).unwrap();
-        Found { query, content: ContentId(content), bank: BankId(bank), distance }
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Hit {
+        query: u32,
+        content: ContentId,
+        bank: BankId,
+        bits: u32,
+    }
+
+    impl Ranked for Hit {
+        fn rank(&self) -> (u32, ContentId) {
+            (self.bits, self.content)
+        }
+
+        fn bank(&self) -> BankId {
+            self.bank
+        }
+    }
+
+    fn found(query: u32, content: u64, bank: u32, bits: u32) -> Hit {
+        Hit { query, content: ContentId(content), bank: BankId(bank), bits }
     }
 
     proptest! {
         #[test]
         fn a_list_is_what_sorting_all_matches_and_cutting_them_gives(
-            hits in prop::collection::vec((0u32..3, 0u32..6, 0u16..4, any::<bool>(), any::<bool>()), 0..120),
+            hits in prop::collection::vec((0u32..3, 0u32..6, 0u32..4, any::<bool>(), any::<bool>()), 0..120),
             limit in 1usize..8, every_bank: bool, order: u64,
         ) {
-            let hits: Vec<(Found, bool, bool)> = hits.into_iter().enumerate().map(|(at, (query, bank, bits, counts, watched))| {
+            let hits: Vec<(Hit, bool, bool)> = hits.into_iter().enumerate().map(|(at, (query, bank, bits, counts, watched))| {
                 // Contents come in some order, each once.
                 let content = (at as u64).wrapping_mul(order | 1) % 4096 * 128 + at as u64;
                 (found(query, content, bank, bits), counts, watched)
@@ -301,7 +316,7 @@ mod tests {
             }
             let mut rows = nearest.rows().iter();
             for query in 0..3 {
-                let mut noted: Vec<&(Found, bool, bool)> = hits.iter().filter(|(hit, ..)| hit.query == query).collect();
+                let mut noted: Vec<&(Hit, bool, bool)> = hits.iter().filter(|(hit, ..)| hit.query == query).collect();
                 if noted.is_empty() {
                     continue;
                 }
@@ -310,8 +325,8 @@ mod tests {
                 prop_assert_eq!(row.query, query);
                 prop_assert_eq!(row.noted, Some(noted[0].0.rank()));
                 prop_assert_eq!(row.watched, noted.iter().find(|(.., watched)| *watched).map(|(hit, ..)| hit.content));
-                let mut expected: Vec<Found> = Vec::new();
-                let counted: Vec<Found> = noted.iter().filter(|(_, counts, _)| *counts).map(|(hit, ..)| *hit).collect();
+                let mut expected: Vec<Hit> = Vec::new();
+                let counted: Vec<Hit> = noted.iter().filter(|(_, counts, _)| *counts).map(|(hit, ..)| *hit).collect();
                 for (at, hit) in counted.iter().enumerate() {
                     if at < limit || every_bank && !expected.iter().any(|row| row.bank == hit.bank) {
                         expected.push(*hit);
@@ -329,7 +344,7 @@ mod tests {
         let mut nearest = Nearest::default();
         nearest.begin(64, 4096, true);
         for at in 0..64 * 20_000u64 {
-            nearest.take(at as usize % 64, found(at as u32 % 64, at, (at % 977) as u32, (at % 100) as u16));
+            nearest.take(at as usize % 64, found(at as u32 % 64, at, (at % 977) as u32, (at % 100) as u32));
         }
         nearest.finish();
         assert_eq!((nearest.rows().len(), nearest.rows()[5].total), (64, 20_000));

@@ -169,9 +169,16 @@ impl<H: Searchable> Segment<H> {
         if parts > 1 {
             entries.sort_unstable_by_key(|entry| entry.content);
         }
-        let of_part = entries.len().div_ceil(parts.max(1)).max(1);
-        let part = |some: &[Entry<H>]| Arc::new(Self::build(some.len(), some.iter().copied()));
-        entries.chunks(of_part).map(part).collect()
+        let count = entries.len();
+        let mut segments = Vec::with_capacity(parts);
+        // From the end, so that what is built gives its entries' room back.
+        for part in (0..parts).rev() {
+            let last = entries.split_off(count * part / parts);
+            entries.shrink_to_fit();
+            segments.push(Arc::new(Self::build(last.len(), last.into_iter())));
+        }
+        segments.reverse();
+        segments
     }
 
     /// What it is stored as: numbers, and the bytes of its arrays.

@@ -78,7 +78,7 @@ use crate::submit::Submitter;
 
 pub use answer::Refusal;
 pub use front::{Front, Peer};
-pub use turns::{TurnCounts, Turns};
+pub use turns::Turns;
 
 /// What the routes work on once it is loaded.
 pub struct Loaded {

@@ -9,24 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::Refusal;
 use crate::access::{Caller, Who};
-use crate::admin::Refusal;
+use crate::metrics::TurnCounts;
 
 /// MiB that scans take all together; more of them wait before their bodies are read.
 const SCAN_MIB: usize = 512;
-
-/// Requests that wait for a turn, and scans that ended because nobody read on; shown by `/metrics`.
-#[derive(Debug, Default)]
-pub struct TurnCounts {
-    /// People that wait for a CPU.
-    pub people: AtomicU64,
-    /// Machines that wait for a CPU.
-    pub machines: AtomicU64,
-    /// Scans that wait for memory.
-    pub scans: AtomicU64,
-    /// Scans since start whose answers were not read in time.
-    pub stalled: AtomicU64,
-}
 
 /// Turns of each kind. All wait in order.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use super::{Bank, BankState};
 use crate::mih::Scratch;
 use crate::nearest::{Nearest, Ranked};
 use crate::signal::{BankId, ContentId, Distance, Hash256, SignalType};
-use crate::snapshot::Found;
+use crate::snapshot::{BulkRow, Found};
 
 /// Is told of a match and whether it counts; says whether it is watched for.
 pub type OnMatch<'a> = &'a dyn Fn(ContentId, bool) -> bool;
@@ -169,6 +169,25 @@ impl BankState {
             });
         }
         nearest.finish();
+    }
+
+    /// Tells of each query that matches what [`BankState::search_pdq`] lists of it, by query. `pause` is called before
+    /// each segment is swept and before each block of queries; when it or `tell` says no the search ends there, and this
+    /// says no.
+    pub fn scan(
+        &self,
+        queries: &[Hash256],
+        threshold: Option<Distance>,
+        ask: &Ask<'_>,
+        pause: impl FnMut() -> bool,
+        tell: impl FnMut(&BulkRow<'_>) -> bool,
+    ) -> bool {
+        let (widest, own) = self.reach(threshold);
+        let mut filter = Filter::new(self, ask, own);
+        let take = |nearest: &mut Nearest<Found>, query, found: Found| {
+            filter.take(nearest, query, found, found.distance);
+        };
+        self.tables.pdq.scan(queries, widest, (ask.limit, ask.every_bank), take, pause, tell)
     }
 
     /// How far a search for PDQ signals has to reach, and the type's own threshold where each bank's holds.

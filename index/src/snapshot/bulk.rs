@@ -5,7 +5,6 @@
 //! where there is no end of matches. What comes out is told block by block, so nobody ever holds all of it.
 
 use super::{Found, PdqSnapshot};
-use crate::bank::{Ask, BankState, Filter};
 use crate::mih::Scratch;
 use crate::mih::bulk::Sorted;
 use crate::nearest::Nearest;
@@ -51,27 +50,6 @@ pub struct BulkRow<'r> {
     pub total: u32,
 }
 
-impl BankState {
-    /// Tells of each query that matches what [`BankState::search_pdq`] lists of it, by query. `pause` is called before
-    /// each segment is swept and before each block of queries; when it or `tell` says no the search ends there, and this
-    /// says no.
-    pub fn scan(
-        &self,
-        queries: &[Hash256],
-        threshold: Option<Distance>,
-        ask: &Ask<'_>,
-        pause: impl FnMut() -> bool,
-        tell: impl FnMut(&BulkRow<'_>) -> bool,
-    ) -> bool {
-        let (widest, own) = self.reach(threshold);
-        let mut filter = Filter::new(self, ask, own);
-        let take = |nearest: &mut Nearest<Found>, query, found: Found| {
-            filter.take(nearest, query, found, found.distance);
-        };
-        self.tables.pdq.scan(queries, widest, (ask.limit, ask.every_bank), take, pause, tell)
-    }
-}
-
 impl PdqSnapshot {
     /// Tells of each query that matches the nearest `limit`, and how many there are, by query.
     pub fn search_bulk(
@@ -89,7 +67,8 @@ impl PdqSnapshot {
         self.scan(queries, threshold, (limit, false), take, || true, tell);
     }
 
-    fn scan(
+    /// The same, limited to what `take` takes; the face of it is `BankState::scan`.
+    pub(crate) fn scan(
         &self,
         queries: &[Hash256],
         threshold: Distance,
