@@ -57,7 +57,7 @@ pub struct ShardCounts {
     pub search_nanos: AtomicU64,
 }
 
-/// Requests that wait for a turn, and scans that ended because nobody read on; shown by `/metrics`.
+/// Requests that wait for a turn, and answers that nobody read on; shown by `/metrics`.
 #[derive(Debug, Default)]
 pub struct TurnCounts {
     /// People that wait for a CPU.
@@ -66,7 +66,7 @@ pub struct TurnCounts {
     pub machines: AtomicU64,
     /// Scans that wait for memory.
     pub scans: AtomicU64,
-    /// Scans since start whose answers were not read in time.
+    /// Connections of the admin port since start whose answers were not read in time.
     pub stalled: AtomicU64,
 }
 
@@ -377,8 +377,8 @@ impl Scrape {
             waiting.map(|(pool, count)| (vec![("pool", pool.to_string())], read(count))).into(),
         );
         add(
-            "hashward_scans_stalled",
-            "Scans since start whose answers were not read in time",
+            "hashward_answers_stalled",
+            "Connections of the admin port since start that did not read their answers in time",
             Kind::Counter,
             one(read(&turns.stalled)),
         );

@@ -71,7 +71,8 @@ impl Front {
             };
             let _ = stream.set_nodelay(true); // slower without, and as right
             let calling = Calling { front: self.clone(), peer: peer_of(peer) };
-            let stream = Patient::new(stream, self.admin.config.limits.stalled);
+            let counts = self.admin.metrics.turns.clone();
+            let stream = Patient::new(stream, self.admin.config.limits.stalled, counts);
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), calling));
             tokio::spawn(async move {
                 let _ = connection.await; // a client that broke off is its own affair

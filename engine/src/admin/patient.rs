@@ -4,24 +4,29 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use crate::metrics::TurnCounts;
+
 /// A stream whose writes fail when nothing of them is taken in time.
 pub struct Patient<S> {
     stream: S,
     limit: Duration,
+    counts: Arc<TurnCounts>,
     /// Runs while a write waits.
     late: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
-    /// A stream that waits so long for its peer.
-    pub fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, late: None }
+    /// A stream that waits so long for its peer; counted if that is not enough.
+    pub fn new(stream: S, limit: Duration, counts: Arc<TurnCounts>) -> Self {
+        Self { stream, limit, counts, late: None }
     }
 
     /// What a write gave; or, if it waits, whether it waits too long.
@@ -33,6 +38,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
         let limit = self.limit;
         let late = self.late.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(late.as_mut().poll(context));
+        self.counts.stalled.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
     }
 }
@@ -89,7 +95,8 @@ mod tests {
     #[tokio::test]
     async fn a_write_waits_for_a_slow_reader_and_not_for_one_that_stopped() {
         let (ours, mut theirs) = duplex(8);
-        let mut ours = Patient::new(ours, Duration::from_millis(200));
+        let counts = Arc::new(TurnCounts::default());
+        let mut ours = Patient::new(ours, Duration::from_millis(200), counts.clone());
         let reading = tokio::spawn(async move {
             let mut all = [0; 1];
             for _ in 0..8 {
@@ -100,8 +107,10 @@ mod tests {
         });
         ours.write_all(&[7; 16]).await.unwrap();
         let theirs = reading.await.unwrap();
+        assert_eq!(counts.stalled.load(Ordering::Relaxed), 0);
         let error = ours.write_all(&[7; 16]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(counts.stalled.load(Ordering::Relaxed), 1);
         drop(theirs);
     }
 }

@@ -9,7 +9,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_channel::{Sender, TrySendError, bounded};
@@ -25,7 +24,6 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
 use super::body::declared;
 use super::{Admin, Refusal, Turns, lookup};
@@ -92,7 +90,6 @@ pub async fn scan(
         turns: admin.turns.clone(),
         turn: Some(turn),
         since: Instant::now(),
-        patience: admin.config.limits.stalled,
         runtime: Handle::current(),
     };
     let work = move || {
@@ -118,8 +115,6 @@ struct Lines {
     turn: Option<OwnedSemaphorePermit>,
     /// When the turn began.
     since: Instant,
-    /// How long a client may read nothing.
-    patience: Duration,
     runtime: Handle,
 }
 
@@ -175,7 +170,8 @@ impl Lines {
         self.text.len() <= TEXT_BYTES || self.send()
     }
 
-    /// Sends what is written so far. Waits without a turn for a client that reads slowly, and not for one that stopped.
+    /// Sends what is written so far. Waits without a turn for a client that reads slowly; the connection of one that stopped
+    /// ends.
     fn send(&mut self) -> bool {
         let full = match self.lines.try_send(Ok(std::mem::take(&mut self.text).into())) {
             Ok(()) => return true,
@@ -183,13 +179,8 @@ impl Lines {
             Err(TrySendError::Full(text)) => text,
         };
         self.turn = None;
-        match self.runtime.block_on(timeout(self.patience, self.lines.send(full))) {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return false,
-            Err(_) => {
-                self.turns.counts.stalled.fetch_add(1, Ordering::Relaxed);
-                return false;
-            }
+        if self.lines.send_blocking(full).is_err() {
+            return false;
         }
         self.take_turn();
         self.turn.is_some()
