@@ -2,7 +2,10 @@
 //!
 //! Shards count in atomics of their own; what lies elsewhere (banks, log, queues) is read when scraped.
 
+mod databases;
 mod machine;
+mod shards;
+mod turns;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -17,6 +20,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::machine::resident_bytes;
+pub use self::shards::ShardCounts;
+pub use self::turns::TurnCounts;
 use crate::alarm::AlarmCounts;
 use crate::audit::AuditCounts;
 use crate::cgroup::Allowance;
@@ -29,46 +34,6 @@ use crate::last_words::End;
 use crate::ledger::LedgerCounts;
 use crate::recent::RecentCounts;
 use crate::retention::RetentionCounts;
-
-/// What one shard counts. Only its own thread writes.
-#[derive(Debug, Default)]
-pub struct ShardCounts {
-    /// Connections open now.
-    pub connections: AtomicU64,
-    /// Frames taken.
-    pub frames: AtomicU64,
-    /// Hashes looked up.
-    pub lookups: AtomicU64,
-    /// Hashes that matched.
-    pub hits: AtomicU64,
-    /// Frames answered Busy.
-    pub busy: AtomicU64,
-    /// Frames answered with an error.
-    pub errors: AtomicU64,
-    /// Connections closed for a limit (idle, stalled, half a frame, too many).
-    pub closed: AtomicU64,
-    /// Connections refused because all places were taken.
-    pub refused: AtomicU64,
-    /// Frames answered Busy because they had waited for too long; counted in `busy` as well.
-    pub shed: AtomicU64,
-    /// Bytes of memory that connections hold for frames and answers.
-    pub buffer_bytes: AtomicU64,
-    /// Nanoseconds spent searching.
-    pub search_nanos: AtomicU64,
-}
-
-/// Requests that wait for a turn, and answers that nobody read on; shown by `/metrics`.
-#[derive(Debug, Default)]
-pub struct TurnCounts {
-    /// People that wait for a CPU.
-    pub people: AtomicU64,
-    /// Machines that wait for a CPU.
-    pub machines: AtomicU64,
-    /// Scans that wait for memory.
-    pub scans: AtomicU64,
-    /// Connections of the admin port since start whose answers were not read in time.
-    pub stalled: AtomicU64,
-}
 
 /// Counts on behalf of everyone; shown by `/metrics`.
 #[derive(Debug)]
@@ -211,34 +176,6 @@ impl Scrape {
         let mut samples = Vec::new();
         let mut add = |name, help, kind, rows| samples.push(Sample { name, help, kind, rows });
         let read = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
-        type Pick = fn(&ShardCounts) -> &AtomicU64;
-        let per_shard: [(&'static str, &'static str, Kind, Pick); 10] = [
-            ("hashward_connections", "Connections open", Kind::Gauge, |shard| &shard.connections),
-            ("hashward_frames", "Frames taken", Kind::Counter, |shard| &shard.frames),
-            ("hashward_lookups", "Hashes looked up", Kind::Counter, |shard| &shard.lookups),
-            ("hashward_lookup_hits", "Hashes that matched", Kind::Counter, |shard| &shard.hits),
-            ("hashward_busy", "Frames answered Busy", Kind::Counter, |shard| &shard.busy),
-            ("hashward_errors", "Frames answered with an error", Kind::Counter, |shard| &shard.errors),
-            ("hashward_closed", "Connections closed for a limit", Kind::Counter, |shard| &shard.closed),
-            ("hashward_refused", "Connections refused: all places taken", Kind::Counter, |shard| {
-                &shard.refused
-            }),
-            ("hashward_shed", "Frames answered Busy after waiting too long", Kind::Counter, |shard| {
-                &shard.shed
-            }),
-            ("hashward_buffer_bytes", "Memory of connections' buffers", Kind::Gauge, |shard| {
-                &shard.buffer_bytes
-            }),
-        ];
-        let label = |at: usize| vec![("shard", at.to_string())];
-        for (name, help, kind, pick) in per_shard {
-            let rows =
-                metrics.shards.iter().enumerate().map(|(at, shard)| (label(at), read(pick(shard)))).collect();
-            add(name, help, kind, rows);
-        }
-        let seconds = metrics.shards.iter().enumerate();
-        let seconds = seconds.map(|(at, shard)| (label(at), read(&shard.search_nanos) / 1e9)).collect();
-        add("hashward_search_seconds", "Time spent searching", Kind::Counter, seconds);
         let ended = vec![(vec![("reason", metrics.last_end.name().to_string())], 1.0)];
         add("hashward_last_end", "How the run before this one ended", Kind::Gauge, ended);
         let one = |value: f64| vec![(Vec::new(), value)];
@@ -368,20 +305,6 @@ impl Scrape {
         ] {
             add(name, help, Kind::Counter, one(read(count)));
         }
-        let turns = &metrics.turns;
-        let waiting = [("people", &turns.people), ("machines", &turns.machines), ("scans", &turns.scans)];
-        add(
-            "hashward_turns_waiting",
-            "Requests that wait for a CPU, or scans for memory",
-            Kind::Gauge,
-            waiting.map(|(pool, count)| (vec![("pool", pool.to_string())], read(count))).into(),
-        );
-        add(
-            "hashward_answers_stalled",
-            "Connections of the admin port since start that did not read their answers in time",
-            Kind::Counter,
-            one(read(&turns.stalled)),
-        );
         let recent = &metrics.recent;
         add(
             "hashward_recent_kept",
@@ -407,7 +330,7 @@ impl Scrape {
             Kind::Gauge,
             one(f64::from(u8::from(disk_full))),
         );
-        samples.extend(of_damage(&metrics.damage));
+        samples.extend(databases::samples(&metrics.damage));
         let mut add = |name, help, kind, rows| samples.push(Sample { name, help, kind, rows });
         if let Some(cases) = cases {
             type Queue = (String, u64, u64, f64);
@@ -530,40 +453,10 @@ impl Scrape {
         ];
         add("hashward_build", "Version, distance kernel and reactor", Kind::Gauge, vec![(build, 1.0)]);
         samples.extend(machine::samples(metrics));
+        samples.extend(shards::samples(&metrics.shards));
+        samples.extend(turns::samples(&metrics.turns));
         Self(samples)
     }
-}
-
-/// What of the databases does not read.
-fn of_damage(damage: &Damage) -> [Sample; 4] {
-    let read = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
-    let sample = |name, help, kind, value| Sample { name, help, kind, rows: vec![(Vec::new(), value)] };
-    [
-        sample(
-            "hashward_damage_met",
-            "Reads since start that met something that is not as it was written",
-            Kind::Counter,
-            read(&damage.met),
-        ),
-        sample(
-            "hashward_damaged_parts",
-            "Rows and blocks that the last pass over everything could not read",
-            Kind::Gauge,
-            damage.parts() as f64,
-        ),
-        sample(
-            "hashward_scrub_rows",
-            "Rows that the last pass over everything read",
-            Kind::Gauge,
-            read(&damage.rows),
-        ),
-        sample(
-            "hashward_scrub_last_seconds",
-            "When the last pass over everything ended, in seconds since 1970 (UTC); 0 before the first",
-            Kind::Gauge,
-            read(&damage.last_pass_ms) / 1000.0,
-        ),
-    ]
 }
 
 impl Collector for Scrape {
