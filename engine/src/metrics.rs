@@ -2,7 +2,7 @@
 //!
 //! Shards count in atomics of their own; what lies elsewhere (banks, log, queues) is read when scraped.
 
-mod databases;
+mod damage;
 mod machine;
 mod shards;
 mod turns;
@@ -330,7 +330,7 @@ impl Scrape {
             Kind::Gauge,
             one(f64::from(u8::from(disk_full))),
         );
-        samples.extend(databases::samples(&metrics.damage));
+        samples.extend(damage::samples(&metrics.damage));
         let mut add = |name, help, kind, rows| samples.push(Sample { name, help, kind, rows });
         if let Some(cases) = cases {
             type Queue = (String, u64, u64, f64);

@@ -7,6 +7,7 @@
 mod ask;
 mod budget;
 mod change;
+mod checkpoint;
 mod content;
 mod directory;
 mod exchanged;

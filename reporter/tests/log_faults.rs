@@ -1,4 +1,5 @@
-//! A hit log with something wrong in it stops the router there, says where, and nothing is stepped over.
+//! A hit log with something wrong in it: a hole stops the router there and says where; a hit that does not read is set
+//! aside, and nothing is stepped over.
 
 #![allow(clippy::unwrap_used)] // clippy takes this file's helpers for code outside tests
 
@@ -9,8 +10,9 @@ use index::store::{Batch, Durability, Keyspace, MemoryStore, Store, StoreError};
 use index::{
     BankId, ContentId, Distance, Generation, Hit, HitMatch, Position, RequestId, SignalType, UploadContext,
 };
-use reporter::router::gauges;
-use reporter::{Cases, Gate, census};
+use reporter::desk::alarm;
+use reporter::router::{aside, gauges};
+use reporter::{Cases, Gate, Tx, census};
 
 struct Open;
 
@@ -98,7 +100,7 @@ fn a_log_that_lost_its_end_is_told_not_waited_for() {
 }
 
 #[test]
-fn a_row_that_does_not_read_stops_the_router_at_its_position() {
+fn a_row_that_does_not_read_is_set_aside_and_routed_when_it_is_mended() {
     let good = encode_hit(&hit(3));
     let moved = encode_hit(&hit(7));
     let newer = [&[2], &good[1..]].concat();
@@ -113,12 +115,24 @@ fn a_row_that_does_not_read_stops_the_router_at_its_position() {
         put(&store, 3, row);
         let mut cases = cases(&store);
         assert_eq!(cases.step(100, 1).unwrap().routed.len(), 2);
-        for _ in 0..2 {
-            let error = cases.step(100, 1).unwrap_err().to_string();
-            assert!(error.contains("hit 3 of the log") && error.contains(says), "{error}");
-        }
+        let done = cases.step(100, 1).unwrap();
+        assert_eq!((done.set_aside, done.routed.len()), (1, 2), "those behind it are routed");
+        let set_aside = || aside::list(&Tx::new(&*store), Position(0), 9).unwrap();
+        assert_eq!(set_aside()[0].0, Position(3));
+        assert!(set_aside()[0].1.reason.contains(says), "{:?}", set_aside());
+        let alarms = alarm::open_alarms(&Tx::new(&*store), 9).unwrap();
+        assert!(alarms.iter().any(|alarm| alarm.words.contains("hit 3 is not routed")), "{alarms:?}");
+        let counted = census(&*store).unwrap();
+        assert_eq!((counted.hits_in_jobs, counted.hits_set_aside, counted.faults), (4, 1, 0));
+        // Tried again while it does not read, it stays aside.
+        assert_eq!(cases.retry_set_aside(Position(0), 2).unwrap(), Some(Position(3)));
+        assert_eq!(cases.retry_set_aside(Position(3), 2).unwrap(), None);
+        assert_eq!(set_aside().len(), 1);
         put(&store, 3, good.clone());
-        assert_eq!(cases.step(100, 1).unwrap().routed.len(), 3, "mended, it goes on");
+        cases.retry_set_aside(Position(0), 3).unwrap();
+        assert!(set_aside().is_empty());
+        let counted = census(&*store).unwrap();
+        assert_eq!((counted.hits_in_jobs, counted.hits_set_aside, counted.faults), (5, 0, 0));
     }
 }
 

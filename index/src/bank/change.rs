@@ -225,7 +225,7 @@ impl Banks {
 }
 
 /// What a commit will do to the tables.
-enum Effect {
+pub(super) enum Effect {
     Add(Entries),
     Remove(ContentId, Vec<SignalType>),
     /// With how many signals of each type it has.
@@ -237,29 +237,19 @@ pub(super) struct Group {
     durability: Durability,
     memory_max: Option<u64>,
     /// What tables and a merge of them all take with this group.
-    memory: u64,
+    pub(super) memory: u64,
     pub(super) batch: Batch,
-    counters: Counters,
+    pub(super) counters: Counters,
     pub(super) directory: Directory,
     pub(super) paused: Arc<Paused>,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     answered: HashMap<RequestId, BankAnswer>,
     /// Of the change that is being made: when, by which request, and whether for an exchange.
     pub(super) cause: (u64, Option<RequestId>, bool),
     /// Contents added by this group, whether or not it removed them again.
-    added: HashMap<ContentId, (BankId, Vec<SignalType>)>,
+    pub(super) added: HashMap<ContentId, (BankId, Vec<SignalType>)>,
     /// Contents removed by this group.
-    gone: HashSet<ContentId>,
-}
-
-/// A group as it was before a change: a change that is refused goes back to it.
-struct Checkpoint {
-    memory: u64,
-    changes: usize,
-    counters: Counters,
-    directory: Directory,
-    paused: Arc<Paused>,
-    effects: usize,
+    pub(super) gone: HashSet<ContentId>,
 }
 
 impl Group {
@@ -278,33 +268,6 @@ impl Group {
             added: HashMap::new(),
             gone: HashSet::new(),
         }
-    }
-
-    fn checkpoint(&self) -> Checkpoint {
-        Checkpoint {
-            memory: self.memory,
-            changes: self.batch.changes.len(),
-            counters: self.counters,
-            directory: self.directory.clone(),
-            paused: self.paused.clone(),
-            effects: self.effects.len(),
-        }
-    }
-
-    /// Takes back everything that came after a checkpoint. Answers are remembered only for changes that took effect, so
-    /// none came.
-    fn roll_back(&mut self, to: Checkpoint) {
-        let Checkpoint { memory, changes, counters, directory, paused, effects } = to;
-        self.batch.changes.truncate(changes);
-        for effect in self.effects.drain(effects..) {
-            if let Effect::Remove(content, _) = effect {
-                self.gone.remove(&content);
-            }
-        }
-        for content in counters.last_content.0 + 1..=self.counters.last_content.0 {
-            self.added.remove(&ContentId(content));
-        }
-        (self.memory, self.counters, self.directory, self.paused) = (memory, counters, directory, paused);
     }
 
     fn change(

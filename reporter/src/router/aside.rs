@@ -6,7 +6,7 @@
 //!
 //! Rows of keyspace `case_meta`: `aside/` ‖ position u64 → JSON row, version 1: [`Aside`].
 
-use index::store::keys::{decode_hit, decode_u64, hit_key};
+use index::store::keys::{decode_u64, hit_key};
 use index::store::{Keyspace, StoreError};
 use index::{Hit, Position};
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ pub fn retry(
 fn hit_at(tx: &Tx<'_>, position: Position) -> Result<Hit, DeskError> {
     let missing = || index::store::keys::wrong(Keyspace::Hits, &format!("hit {position} is missing"));
     let row = tx.get(Keyspace::Hits, &hit_key(position))?.ok_or_else(missing)?;
-    Ok(decode_hit(&row)?)
+    Ok(super::read_row_of(position, &row)?)
 }
 
 fn key(position: Position) -> Vec<u8> {

@@ -129,10 +129,7 @@ fn hits_one_by_one(
     let mut hits = Vec::new();
     for position in (cursor.0.saturating_add(1)..=last).map(Position) {
         let hit = match store.get(Keyspace::Hits, &hit_key(position)) {
-            Ok(Some(row)) => read_hit(position, &row).map_err(|error| match error {
-                RouterError::Hit { source, .. } => source,
-                other => wrong(Keyspace::Hits, &other.to_string()),
-            }),
+            Ok(Some(row)) => read_row_of(position, &row),
             Ok(None) if hits.is_empty() => return Err(RouterError::Hole { missing: position, log_end }),
             Ok(None) => break,
             Err(error) if error.is_damage() => Err(error),
@@ -365,10 +362,14 @@ fn hits_after(
 }
 
 fn read_hit(position: Position, row: &[u8]) -> Result<Hit, RouterError> {
-    let hit = decode_hit(row).map_err(|source| RouterError::Hit { position, source })?;
+    read_row_of(position, row).map_err(|source| RouterError::Hit { position, source })
+}
+
+/// Reads the row of a hit, which must say that it is the one of this place.
+fn read_row_of(position: Position, row: &[u8]) -> Result<Hit, StoreError> {
+    let hit = decode_hit(row)?;
     if hit.position != position {
-        let source = wrong(Keyspace::Hits, &format!("it says it is hit {}", hit.position));
-        return Err(RouterError::Hit { position, source });
+        return Err(wrong(Keyspace::Hits, &format!("it says it is hit {}", hit.position)));
     }
     Ok(hit)
 }

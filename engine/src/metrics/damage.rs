@@ -1,11 +1,11 @@
-//! Damage in the databases, and how far the scrub has come.
+//! Samples of what does not read as it was written.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Kind, Sample};
 use crate::damage::Damage;
 
-/// Returns the samples of what does not read.
+/// What of the databases does not read.
 pub(super) fn samples(damage: &Damage) -> [Sample; 4] {
     let read = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
     let sample = |name, help, kind, value| Sample { name, help, kind, rows: vec![(Vec::new(), value)] };
