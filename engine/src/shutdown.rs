@@ -20,3 +20,17 @@ pub fn stop_unless_curable(error: &StoreError) {
     eprintln!("hashward: {error}");
     std::process::exit(STORAGE_FAILED);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_that_cannot_be_stored_ends_nothing() {
+        let failed = || StoreError::Failed { path: "segments".into(), reason: "Too many open files".into() };
+        assert!(matches!(failed().of_derived(), StoreError::NotStored { .. }));
+        stop_unless_curable(&failed().of_derived()); // would end the test
+        let full = StoreError::DiskFull { path: "segments".into() };
+        assert!(full.of_derived().is_disk_full());
+    }
+}

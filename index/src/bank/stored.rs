@@ -228,7 +228,7 @@ fn store_next<H: Searchable>(
     (storing.admit)(parts.iter().map(|part| part.len() as u64).sum())?;
     let id = *next;
     next.0 += 1; // whether or not it is written whole
-    write_parts(&*storing.store, id, &parts)?;
+    write_parts(&*storing.store, id, &parts).map_err(StoreError::of_derived)?;
     segment.set_stored(id);
     Ok(true)
 }

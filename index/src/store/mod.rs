@@ -445,6 +445,16 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// What can be made again from other rows could not be written, for another reason than space. Nothing is lost.
+    #[error(
+        "{path} cannot be written ({reason}): it is tried again, and what is missing is made at the next start"
+    )]
+    NotStored {
+        /// The database's folder.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
     /// Writing or syncing failed for another reason than space. The process must stop: what reached the
     /// disk is unknown, and a sync must not be retried.
     #[error("{path} cannot be written ({reason}): check the disk, then start hashward again")]
@@ -462,6 +472,15 @@ impl StoreError {
     pub fn of_opening(self) -> Self {
         match self {
             StoreError::DiskFull { path } => StoreError::NoRoomToOpen { path },
+            other => other,
+        }
+    }
+
+    /// The same error of a write of what can be made again from other rows: it is no reason to stop.
+    #[must_use]
+    pub fn of_derived(self) -> Self {
+        match self {
+            StoreError::Failed { path, reason } => StoreError::NotStored { path, reason },
             other => other,
         }
     }
