@@ -18,7 +18,7 @@ const MEMLOCK_MIN: u64 = 512 << 10;
 
 /// How often a busy executor looks at its sockets. glommio's own 100 ms are how long a newcomer would wait to be heard
 /// while others keep the shard busy.
-const LOOK: Duration = Duration::from_micros(250);
+const LOOK: Duration = Duration::from_millis(1);
 
 /// How often a sleeping executor is woken from outside. glommio 0.9.0 can fall asleep over a wake-up that has just come
 /// (seen twice in 233 000 Submits with a timer every 50 µs; `one_connection_submits_more_hits_than_a_counter_of_16_bits_holds`
