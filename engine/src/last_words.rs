@@ -7,6 +7,7 @@ use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use index::store::whole_file::{Readers, replace_file};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_ms;
@@ -127,11 +128,9 @@ fn read(path: &Path) -> Option<Run> {
 
 /// Replaces the file whole. That it cannot be written must not keep the program from starting or ending.
 fn write(path: &Path, run: &Run) {
-    let draft = path.with_extension("json.new");
     let written = serde_json::to_vec(run)
         .map_err(std::io::Error::other)
-        .and_then(|bytes| std::fs::write(&draft, bytes))
-        .and_then(|()| std::fs::rename(&draft, path));
+        .and_then(|bytes| replace_file(path, &bytes, Readers::Umask));
     if let Err(error) = written {
         tracing::warn!(%error, file = %path.display(), "why this run ends cannot be recorded");
     }

@@ -1,10 +1,11 @@
 //! The stamp in a data directory: where our time was, so that the next process goes on from there. Written beside, synced,
 //! renamed; its folder is synced.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
+use index::store::whole_file::{Readers, replace_file};
 use serde::{Deserialize, Serialize};
 
 use super::timeline::{Event, Reading, Timeline};
@@ -12,7 +13,6 @@ use super::timeline::{Event, Reading, Timeline};
 /// How often it is written.
 pub const EVERY_MS: u64 = 60_000;
 const FILE: &str = "clock";
-const DRAFT: &str = "clock.new";
 const VERSION: u32 = 1;
 /// A stamp is a few hundred bytes.
 const BYTES_MAX: u64 = 4096;
@@ -61,17 +61,6 @@ impl Stamp {
 
     /// Writes it, whole or not at all; durable when this returns.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        let draft = folder.join(DRAFT);
-        let written = (|| {
-            let mut file = File::create(&draft)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
-            file.sync_all()?;
-            fs::rename(&draft, folder.join(FILE))?;
-            File::open(folder)?.sync_all()
-        })();
-        if written.is_err() {
-            let _ = fs::remove_file(&draft); // best effort: the next one is written over it
-        }
-        written
+        replace_file(&folder.join(FILE), &serde_json::to_vec(self)?, Readers::Umask)
     }
 }
