@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use super::{Keyspace, Range, Store, StoreError, Visit};
 
 /// Bytes of a key that are counted with when a damaged block is stepped over.
-const KEY_BYTES: usize = 32;
+const KEY_BYTES: usize = 64;
 
 /// A part of a keyspace that does not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,26 +114,25 @@ fn beyond(
         Err(error) if error.is_damage() => Ok(false),
         Err(error) => Err(error),
     };
+    let further = |bad: &[u8], step| plus(bad, step).filter(|place| to.is_none_or(|to| trimmed(place) < to));
     let mut bad = start.to_vec();
     bad.resize(bad.len().max(KEY_BYTES), 0);
-    let inside = |place: &Vec<u8>| to.is_none_or(|to| trimmed(place) < to);
-    for step in 0..8 * bad.len() {
-        let Some(place) = plus(&bad, step).filter(inside) else { return Ok(None) };
-        if !reads(&place)? {
-            bad = place;
-            continue;
-        }
-        // It reads 2^step further on, and not here: the first place that does lies between.
-        for step in (0..step).rev() {
-            if let Some(place) = plus(&bad, step)
-                && !reads(&place)?
-            {
-                bad = place;
-            }
-        }
-        return Ok(plus(&bad, 0).map(|place| trimmed(&place).to_vec()));
+    let mut step = 0;
+    while let Some(place) = further(&bad, step)
+        && !reads(&place)?
+    {
+        bad = place;
+        step += 1;
     }
-    Ok(None)
+    // What lies 2^step further on reads, or is beyond the end; so the first place that reads is nearer, or there is none.
+    for step in (0..step).rev() {
+        if let Some(place) = further(&bad, step)
+            && !reads(&place)?
+        {
+            bad = place;
+        }
+    }
+    Ok(further(&bad, 0).map(|place| trimmed(&place).to_vec()))
 }
 
 /// A key as a number, and 2^bit more; `None` if it does not fit.
@@ -273,6 +272,25 @@ mod tests {
                 prop_assert!(found.contains(key) != covers(key), "row {} is found or told of", at);
             }
         }
+    }
+
+    #[test]
+    fn rows_behind_a_block_that_spans_most_of_the_keys_are_found() {
+        let keys: Vec<Vec<u8>> = [1u8, 2, 0x90, 0x91, 0xff].into_iter().map(|byte| vec![byte]).collect();
+        let inner = MemoryStore::default();
+        let mut batch = Batch::default();
+        keys.iter().for_each(|key| batch.put(SPACE, key.clone(), [1]));
+        inner.commit(batch, Durability::Sync).unwrap();
+        let store = Damaged { inner, keys, per_block: 3, blocks: BTreeSet::from([0]), rows: BTreeSet::new() };
+        let (mut found, mut lost) = (Vec::new(), Vec::new());
+        let visit = &mut |key: &[u8], _: &[u8]| {
+            found.push(key.to_vec());
+            ControlFlow::Continue(())
+        };
+        salvage(&store, SPACE, Range::ALL, visit, &mut |one| lost.push(one)).unwrap();
+        assert_eq!(found, [vec![0x91], vec![0xff]]);
+        assert_eq!(lost.len(), 1);
+        assert!(lost[0].to.as_ref().is_some_and(|to| *to > vec![0x90] && *to <= vec![0x91]), "{lost:?}");
     }
 
     /// Whether a row lies between two damaged blocks: a step may carry beyond both.
