@@ -1,15 +1,17 @@
 //! The epoll reactor: one single-threaded tokio runtime per shard, pinned. For hosts that refuse io_uring.
 
-use async_channel::Receiver;
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use async_channel::Receiver;
+use futures_lite::{AsyncRead, AsyncWrite, future};
 use rustix::net::Shutdown;
+use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 
@@ -18,6 +20,14 @@ use super::reactor::{Reactor, Start, run};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
+
+/// How often a busy shard looks at its sockets.
+const LOOK: Duration = Duration::from_micros(250);
+
+thread_local! {
+    /// When this thread's shard looked at its sockets last, while it was busy.
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
 
 /// epoll by tokio.
 pub struct Epoll;
@@ -53,6 +63,11 @@ impl Reactor for Epoll {
     }
 
     async fn yield_now() {
+        let now = Instant::now();
+        if LOOKED.get().is_some_and(|looked| now.saturating_duration_since(looked) < LOOK) {
+            return future::yield_now().await;
+        }
+        LOOKED.set(Some(now));
         tokio::task::yield_now().await; // comes back after the sockets were looked at
     }
 
@@ -81,13 +96,10 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_read_ready(context))?;
-            match self.0.try_read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {} // not ready after all
-                done => return Poll::Ready(done),
-            }
-        }
+        // A short read tells tokio that the socket is empty, which saves the call that would say so.
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(tokio::io::AsyncRead::poll_read(Pin::new(&mut self.get_mut().0), context, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 }
 
