@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::clock::now_ms;
 use crate::desk::Desk;
+use crate::nice::give_way;
 
 /// From the end of one pass to the begin of the next.
 const PASS_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -33,8 +34,6 @@ const SLICE: usize = 1 << 20;
 const LISTED_MAX: usize = 100;
 /// How often new damage is looked for, to raise an alarm.
 const ALARM_EVERY: Duration = Duration::from_secs(2);
-/// How much a pass gives way, in the system's words ('nice').
-const NICE: i32 = 10;
 
 /// What is known of damage.
 #[derive(Debug, Default)]
@@ -147,14 +146,14 @@ impl Damage {
 }
 
 /// A store that takes note of the damage that is met in it.
-pub struct Watched {
-    inner: Arc<dyn Store>,
+pub struct Watched<'s> {
+    inner: Arc<dyn Store + 's>,
     damage: Arc<Damage>,
 }
 
-impl Watched {
+impl<'s> Watched<'s> {
     /// Watches over a store.
-    pub fn over(inner: Arc<dyn Store>, damage: Arc<Damage>) -> Arc<dyn Store> {
+    pub fn over(inner: Arc<dyn Store + 's>, damage: Arc<Damage>) -> Arc<dyn Store + 's> {
         Arc::new(Self { inner, damage })
     }
 
@@ -163,7 +162,7 @@ impl Watched {
     }
 }
 
-impl Store for Watched {
+impl Store for Watched<'_> {
     fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.noted(space, self.inner.get(space, key))
     }
@@ -190,6 +189,10 @@ impl Store for Watched {
 
     fn purge(&self) -> Result<(), StoreError> {
         self.inner.purge()
+    }
+
+    fn snapshot(&self) -> Arc<dyn Store + '_> {
+        Watched::over(self.inner.snapshot(), self.damage.clone())
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
@@ -236,8 +239,7 @@ pub fn scrub(
     let (sender, ended) = sync_channel(1);
     let data_dir = data_dir.to_path_buf();
     let thread = thread::Builder::new().name("scrub".into()).spawn(move || {
-        // Refused, it is only less polite.
-        let _ = rustix::process::setpriority_process(None, NICE);
+        give_way();
         loop {
             let bytes: u64 =
                 stores.iter().map(|(database, _)| size_of(&data_dir.join(database.name()))).sum();
@@ -388,6 +390,10 @@ mod tests {
             visit: &mut VisitKey<'_>,
         ) -> Result<(), StoreError> {
             self.0.keys(space, range, visit)
+        }
+
+        fn snapshot(&self) -> Arc<dyn Store + '_> {
+            self.0.snapshot()
         }
 
         fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {

@@ -21,9 +21,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::disk::Disk;
 use crate::merge::stay_on;
+use crate::nice::give_way;
 
-/// How much building gives way, in the system's words ('nice').
-const NICE: i32 = 10;
 /// The file that lists the sets, one a line.
 const NAMES: &str = "names";
 
@@ -104,8 +103,7 @@ impl Embeddings {
                 let cpus = cpus.clone();
                 move |_| {
                     stay_on(&cpus);
-                    // Refused, it builds as well and only less politely.
-                    let _ = rustix::process::setpriority_process(None, NICE);
+                    give_way();
                 }
             })
             .build()

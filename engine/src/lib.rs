@@ -36,6 +36,7 @@ mod last_words;
 mod ledger;
 mod merge;
 mod metrics;
+mod nice;
 mod outbound;
 mod preserve;
 mod recent;

@@ -36,6 +36,10 @@ impl Store for Moody {
         self.inner.scan(space, range, visit)
     }
 
+    fn snapshot(&self) -> Arc<dyn Store + '_> {
+        self.inner.snapshot()
+    }
+
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
         if self.failing.load(Ordering::Relaxed) {
             return Err(StoreError::DiskFull { path: "here".into() });

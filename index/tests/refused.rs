@@ -34,6 +34,10 @@ impl Store for Spotted {
         self.inner.scan(space, range, visit)
     }
 
+    fn snapshot(&self) -> Arc<dyn Store + '_> {
+        self.inner.snapshot()
+    }
+
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
         self.inner.commit(batch, durability)
     }

@@ -78,6 +78,41 @@ proptest! {
 }
 
 #[test]
+fn a_snapshot_sees_nothing_that_is_committed_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores: [Box<dyn Store>; 2] =
+        [Box::new(open(folder.path()).unwrap()), Box::new(MemoryStore::default())];
+    for store in stores {
+        let mut batch = Batch::default();
+        (0..200u8).for_each(|key| batch.put(Keyspace::Hits, [key], [1]));
+        store.commit(batch, Durability::Sync).unwrap();
+        let (snapshot, before) = (store.snapshot(), rows(&*store, Range::ALL));
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Hits, [3], [2]);
+        batch.put(Keyspace::Hits, [250], [2]);
+        batch.delete(Keyspace::Hits, [4]);
+        batch.delete_range(Keyspace::Hits, [10], [190]);
+        snapshot.commit(batch, Durability::Sync).unwrap();
+        store.purge().unwrap(); // and the files are written anew
+        for snapshot in [&*snapshot, &*snapshot.snapshot()] {
+            assert_eq!(rows(snapshot, Range::ALL), before);
+            let mut keys = Vec::new();
+            let visit = &mut |key: &[u8]| {
+                keys.push(key[0]);
+                ControlFlow::Continue(())
+            };
+            snapshot.keys(Keyspace::Hits, Range::ALL.reversed(), visit).unwrap();
+            assert!(keys.iter().copied().eq((0..200).rev()));
+            assert_eq!(snapshot.last_key(Keyspace::Hits).unwrap(), Some(vec![199]));
+            assert_eq!(snapshot.get(Keyspace::Hits, &[4]).unwrap(), Some(vec![1]));
+            assert_eq!(snapshot.get(Keyspace::Hits, &[250]).unwrap(), None);
+        }
+        assert_eq!(store.get(Keyspace::Hits, &[4]).unwrap(), None);
+        assert_eq!(store.last_key(Keyspace::Hits).unwrap(), Some(vec![250]));
+    }
+}
+
+#[test]
 fn a_purge_leaves_what_is_there_and_nothing_of_what_was() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).unwrap();

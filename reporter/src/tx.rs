@@ -37,11 +37,6 @@ impl<'s> Tx<'s> {
         Self { store, pending: BTreeMap::new(), undo: Vec::new() }
     }
 
-    /// The store below, as it was committed last.
-    pub fn store(&self) -> &'s dyn Store {
-        self.store
-    }
-
     /// Here.
     pub fn savepoint(&self) -> Savepoint {
         Savepoint(self.undo.len())

@@ -50,6 +50,10 @@ impl Store for FailingStore {
         self.rows.scan(space, range, visit)
     }
 
+    fn snapshot(&self) -> Arc<dyn Store + '_> {
+        self.rows.snapshot()
+    }
+
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
         assert_eq!(durability, Durability::Sync);
         let number = self.commits.fetch_add(1, Ordering::Relaxed);

@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // clippy takes this file's helpers for code outside tests
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use index::store::keys::{encode_hit, hit_key};
-use index::store::{Batch, Durability, Keyspace, MemoryStore, Store, StoreError};
+use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit};
 use index::{
     BankId, ContentId, Distance, Generation, Hit, HitMatch, Position, RequestId, SignalType, UploadContext,
 };
@@ -144,4 +144,48 @@ fn a_hit_without_matches_still_reaches_people() {
     assert_eq!((done.routed[0].queue.as_str(), done.routed[0].hits), ("default", 1));
     let census = census(&*store).unwrap();
     assert_eq!((census.hits_in_jobs, census.faults), (1, 0));
+}
+
+/// A store that another writes to whenever somebody begins to read.
+struct Written {
+    rows: Arc<MemoryStore>,
+    desk: Mutex<Cases>,
+}
+
+impl Written {
+    /// A hit is logged, and routed.
+    fn go_on(&self) {
+        let mut desk = self.desk.lock().unwrap();
+        log(&self.rows, [gauges(&*self.rows).unwrap().log_end.0 + 1]);
+        assert_eq!(desk.step(10, 1).unwrap().routed.len(), 1);
+    }
+}
+
+impl Store for Written {
+    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.go_on();
+        self.rows.get(space, key)
+    }
+
+    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.go_on();
+        self.rows.scan(space, range, visit)
+    }
+
+    fn snapshot(&self) -> Arc<dyn Store + '_> {
+        self.rows.snapshot()
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        self.rows.commit(batch, durability)
+    }
+}
+
+#[test]
+fn a_census_counts_one_moment_while_hits_are_logged_and_routed() {
+    let rows = Arc::new(MemoryStore::default());
+    let written = Written { desk: Mutex::new(cases(&rows)), rows };
+    (0..5).for_each(|_| written.go_on());
+    let counted = census(&written).unwrap();
+    assert_eq!((counted.hits, counted.hits_in_jobs, &counted.listed), (5, 5, &Vec::new()));
 }

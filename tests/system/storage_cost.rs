@@ -4,10 +4,13 @@
 //! `HASHWARD_HITS` say otherwise. Without either it is small, and holds the bounds that do not depend on the size.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use index::RequestId;
 use ingest::wire::Query;
+use serde_json::json;
 use tests::{Server, flipped, hex};
 
 use crate::banks::random_hashes;
@@ -74,7 +77,7 @@ fn pages_scrapes_and_changes_cost_the_same_however_much_is_stored() {
     let logged = hits.div_ceil(64) * 64;
     while server.metric("hashward_router_position") < logged as f64 {
         assert!(routed.elapsed() < Duration::from_secs(3600), "{}", server.log());
-        std::thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
     }
     drop(client);
     let stopped = server.stop();
@@ -86,7 +89,7 @@ fn pages_scrapes_and_changes_cost_the_same_however_much_is_stored() {
     // The reads of the pass over everything are not those that are measured.
     let deadline = Instant::now() + Duration::from_secs(if hits > 100_000 { 3600 } else { 20 });
     while server.metric("hashward_scrub_last_seconds") == 0.0 && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
     }
     let page = |after: usize| server.http.get(&format!("/api/v1/hits?after={after}&limit=1"));
     let (bytes, _) = cost(&server, "a page of one hit", 10, || assert_eq!(page(logged / 2).0, 200));
@@ -101,4 +104,31 @@ fn pages_scrapes_and_changes_cost_the_same_however_much_is_stored() {
         client.submit(RequestId::fresh(), Query::pdq(vec![hashes[0]]), vec![]).unwrap();
     });
     cost(&server, "a census", 2, || assert_eq!(server.http.get("/api/v1/census").0, 200));
+    let (beside, longest) =
+        (0..10).map(|_| beside_a_census(&server)).find(|(beside, _)| *beside > 0).unwrap_or_default();
+    println!("{beside} commands were carried out beside a census, the slowest in {longest:?}");
+    assert!(beside > 0, "the desk waits for a census");
+}
+
+/// How many commands the desk carries out while a census is read, but for the first, which may be before it; and how long
+/// the slowest took.
+fn beside_a_census(server: &Server) -> (usize, Duration) {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (status, counted) = server.http.get("/api/v1/census");
+            ended.store(true, Ordering::Release);
+            assert!(status == 200 && counted["faults"] == 0, "{counted}");
+        });
+        let mut took = Vec::new();
+        loop {
+            let begun = Instant::now();
+            let queue = json!({ "description": format!("beside a census {}", took.len()) });
+            assert_eq!(server.http.put("/api/v1/queues/beside", &queue).0, 200);
+            if ended.load(Ordering::Acquire) {
+                return (took.len().saturating_sub(1), took.into_iter().max().unwrap_or_default());
+            }
+            took.push(begun.elapsed());
+        }
+    })
 }

@@ -29,6 +29,7 @@ use super::body::declared;
 use super::{Admin, Refusal, Turns, lookup};
 use crate::access::Caller;
 use crate::clock::now_s;
+use crate::nice::give_way;
 
 /// Hashes of a request.
 pub const HASHES_MAX: usize = 1 << 20;
@@ -36,8 +37,6 @@ const BODY_MAX: usize = HASHES_MAX * size_of::<Hash256>();
 /// Bytes that a scan takes for each of its hashes (itself, twice while it is read, and sorted), and for what it found.
 const HASH_BYTES: usize = 2 * size_of::<Hash256>() + 140;
 const FOUND_BYTES: usize = 32 << 20;
-/// How much a scan gives way, in the system's words ('nice').
-const NICE: i32 = 10;
 /// Bytes of answers that are sent together.
 const TEXT_BYTES: usize = 64 << 10;
 /// How long a scan computes before others that wait for the CPUs get a turn.
@@ -93,10 +92,7 @@ pub async fn scan(
         runtime: Handle::current(),
     };
     let work = move || {
-        // Refused, it is as fast and only less polite.
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-            tracing::debug!(%error, "a scan runs at full priority");
-        }
+        give_way();
         lines.answer(&state, &hashes, threshold, limit);
         drop(memory);
     };

@@ -22,6 +22,7 @@ pub struct Turns {
     people: Arc<Semaphore>,
     machines: Arc<Semaphore>,
     scan_mib: Arc<Semaphore>,
+    census: Arc<Semaphore>,
     /// What is counted.
     pub counts: Arc<TurnCounts>,
 }
@@ -30,7 +31,13 @@ impl Turns {
     /// As many people's turns at once as there are CPUs, and as many machines'.
     pub fn new(cpus: usize, counts: Arc<TurnCounts>) -> Self {
         let turns = |count| Arc::new(Semaphore::new(count));
-        Self { people: turns(cpus), machines: turns(cpus), scan_mib: turns(SCAN_MIB), counts }
+        Self {
+            people: turns(cpus),
+            machines: turns(cpus),
+            scan_mib: turns(SCAN_MIB),
+            census: turns(1),
+            counts,
+        }
     }
 
     /// Waits for a turn of people.
@@ -49,6 +56,11 @@ impl Turns {
             Who::Person(_) | Who::Setup => self.people().await,
             Who::Nobody | Who::Token | Who::Listed(_) | Who::Key { .. } => self.machines().await,
         }
+    }
+
+    /// Waits until no other census reads: each holds much of what it read in memory.
+    pub async fn census(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        wait(&self.census, 1, &self.counts.censuses).await
     }
 
     /// Waits for memory for a scan that takes so many bytes.

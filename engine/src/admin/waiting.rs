@@ -1,9 +1,11 @@
 //! What waits: items that are not settled yet and why, deliveries that were not understood, decisions to be reported.
 
 use std::sync::Arc;
+use std::thread;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::{Extension, Json};
 use index::store::Keyspace;
 use reporter::desk::intake::{self, Arrival};
@@ -17,6 +19,7 @@ use super::cases::blocking;
 use super::deed::Deed;
 use super::{Admin, Refusal};
 use crate::access::Caller;
+use crate::nice::give_way;
 
 const PAGE_MAX: usize = 1000;
 
@@ -123,10 +126,25 @@ pub async fn filings(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<Filing>
     blocking(move || Ok(Json(outbox::filings_open(&Tx::new(&*store), PAGE_MAX)?))).await
 }
 
-/// `GET /api/v1/census`: counts everything and finds what is not in exactly one right place. Reads every row, and the desk
-/// waits meanwhile.
+/// `GET /api/v1/census`: counts everything and finds what is not in exactly one right place. Reads every row of one moment,
+/// on a thread that gives way to others; nobody waits meanwhile but who asks for another.
 pub async fn census(State(admin): State<Arc<Admin>>) -> Result<Json<Census>, Refusal> {
-    Ok(Json(admin.loaded()?.desk.ask(|turn| Ok(reporter::census(turn.tx.store())?)).await?))
+    let store = admin.loaded()?.cases.clone();
+    let turn = admin.turns.census().await?;
+    blocking(move || {
+        let _turn = turn;
+        thread::scope(|scope| {
+            let read = thread::Builder::new().name("census".into()).spawn_scoped(scope, || {
+                give_way();
+                reporter::census(&*store)
+            });
+            let read = read.map_err(|error| {
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("no thread for the census: {error}"))
+            })?;
+            Ok(Json(read.join().map_err(|_| Refusal::interrupted())??))
+        })
+    })
+    .await
 }
 
 /// `GET /api/v1/reports/{id}`: what a user of a platform reported.

@@ -13,6 +13,8 @@ pub struct TurnCounts {
     pub machines: AtomicU64,
     /// Scans that wait for memory.
     pub scans: AtomicU64,
+    /// Censuses that wait for the one under way.
+    pub censuses: AtomicU64,
     /// Connections of the admin port since start whose answers were not read in time.
     pub stalled: AtomicU64,
 }
@@ -22,10 +24,15 @@ pub(super) fn samples(turns: &TurnCounts) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut add = |name, help, kind, rows| samples.push(Sample { name, help, kind, rows });
     let read = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
-    let waiting = [("people", &turns.people), ("machines", &turns.machines), ("scans", &turns.scans)];
+    let waiting = [
+        ("people", &turns.people),
+        ("machines", &turns.machines),
+        ("scans", &turns.scans),
+        ("censuses", &turns.censuses),
+    ];
     add(
         "hashward_turns_waiting",
-        "Requests that wait for a CPU, or scans for memory",
+        "Requests that wait for a CPU, scans for memory, or a census for the one before it",
         Kind::Gauge,
         waiting.map(|(pool, count)| (vec![("pool", pool.to_string())], read(count))).into(),
     );

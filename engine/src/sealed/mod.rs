@@ -36,8 +36,8 @@ pub struct Seal {
 }
 
 /// Seals what goes into `inner`, opens what comes out.
-struct SealedStore {
-    inner: Arc<dyn Store>,
+struct SealedStore<'s> {
+    inner: Arc<dyn Store + 's>,
     cipher: Arc<RowCipher>,
 }
 
@@ -133,7 +133,7 @@ impl Seal {
     }
 }
 
-impl SealedStore {
+impl SealedStore<'_> {
     /// Whether a keyspace is sealed with this key: with another, it is refused here and not somewhere in the midst of the
     /// work. Where the first row does not open, a later one that does shows that it is damage and no other key.
     fn opens(&self, space: Keyspace) -> Result<(), StoreError> {
@@ -214,7 +214,7 @@ pub fn find_sealed(store: &dyn Store, database: Database) -> Result<Option<Strin
     Ok(None)
 }
 
-impl Store for SealedStore {
+impl Store for SealedStore<'_> {
     fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(mut row) = self.inner.get(space, key)? else { return Ok(None) };
         let value = self.opened(space, key, &mut row)?;
@@ -258,6 +258,10 @@ impl Store for SealedStore {
 
     fn purge(&self) -> Result<(), StoreError> {
         self.inner.purge()
+    }
+
+    fn snapshot(&self) -> Arc<dyn Store + '_> {
+        Arc::new(SealedStore { inner: self.inner.snapshot(), cipher: self.cipher.clone() })
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {

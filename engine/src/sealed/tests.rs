@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::rows::OVERHEAD;
 use super::*;
+use crate::damage::{Damage, Watched};
 use crate::secrets::{KeyFile, Wrap};
 
 fn seal_in(folder: &std::path::Path) -> Seal {
@@ -60,6 +61,29 @@ fn every_row_of_the_cases_but_the_audit_log_is_sealed_and_read_back_by_a_later_p
             assert_eq!(store.get(space, b"gone").unwrap(), None);
         }
     }
+}
+
+#[test]
+fn a_snapshot_of_a_sealed_and_watched_store_opens_its_rows_and_tells_of_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = Arc::new(MemoryStore::default());
+    let damage = Arc::new(Damage::default());
+    let sealed = opened(&seal_in(folder.path()), &inner, Database::Case).unwrap();
+    let store = Watched::over(sealed, damage.clone());
+    put(&*store, &[(Keyspace::Jobs, b"one", b"then")]);
+    put(&*inner, &[(Keyspace::Tips, b"planted", b"plain")]);
+    let snapshot = store.snapshot();
+    put(&*snapshot, &[(Keyspace::Jobs, b"one", b"now"), (Keyspace::Jobs, b"two", b"now")]);
+    let mut seen = Vec::new();
+    let visit = &mut |key: &[u8], row: &[u8]| {
+        seen.push((key.to_vec(), row.to_vec()));
+        ControlFlow::Continue(())
+    };
+    snapshot.scan(Keyspace::Jobs, Range::ALL, visit).unwrap();
+    assert_eq!(seen, [(b"one".to_vec(), b"then".to_vec())]);
+    assert_eq!(store.get(Keyspace::Jobs, b"one").unwrap().unwrap(), b"now");
+    assert!(damage.shown().is_none() && snapshot.get(Keyspace::Tips, b"planted").is_err());
+    assert_eq!(damage.shown().unwrap().keyspaces, ["tips"]);
 }
 
 #[test]

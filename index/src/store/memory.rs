@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Batch, Change, Durability, Keyspace, Range, Store, StoreError, Visit};
 
@@ -18,6 +18,34 @@ impl MemoryStore {
     fn spaces(&self) -> MutexGuard<'_, BTreeMap<Keyspace, Rows>> {
         // A panic while holding the lock cannot leave half a batch: changes only move whole rows.
         self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn copied(&self) -> Self {
+        Self { spaces: Mutex::new(self.spaces().clone()) }
+    }
+}
+
+/// The rows of a store as they were.
+struct Copied<'s> {
+    store: &'s MemoryStore,
+    rows: MemoryStore,
+}
+
+impl Store for Copied<'_> {
+    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.rows.get(space, key)
+    }
+
+    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.rows.scan(space, range, visit)
+    }
+
+    fn snapshot(&self) -> Arc<dyn Store + '_> {
+        Arc::new(Copied { store: self.store, rows: self.rows.copied() })
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        self.store.commit(batch, durability)
     }
 }
 
@@ -46,6 +74,10 @@ impl Store for MemoryStore {
         }
         let _ = rows.iter().try_for_each(|(key, value)| visit(key, value));
         Ok(())
+    }
+
+    fn snapshot(&self) -> Arc<dyn Store + '_> {
+        Arc::new(Copied { store: self, rows: self.copied() })
     }
 
     fn commit(&self, batch: Batch, _durability: Durability) -> Result<(), StoreError> {

@@ -17,6 +17,7 @@ mod watermark;
 pub mod whole_file;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -325,6 +326,10 @@ pub trait Store: Send + Sync {
     fn purge(&self) -> Result<(), StoreError> {
         Ok(())
     }
+
+    /// The rows as they are now, whatever is committed later: for reads that take long and must be of one moment. A commit
+    /// to it goes to the store itself. What is replaced while it lives stays on the disk, so it is let go when it was read.
+    fn snapshot(&self) -> Arc<dyn Store + '_>;
 
     /// Makes the batch durable, whole. An error means 'unknown', never 'no': the batch may be there after
     /// a restart, so a caller answers 'unknown' and relies on request ids.

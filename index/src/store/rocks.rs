@@ -7,19 +7,21 @@
 
 mod damaged;
 mod segments;
+mod snapshot;
 mod words;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
     CompactOptions, DB, DBCompressionType, DBRawIterator, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, Error,
-    FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    FlushOptions, LogLevel, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
 use self::damaged::Spaces;
+use self::snapshot::RocksSnapshot;
 use self::words::{classify, classify_io, of_commit, of_read};
 use super::whole_file::sync_folder_of;
 use super::{
@@ -204,7 +206,12 @@ impl RocksStore {
     ///
     /// RocksDB reads ahead by itself once a scan has read two blocks in a row, from 8 KiB doubling to 256 KiB: a page
     /// reads little more than itself, and a long scan in large pieces.
-    fn rows(&self, space: Keyspace, range: Range<'_>) -> DBRawIterator<'_> {
+    fn rows<'i>(
+        &'i self,
+        of: Option<&'i Snapshot<'_>>,
+        space: Keyspace,
+        range: Range<'_>,
+    ) -> DBRawIterator<'i> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(range.from);
         if let Some(to) = range.to {
@@ -212,7 +219,10 @@ impl RocksStore {
         }
         // What is read from a place to the end is read once; pages and lists of what is due are read again and again.
         options.fill_cache(range.to.is_some());
-        let mut rows = self.db.raw_iterator_cf_opt(self.family(space), options);
+        let mut rows = match of {
+            Some(snapshot) => snapshot.raw_iterator_cf_opt(self.family(space), options),
+            None => self.db.raw_iterator_cf_opt(self.family(space), options),
+        };
         if range.backwards {
             rows.seek_to_last()
         } else {
@@ -220,15 +230,14 @@ impl RocksStore {
         }
         rows
     }
-}
 
-impl Store for RocksStore {
-    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.db.get_cf(self.family(space), key).map_err(|error| self.unread(space, &error))
-    }
-
-    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
-        let mut rows = self.rows(space, range);
+    fn visit(
+        &self,
+        mut rows: DBRawIterator<'_>,
+        space: Keyspace,
+        range: Range<'_>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
         while let (Some(key), Some(value)) = (rows.key(), rows.value()) {
             if visit(key, value).is_break() {
                 break;
@@ -239,8 +248,13 @@ impl Store for RocksStore {
         rows.status().map_err(|error| self.unread(space, &error))
     }
 
-    fn keys(&self, space: Keyspace, range: Range<'_>, visit: &mut VisitKey<'_>) -> Result<(), StoreError> {
-        let mut rows = self.rows(space, range);
+    fn visit_keys(
+        &self,
+        mut rows: DBRawIterator<'_>,
+        space: Keyspace,
+        range: Range<'_>,
+        visit: &mut VisitKey<'_>,
+    ) -> Result<(), StoreError> {
         while let Some(key) = rows.key() {
             if visit(key).is_break() {
                 break;
@@ -248,6 +262,20 @@ impl Store for RocksStore {
             if range.backwards { rows.prev() } else { rows.next() }
         }
         rows.status().map_err(|error| self.unread(space, &error))
+    }
+}
+
+impl Store for RocksStore {
+    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get_cf(self.family(space), key).map_err(|error| self.unread(space, &error))
+    }
+
+    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.visit(self.rows(None, space, range), space, range, visit)
+    }
+
+    fn keys(&self, space: Keyspace, range: Range<'_>, visit: &mut VisitKey<'_>) -> Result<(), StoreError> {
+        self.visit_keys(self.rows(None, space, range), space, range, visit)
     }
 
     fn last_key(&self, space: Keyspace) -> Result<Option<Vec<u8>>, StoreError> {
@@ -298,6 +326,10 @@ impl Store for RocksStore {
             self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
         }
         Ok(())
+    }
+
+    fn snapshot(&self) -> Arc<dyn Store + '_> {
+        Arc::new(RocksSnapshot::new(self, self.db.snapshot()))
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {

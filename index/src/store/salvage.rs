@@ -224,6 +224,10 @@ mod tests {
             outcome
         }
 
+        fn snapshot(&self) -> std::sync::Arc<dyn Store + '_> {
+            self.inner.snapshot()
+        }
+
         fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
             self.inner.commit(batch, durability)
         }
