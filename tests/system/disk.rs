@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use index::RequestId;
 use ingest::wire::{Client, ClientError, ClientOptions, ErrorCode, Query};
 use serde_json::json;
-use tests::{Setup, flipped, hex, refusal, skipped};
+use tests::{Platform, Setup, flipped, hex, refusal, skipped};
 
 use crate::banks::random_hashes;
+use crate::clock::{Clocks, DAY};
+use crate::items::{describe, png, post, rule, send, settled, sound};
 
 /// A small file system of our own; unmounted when dropped.
 struct Small(tempfile::TempDir);
@@ -128,12 +131,14 @@ fn a_full_disk_refuses_writes_answers_lookups_and_recovers_by_itself() {
     }
 }
 
+fn free_bytes(folder: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(folder).unwrap();
+    stat.f_bavail * stat.f_frsize
+}
+
 /// Takes bytes until only so many are free.
 fn fill_up_to(path: &Path, free: u64) {
-    let left = || {
-        let stat = rustix::fs::statvfs(path.parent().unwrap()).unwrap();
-        stat.f_bavail * stat.f_frsize
-    };
+    let left = || free_bytes(path.parent().unwrap());
     let bytes = vec![7u8; usize::try_from(left().saturating_sub(free)).unwrap()];
     fs::write(path, &bytes).unwrap();
     assert!(left() <= free);
@@ -164,6 +169,57 @@ fn on_a_full_disk_removals_are_made_and_nothing_else() {
     fs::remove_file(&ballast).unwrap();
     server.add_pdq("B", &hashes[2]);
     assert_eq!(server.http.get("/readyz").1["disk_full"], false);
+}
+
+#[test]
+fn on_a_full_disk_retention_goes_on_and_its_space_comes_back() {
+    const JOBS: usize = 3;
+    const MEDIUM: usize = 12 << 20;
+    let test = "on_a_full_disk_retention_goes_on_and_its_space_comes_back";
+    let Some(small) = Small::mount(test, 224) else { return };
+    let (platform, mut clocks) = (Platform::start(), Clocks::new(small.0.path()));
+    let reserve: u64 = 64 << 20;
+    let server = clocks.setup().flag("--disk-reserve-bytes", reserve).start();
+    describe(&server);
+    server.create_bank("KNOWN");
+    assert_eq!(server.http.upload("/c/bank/KNOWN/content", "photo", &png(3)).0, 200);
+    rule(&server, "csam", json!({ "banks": ["KNOWN"], "actions": [{ "enqueue_ncmec": {} }] }));
+    for at in 0..JOBS {
+        // What lies behind a picture's end is of its file, and kept.
+        let mut medium = png(3);
+        medium.resize(MEDIUM + at, at as u8);
+        platform.put(&format!("of-{at}"), "image/png", &medium);
+        let cover = json!({ "cover": platform.url(&format!("media/of-{at}")) });
+        send(&server, &[post(&format!("p{at}"), &format!("u{at}"), cover)]);
+        settled(&server);
+        let (status, job) = server.http.post("/api/v1/queues/ncmec/next", &json!({ "reviewer": "anna" }));
+        assert_eq!(status, 200, "{job}");
+        let body =
+            json!({ "decision": "ignore", "lease": job["lease"]["token"], "revision": job["revision"] });
+        assert_eq!(server.http.post(&format!("/api/v1/jobs/{}/decision", job["id"]), &body).0, 200);
+    }
+    send(&server, &[post("harmless", "w", json!({}))]);
+    assert_eq!(sound(&server)["media_kept"], JOBS);
+
+    fill_up_to(&small.0.path().join("ballast"), reserve - (8 << 20));
+    let write = || server.http.put("/api/v1/queues/later", &json!({ "description": "d" })).0;
+    assert_eq!(write(), 507);
+    clocks.pass(31 * DAY);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let gone = || {
+        server.metric("hashward_jobs_deleted") as usize == JOBS
+            && server.metric("hashward_items_deleted") >= 1.0
+    };
+    while !gone() {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    let free = free_bytes(small.0.path());
+    assert!(free > reserve + (JOBS * MEDIUM / 2) as u64, "the media's space is free: {free}");
+    assert_eq!(write(), 200, "writing resumes by itself, beside the ballast");
+    let census = sound(&server);
+    let left = ["jobs", "media_kept", "items"].map(|what| census[what].as_u64().unwrap());
+    assert_eq!(left, [0; 3], "{census}");
 }
 
 #[test]
