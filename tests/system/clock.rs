@@ -1,6 +1,7 @@
 //! The clock is set while the server runs: nothing is deleted, nothing refused, leases keep their length, and somebody is told.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,17 +16,17 @@ use crate::banks::random_hashes;
 use crate::items::{describe, png, post, rule, send, settled};
 
 const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The clocks of a server: how far its wall clock and its boot clock are ahead of the machine's.
-struct Clocks<'a> {
+pub struct Clocks<'a> {
     folder: &'a Path,
     wall_ms: i64,
     boot_ms: i64,
 }
 
 impl<'a> Clocks<'a> {
-    fn new(folder: &'a Path) -> Self {
+    pub fn new(folder: &'a Path) -> Self {
         let new = Self { folder, wall_ms: 0, boot_ms: 0 };
         new.write();
         new
@@ -50,13 +51,13 @@ impl<'a> Clocks<'a> {
     }
 
     /// Time passes.
-    fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         self.wall_ms += time.as_millis() as i64;
         self.boot_ms += time.as_millis() as i64;
         self.write();
     }
 
-    fn setup(&self) -> Setup {
+    pub fn setup(&self) -> Setup {
         Setup::default()
             .data(&self.folder.join("data"))
             .env("HASHWARD_CLOCK_FILE", self.file().display())
@@ -337,4 +338,40 @@ fn a_minute_400_days_ahead_deletes_no_job_until_somebody_says_that_it_is_right()
 
 fn confirm_conflict(server: &Server) -> u16 {
     server.http.post("/api/v1/clock/confirm", &json!({ "now_ms": machine_ms() })).0
+}
+
+/// Copies a folder with all that is in it; keys are for their owner alone, as no repository keeps it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (path, copied) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &copied);
+            continue;
+        }
+        fs::copy(&path, &copied).unwrap();
+        if path.extension().is_some_and(|ending| ending == "key") {
+            fs::set_permissions(&copied, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_window_that_a_wrong_clock_closed_in_an_older_program_is_open_after_the_first_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/clock-floor")), &data);
+    let hash = index::Hash256([0xab; 32]);
+    let old = RequestId::fresh_at(machine_ms() - 60_000);
+    for round in 1..=2 {
+        let server = Setup::default().data(&data).start();
+        let first = RequestId::fresh();
+        assert!(!submit(&server, first, hash).unwrap());
+        assert!(submit(&server, first, hash).unwrap(), "it is answered as before");
+        // Of what is older than the start nobody knows whether it was executed.
+        let error = submit(&server, old, hash).unwrap_err().to_string();
+        assert!(error.contains("older than the replay window"), "{error}");
+        assert_eq!(server.pages("/api/v1/hits").len(), 2 + round, "two of them are the older program's");
+        drop(server.stop());
+    }
 }
