@@ -139,7 +139,11 @@ fn of_mark(mark: &Path, reason: io::Error) -> RekeyError {
 }
 
 fn credentials(data_dir: &Path, old: &dyn Wrap, new: &dyn Wrap) -> Result<u64, RekeyError> {
-    let store = RocksStore::open(data_dir, Database::Bank, StoreOptions::default())?;
+    // As it was found: a data directory of an older program stays one.
+    let store = RocksStore::open_as_found(data_dir, Database::Bank, StoreOptions::default())?;
+    if !store.has(Keyspace::Credentials) {
+        return Ok(0);
+    }
     let mut stored = Vec::new();
     store.scan(Keyspace::Credentials, Range::ALL, &mut |api, wrapped| {
         stored.push((api.to_vec(), wrapped.to_vec()));

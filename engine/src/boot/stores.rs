@@ -44,14 +44,14 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
         );
     }
     let (cache, damage) = (BlockCache::new(config.cache_bytes), Arc::new(Damage::default()));
-    let bank = open_plain(config, data_dir, Database::Bank, &cache)?;
-    let case = open_plain(config, data_dir, Database::Case, &cache)?;
-    let mut sealed = find_sealed(&*bank, Database::Bank)?.or(find_sealed(&*case, Database::Case)?);
+    let bank = open_as_found(config, data_dir, Database::Bank, &cache)?;
+    let case = open_as_found(config, data_dir, Database::Case, &cache)?;
+    let mut sealed = sealed_part(&bank, Database::Bank)?.or(sealed_part(&case, Database::Case)?);
     if sealed.is_none() && vault::holds_any(data_dir.path())? {
         sealed = Some("evidence".to_string());
     }
     let data_key = DataKey::path(data_dir.path());
-    let credential = match first_credential(&*bank) {
+    let credential = match first_credential(&bank) {
         Err(error) if error.is_damage() && data_key.exists() => None, // asked only where there is no data key
         other => other?,
     };
@@ -79,6 +79,7 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
     let seal = Seal::new(Arc::new(DataKey::open(data_dir.path(), wrap.clone(), sealed.as_deref())?))?;
     // Everything that an older program left has opened; from here on rows are written that it does not know.
     data_dir.raise_format().map_err(StoreError::of_opening)?;
+    let [bank, case] = [complete(bank)?, complete(case)?];
     let bank = Watched::over(seal.open(bank, Database::Bank, |_| Ok(()))?, damage.clone());
     let case = seal.open(case, Database::Case, |case| reporter::renew_media_keys(case, config.durability))?;
     let case = Watched::over(case, damage.clone());
@@ -96,19 +97,33 @@ pub fn open(config: &Config, data_dir: &DataDir) -> Result<Stores> {
     Ok(Stores { bank, case, wrap, seal, cache, damage })
 }
 
-fn open_plain(
+/// Opens a database without the keyspaces that an older program did not know: that program can open it still.
+fn open_as_found(
     config: &Config,
     data_dir: &DataDir,
     database: Database,
     cache: &BlockCache,
-) -> Result<Arc<dyn Store>> {
+) -> Result<RocksStore> {
     let options = StoreOptions { durability: config.durability, cache: cache.clone() };
-    Ok(Arc::new(RocksStore::open(data_dir.path(), database, options).map_err(StoreError::of_opening)?))
+    Ok(RocksStore::open_as_found(data_dir.path(), database, options).map_err(StoreError::of_opening)?)
+}
+
+/// What in a database is sealed, if anything is.
+fn sealed_part(store: &RocksStore, database: Database) -> Result<Option<String>, StoreError> {
+    find_sealed(store, database, |space| store.has(space))
+}
+
+fn complete(mut store: RocksStore) -> Result<Arc<dyn Store>> {
+    store.complete().map_err(StoreError::of_opening)?;
+    Ok(Arc::new(store))
 }
 
 /// A stored credential, if there is one.
-fn first_credential(bank: &dyn Store) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+fn first_credential(bank: &RocksStore) -> Result<Option<(String, Vec<u8>)>, StoreError> {
     let mut first = None;
+    if !bank.has(Keyspace::Credentials) {
+        return Ok(first);
+    }
     bank.scan(Keyspace::Credentials, Range::ALL, &mut |api, wrapped| {
         first = Some((String::from_utf8_lossy(api).into_owned(), wrapped.to_vec()));
         ControlFlow::Break(())

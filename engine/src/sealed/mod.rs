@@ -192,9 +192,14 @@ impl SealedStore<'_> {
     }
 }
 
-/// What in a database is sealed, if anything is: looked for where a pass that was cut short begins.
-pub fn find_sealed(store: &dyn Store, database: Database) -> Result<Option<String>, StoreError> {
-    for space in database.keyspaces() {
+/// What in a database is sealed, if anything is: looked for where a pass that was cut short begins. Asks for keyspaces that
+/// are `there` alone.
+pub fn find_sealed(
+    store: &dyn Store,
+    database: Database,
+    there: impl Fn(Keyspace) -> bool,
+) -> Result<Option<String>, StoreError> {
+    for space in database.keyspaces().filter(|space| there(*space)) {
         let mut found = false;
         let looked = store.scan(space, Range::ALL, &mut |_, row| {
             // The first row tells: all of a keyspace are sealed, in the order of their keys, but for contents, and there

@@ -156,7 +156,7 @@ fn an_older_database_is_sealed_once_and_goes_on_after_a_crash() {
     put(&*inner, &[(Keyspace::Items, b"late", b"\x01{}")]);
     let seal = seal_in(folder.path());
     assert!(!seal.key.seals_all_of(Database::Case));
-    assert!(find_sealed(&*inner, Database::Case).unwrap().is_some());
+    assert!(find_sealed(&*inner, Database::Case, |_| true).unwrap().is_some());
     let store = opened(&seal, &inner, Database::Case).unwrap();
     assert!(plain(&inner, Database::Case).is_empty());
     assert_eq!(store.get(Keyspace::Items, b"late").unwrap().unwrap(), b"\x01{}");
@@ -179,9 +179,12 @@ fn a_database_sealed_with_another_key_is_refused_when_it_is_opened() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let inner = Arc::new(MemoryStore::default());
     let store = opened(&seal_in(folder.path()), &inner, Database::Case).unwrap();
-    assert_eq!(find_sealed(&*inner, Database::Case).unwrap(), None);
+    assert_eq!(find_sealed(&*inner, Database::Case, |_| true).unwrap(), None);
     put(&*store, &[(Keyspace::Items, b"i", b"\x01{}")]);
-    assert_eq!(find_sealed(&*inner, Database::Case).unwrap().unwrap(), "the case database's 'items'");
+    assert_eq!(
+        find_sealed(&*inner, Database::Case, |_| true).unwrap().unwrap(),
+        "the case database's 'items'"
+    );
     let error = opened(&seal_in(other.path()), &inner, Database::Case).err().unwrap().to_string();
     assert!(error.contains("does not open with this data directory's key"), "{error}");
 }

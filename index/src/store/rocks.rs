@@ -71,7 +71,7 @@ pub struct RocksStore {
     db: DB,
     path: PathBuf,
     database: Database,
-    durability: Durability,
+    options: StoreOptions,
     /// Also orders the commits: the mark must never cover a row that a later sync still has to reach.
     watermark: Mutex<Watermark>,
     /// Keyspaces in which damage was met: they are not compacted, which would stop the database.
@@ -81,6 +81,19 @@ pub struct RocksStore {
 impl RocksStore {
     /// Opens the database in `folder`, or makes it; checks that every acknowledged write is there.
     pub fn open(folder: &Path, database: Database, options: StoreOptions) -> Result<Self, StoreError> {
+        let mut store = Self::open_as_found(folder, database, options)?;
+        store.complete()?;
+        Ok(store)
+    }
+
+    /// Opens the database with the keyspaces that it has: those that an older program did not know are not made, since
+    /// that program refuses a database that has them. [`RocksStore::complete`] makes them; until then nothing but what
+    /// [`RocksStore::has`] may be asked for.
+    pub fn open_as_found(
+        folder: &Path,
+        database: Database,
+        options: StoreOptions,
+    ) -> Result<Self, StoreError> {
         let path = folder.join(database.name());
         let fail = |error: Error| classify(&path, &error);
         let mark_path = folder.join(format!("{}.high-water", database.name()));
@@ -98,13 +111,18 @@ impl RocksStore {
             });
         }
         let damaged = Spaces::read(folder, database).map_err(|error| classify_io(&path, &error))?;
-        let durability = options.durability;
-        let families = families(database, &options, |space| damaged.contains(space));
+        let there = match path.join("CURRENT").exists() {
+            true => Some(DB::list_cf(&Options::default(), &path).map_err(fail)?),
+            false => None, // it is made, with every keyspace
+        };
+        let is_there = |name: &str| there.as_ref().is_none_or(|there| there.iter().any(|one| one == name));
+        let mut families = families(database, &options, |space| damaged.contains(space));
+        families.retain(|family| is_there(family.name()));
         Self {
             db: DB::open_cf_descriptors(&database_options(), &path, families).map_err(fail)?,
             path,
             database,
-            durability,
+            options,
             watermark: Mutex::new(watermark),
             damaged: Mutex::new(damaged),
         }
@@ -124,12 +142,25 @@ impl RocksStore {
         let mut opening = database_options();
         opening.create_if_missing(false);
         opening.create_missing_column_families(false);
-        let durability = options.durability;
         let families = families(database, &options, |_| false);
         let db = DB::open_cf_descriptors_read_only(&opening, &path, families, false);
         let db = db.map_err(|error| classify(&path, &error))?;
         let damaged = Mutex::new(Spaces::unwritten(folder, database));
-        Self { db, path, database, durability, watermark: Mutex::new(watermark), damaged }.checked()
+        Self { db, path, database, options, watermark: Mutex::new(watermark), damaged }.checked()
+    }
+
+    /// Whether the database has this keyspace.
+    pub fn has(&self, space: Keyspace) -> bool {
+        self.db.cf_handle(space.name()).is_some()
+    }
+
+    /// Makes the keyspaces that an older program did not know. From here on that program refuses the database.
+    pub fn complete(&mut self) -> Result<(), StoreError> {
+        for space in self.database.keyspaces().filter(|space| !self.has(*space)).collect::<Vec<_>>() {
+            let family = family_options(Some(space), &self.options.cache.0);
+            self.db.create_cf(space.name(), &family).map_err(|error| classify(&self.path, &error))?;
+        }
+        Ok(())
     }
 
     /// This database, its folder's name durable: RocksDB syncs what lies in the folder.
@@ -153,7 +184,7 @@ impl RocksStore {
     }
 
     fn family(&self, space: Keyspace) -> &ColumnFamily {
-        // `open` made every keyspace of this database; asking it for another's is a fault of ours.
+        // `complete` made every keyspace of this database; asking it for another's is a fault of ours.
         self.db.cf_handle(space.name()).expect("a keyspace of this database")
     }
 
@@ -341,7 +372,7 @@ impl Store for RocksStore {
                 Change::DeleteRange(space, from, to) => rows.delete_range_cf(self.family(space), from, to),
             }
         }
-        let sync = durability.min(self.durability) >= Durability::Sync;
+        let sync = durability.min(self.options.durability) >= Durability::Sync;
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         let mut watermark = self.watermark.lock().unwrap_or_else(PoisonError::into_inner);
@@ -423,4 +454,42 @@ const fn is_looked_up(space: Keyspace) -> bool {
             | Keyspace::Tips
             | Keyspace::People
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Opens a database as a program does that knows all of its keyspaces but one.
+    fn open_as_older(folder: &Path) -> Result<DB, Error> {
+        let older = Keyspace::ALL
+            .into_iter()
+            .filter(|space| space.database() == Database::Case && *space != Keyspace::Tips);
+        let names = older.map(Keyspace::name).chain([DEFAULT_COLUMN_FAMILY_NAME]);
+        let families = names.map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
+        DB::open_cf_descriptors(&database_options(), folder.join(Database::Case.name()), families)
+    }
+
+    #[test]
+    fn an_older_program_opens_a_database_until_its_keyspaces_are_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open_as_older(folder.path()).unwrap());
+        let mark = folder.path().join("case.high-water");
+        Watermark::open(&mark).unwrap().establish(&mark).unwrap();
+        let open = || RocksStore::open_as_found(folder.path(), Database::Case, StoreOptions::default());
+        let store = open().unwrap();
+        assert!(store.has(Keyspace::Hits) && !store.has(Keyspace::Tips));
+        drop(store);
+        drop(open_as_older(folder.path()).unwrap()); // the upgrade failed: it goes on with the older program
+
+        let mut store = open().unwrap();
+        store.complete().unwrap();
+        let mut batch = Batch::default();
+        batch.put(Keyspace::Tips, [1], [1]);
+        store.commit(batch, Durability::Sync).unwrap();
+        drop(store);
+        assert!(open_as_older(folder.path()).is_err());
+        let store = RocksStore::open(folder.path(), Database::Case, StoreOptions::default()).unwrap();
+        assert_eq!(store.get(Keyspace::Tips, &[1]).unwrap(), Some(vec![1]));
+    }
 }
