@@ -106,7 +106,9 @@ impl IntoResponse for Refusal {
 impl From<&StoreError> for Refusal {
     fn from(error: &StoreError) -> Self {
         let (status, retry_after_s) = match error {
-            StoreError::DiskFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, Some(5)),
+            StoreError::DiskFull { .. } | StoreError::QuotaSpent { .. } => {
+                (StatusCode::INSUFFICIENT_STORAGE, Some(5))
+            }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
         Self { retry_after_s, ..Self::new(status, error.to_string()) }

@@ -376,6 +376,15 @@ pub enum StoreError {
         /// The database's folder.
         path: String,
     },
+    /// A quota is spent, and RocksDB met it: it writes no more before it is opened again. Lookups go on.
+    #[error(
+        "the quota of {path} is spent, and after that RocksDB does not go on by itself: raise the quota or free space \
+         there, then start hashward again; lookups go on until then"
+    )]
+    QuotaSpent {
+        /// The database's folder.
+        path: String,
+    },
     /// No room to open it: a state that only a person ends.
     #[error(
         "the disk of {path} is full, and no database opens without writing some files: free 64 MiB there, then start \
@@ -476,7 +485,9 @@ impl StoreError {
     #[must_use]
     pub fn of_opening(self) -> Self {
         match self {
-            StoreError::DiskFull { path } => StoreError::NoRoomToOpen { path },
+            StoreError::DiskFull { path } | StoreError::QuotaSpent { path } => {
+                StoreError::NoRoomToOpen { path }
+            }
             other => other,
         }
     }
@@ -490,9 +501,9 @@ impl StoreError {
         }
     }
 
-    /// Whether waiting for free space cures it.
+    /// Whether it is a lack of space, which is a state and no reason to end the program.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, StoreError::DiskFull { .. })
+        matches!(self, StoreError::DiskFull { .. } | StoreError::QuotaSpent { .. })
     }
 
     /// Whether something stored does not read as it was written. What needs it cannot go on; everything else can.

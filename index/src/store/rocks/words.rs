@@ -13,8 +13,8 @@ use super::super::StoreError;
 pub(super) fn classify(path: &Path, error: &Error) -> StoreError {
     let reason = error.to_string();
     let path = path.display().to_string();
-    if is_full(&reason) {
-        return StoreError::DiskFull { path };
+    if let Some(full) = of_no_room(&reason, &path) {
+        return full;
     }
     match error.kind() {
         ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::Incomplete => {
@@ -47,14 +47,18 @@ pub(super) fn of_read(path: &Path, error: &Error) -> StoreError {
 pub(super) fn of_commit(path: &Path, error: &Error) -> StoreError {
     let reason = error.to_string();
     let path = path.display().to_string();
-    if is_full(&reason) { StoreError::DiskFull { path } } else { StoreError::Failed { path, reason } }
+    of_no_room(&reason, &path).unwrap_or(StoreError::Failed { path, reason })
 }
 
-/// ENOSPC and EDQUOT, in the C library's words.
-fn is_full(reason: &str) -> bool {
-    ["No space left", "Space limit", "Disk quota exceeded", "Quota exceeded"]
-        .iter()
-        .any(|words| reason.contains(words))
+/// ENOSPC and EDQUOT, in the C library's words. Of the two RocksDB goes on by itself only after ENOSPC: EDQUOT is to it as
+/// any other failed write, after which a database must be opened again.
+fn of_no_room(reason: &str, path: &str) -> Option<StoreError> {
+    let says = |words: [&str; 2]| words.iter().any(|words| reason.contains(words));
+    let path = path.to_string();
+    if says(["Disk quota exceeded", "Quota exceeded"]) {
+        return Some(StoreError::QuotaSpent { path });
+    }
+    says(["No space left", "Space limit"]).then_some(StoreError::DiskFull { path })
 }
 
 /// An error of a file of ours.
@@ -78,7 +82,10 @@ mod tests {
         for number in [28, 122] {
             let error = Error::from_raw_os_error(number); // ENOSPC, EDQUOT
             assert!(classify_io(Path::new("x"), &error).is_disk_full(), "{error}");
-            assert!(is_full(&error.to_string()), "{error}");
+            let met = of_no_room(&error.to_string(), "x").unwrap();
+            assert!(met.is_disk_full(), "{met}");
+            let resumes = met.to_string().contains("resumes by itself");
+            assert_eq!(resumes, number == 28, "RocksDB resumes after ENOSPC alone: {met}");
         }
         assert!(!classify_io(Path::new("x"), &Error::from_raw_os_error(5)).is_disk_full());
     }
