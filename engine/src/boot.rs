@@ -182,7 +182,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     let [intake, retention, filing] = [(); 3].map(|()| Arc::new(Notify::new()));
     control.runtime().spawn(ClockWatch { desk: desk.clone(), found: clock_event }.run());
     control.runtime().spawn(alarm::hear(heard, desk.clone(), admin.metrics.alarms.clone()));
-    control.runtime().spawn(damage::raise_alarms(damage.clone(), desk.clone()));
+    control.runtime().spawn(damage::raise_alarms(damage.clone(), embeddings.clone(), desk.clone()));
     let (scrubbing, scrubber) = damage::scrub(scrubbed, data_dir.path(), damage)?;
     let workers = Workers {
         store: case_store.clone(),

@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 use index::store::{
     Batch, Database, Durability, Keyspace, Lost, Range, Store, StoreError, Visit, VisitKey, salvage,
 };
+use reporter::Turn;
 use reporter::desk::alarm;
 use serde::Serialize;
 
 use crate::clock::now_ms;
 use crate::desk::Desk;
+use crate::embeddings::Embeddings;
 use crate::nice::give_way;
 
 /// From the end of one pass to the begin of the next.
@@ -200,10 +202,13 @@ impl Store for Watched<'_> {
     }
 }
 
-/// Raises an alarm for each keyspace in which damage is met, for as long as the program runs.
-pub async fn raise_alarms(damage: Arc<Damage>, desk: Desk) {
+/// Raises an alarm for each keyspace in which damage is met, and for each set of embeddings that is lost, for as long as the
+/// program runs.
+pub async fn raise_alarms(damage: Arc<Damage>, embeddings: Arc<Embeddings>, desk: Desk) {
+    let mut lost = BTreeSet::new();
     loop {
         tokio::time::sleep(ALARM_EVERY).await;
+        lost = raise_lost_sets(&embeddings, lost, &desk).await;
         let untold = std::mem::take(&mut damage.known().untold);
         for space in untold {
             let words = damage.known().met.get(&space).map(|(_, words)| words.clone()).unwrap_or_default();
@@ -223,6 +228,29 @@ pub async fn raise_alarms(damage: Arc<Damage>, desk: Desk) {
             }
         }
     }
+}
+
+/// Raises an alarm for each set of embeddings that cannot be used and was not `told` of; gives those that were.
+async fn raise_lost_sets(embeddings: &Embeddings, told: BTreeSet<String>, desk: &Desk) -> BTreeSet<String> {
+    let mut lost = BTreeSet::new();
+    for (name, why) in embeddings.unusable() {
+        if !told.contains(&name) {
+            let about = format!("set '{name}'");
+            let words = format!(
+                "the set of embeddings '{name}' cannot be searched ({why}): import it again (PUT /api/v1/embeddings/{name}), \
+                 or remove it (DELETE)"
+            );
+            let raise = move |turn: &mut Turn<'_>| {
+                Ok(alarm::raise(&mut turn.tx, "embeddings.lost", &about, &words, false, now_ms())?)
+            };
+            if let Err(error) = desk.ask(raise).await {
+                tracing::warn!(%error, set = name, "an alarm of a lost set could not be raised yet");
+                continue;
+            }
+        }
+        lost.insert(name);
+    }
+    lost
 }
 
 /// Keeps the thread going that reads everything; when it is dropped, the thread ends.
