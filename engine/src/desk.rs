@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use index::Position;
 use index::store::StoreError;
+use reporter::desk::alarm;
 use reporter::router::rule::RulesFile;
 use reporter::router::settle::Routed;
 use reporter::{Cases, Command, DeskError, Gate, RouterError, Turn, command};
@@ -279,6 +280,41 @@ fn retry_set_aside(cases: &mut Cases, disk: &Disk) {
     }
 }
 
+/// Finds the router's place in the hit log again, if it was lost; true if it was found.
+fn find_place(cases: &mut Cases, disk: &Disk, counts: &DeskCounts) -> bool {
+    match cases.find_place(now_ms()) {
+        Ok(None) => false,
+        Ok(Some(hits)) => {
+            counts.set_aside.fetch_add(hits, Ordering::Relaxed);
+            tracing::error!(hits, "the router's place was lost and is found again from the jobs");
+            retry_set_aside(cases, disk);
+            true
+        }
+        Err(error) => {
+            note(disk, &error);
+            false
+        }
+    }
+}
+
+/// Raises an alarm that hits are not routed.
+fn raise_stopped(cases: &mut Cases, error: &RouterError) {
+    let words = format!(
+        "hits are logged and not routed: {error}. They are routed once this is mended. `hashward check --rows` on the \
+         stopped server names what is damaged; restore a backup that has it"
+    );
+    let raise = move |turn: &mut Turn<'_>| {
+        Ok(alarm::raise(&mut turn.tx, "routing.stopped", "the hit log", &words, false, now_ms())?)
+    };
+    let told = |outcome: Result<u64, DeskError>| {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "an alarm of the stopped router could not be raised");
+        }
+    };
+    // What it is told of is in the log and the metrics all the same.
+    let _ = cases.group(&mut VecDeque::from([command(raise, told)]), now_ms());
+}
+
 /// Routes some hits, if any wait; true if more do.
 fn follow(cases: &mut Cases, disk: &Disk, counts: &DeskCounts) -> bool {
     match cases.step(STEP_HITS_MAX, now_ms()) {
@@ -296,8 +332,15 @@ fn follow(cases: &mut Cases, disk: &Disk, counts: &DeskCounts) -> bool {
             done.gauges.lag() > 0
         }
         Err(error) => {
+            let is_full = matches!(&error, RouterError::Store(error) if error.is_disk_full());
             if counts.failed.swap(1, Ordering::Relaxed) == 0 {
                 tracing::error!(%error, "hits are not routed; they stay in the log and are routed when this is mended");
+                if !is_full && find_place(cases, disk, counts) {
+                    return true;
+                }
+                if !is_full {
+                    raise_stopped(cases, &error);
+                }
             }
             if let RouterError::Store(error) = &error {
                 disk.observe(Err(error));

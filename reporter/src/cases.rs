@@ -245,6 +245,15 @@ impl Cases {
         Ok(last)
     }
 
+    /// Finds the router's place in the hit log again where its row does not read; gives the number of hits that were set
+    /// aside for it, or none if nothing was done.
+    pub fn find_place(&mut self, now_ms: u64) -> Result<Option<u64>, StoreError> {
+        let mut tx = Tx::new(&*self.store);
+        let found = router::find_place(&mut tx, &*self.store, now_ms)?;
+        self.commit(tx.into_batch())?;
+        Ok(found)
+    }
+
     /// Does what time brings: takes back leases that ended, removes evaluations that nobody needs any more, as seen from
     /// `trusted_ms`; none of these while the clock is in doubt.
     pub fn tick(&mut self, now_ms: u64, trusted_ms: Option<u64>) -> Result<(), StoreError> {

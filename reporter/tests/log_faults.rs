@@ -3,15 +3,19 @@
 
 #![allow(clippy::unwrap_used)] // clippy takes this file's helpers for code outside tests
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use index::store::keys::{encode_hit, hit_key};
-use index::store::{Batch, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit};
+use index::store::{
+    Batch, Change, Durability, Keyspace, MemoryStore, Range, Store, StoreError, Visit, VisitKey,
+};
 use index::{
     BankId, ContentId, Distance, Generation, Hit, HitMatch, Position, RequestId, SignalType, UploadContext,
 };
 use reporter::desk::alarm;
-use reporter::router::{aside, gauges};
+use reporter::router::{self, aside, gauges};
 use reporter::{Cases, Gate, Tx, census};
 
 struct Open;
@@ -144,6 +148,100 @@ fn a_hit_without_matches_still_reaches_people() {
     assert_eq!((done.routed[0].queue.as_str(), done.routed[0].hits), ("default", 1));
     let census = census(&*store).unwrap();
     assert_eq!((census.hits_in_jobs, census.faults), (1, 0));
+}
+
+/// A store of which the rows of a keyspace do not read that were there at some moment.
+#[derive(Default)]
+struct Broken {
+    rows: MemoryStore,
+    keys: Mutex<BTreeSet<Vec<u8>>>,
+}
+
+impl Broken {
+    fn breaks(&self) {
+        let mut keys = self.keys.lock().unwrap();
+        let visit = &mut |key: &[u8], _: &[u8]| {
+            keys.insert(key.to_vec());
+            ControlFlow::Continue(())
+        };
+        self.rows.scan(Keyspace::CaseMeta, Range::ALL, visit).unwrap();
+    }
+
+    fn check(&self, space: Keyspace, key: &[u8]) -> Result<(), StoreError> {
+        let is_broken = space == Keyspace::CaseMeta && self.keys.lock().unwrap().contains(key);
+        if is_broken {
+            Err(StoreError::Row { keyspace: space.name(), reason: "broken".into() })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Store for Broken {
+    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.check(space, key)?;
+        self.rows.get(space, key)
+    }
+
+    fn scan(&self, space: Keyspace, range: Range<'_>, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        self.rows.scan(space, range, &mut |key, row| match self.check(space, key) {
+            Ok(()) => visit(key, row),
+            Err(error) => {
+                outcome = Err(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        outcome
+    }
+
+    fn keys(&self, space: Keyspace, range: Range<'_>, visit: &mut VisitKey<'_>) -> Result<(), StoreError> {
+        self.rows.keys(space, range, visit)
+    }
+
+    fn snapshot(&self) -> Arc<dyn Store + '_> {
+        self.rows.snapshot()
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        for change in &batch.changes {
+            if let Change::Put(Keyspace::CaseMeta, key, _) = change {
+                self.keys.lock().unwrap().remove(key);
+            }
+        }
+        self.rows.commit(batch, durability)
+    }
+}
+
+#[test]
+fn a_router_whose_place_does_not_read_finds_it_from_the_jobs_and_routes_every_hit_once() {
+    let store = Arc::new(Broken::default());
+    let cases = || Cases::open(store.clone(), Durability::Sync, Box::new(Open)).unwrap();
+    let mut desk = cases();
+    log(&store.rows, [1, 2]);
+    put(&store.rows, 3, b"soup".to_vec());
+    log(&store.rows, [4, 5]);
+    while desk.step(10, 1).unwrap().gauges.lag() > 0 {}
+    assert_eq!(desk.find_place(2).unwrap(), None, "it reads");
+    log(&store.rows, [3, 6]); // what was set aside is mended, and one is new
+
+    store.breaks();
+    let mut desk = {
+        drop(desk);
+        cases()
+    };
+    assert!(desk.step(10, 3).is_err());
+    assert_eq!(desk.find_place(3).unwrap(), Some(1), "hit 3 is in no job");
+    assert_eq!(desk.retry_set_aside(Position(0), 3).unwrap(), Some(Position(3)));
+    assert_eq!(
+        desk.step(10, 3).unwrap().gauges,
+        router::Gauges { cursor: Position(6), log_end: Position(6) }
+    );
+    let counted = census(&*store).unwrap();
+    assert_eq!((counted.hits_in_jobs, counted.hits_set_aside, &counted.listed), (6, 0, &Vec::new()));
+    let alarms = alarm::open_alarms(&Tx::new(&*store), 9).unwrap();
+    let kinds: Vec<&str> = alarms.iter().map(|alarm| alarm.kind.as_str()).collect();
+    assert_eq!(kinds, ["routing.set_aside", "routing.place_found"]);
 }
 
 /// A store that another writes to whenever somebody begins to read.

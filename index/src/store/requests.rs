@@ -89,18 +89,23 @@ struct Kept {
 
 impl RequestWindow {
     /// Reads the window's state: its floor, and how many answers it holds. A floor that a wrong clock raised above
-    /// `now_ms`, as programs before this one could, is lowered to it: what was removed was born before.
+    /// `now_ms`, as programs before this one could, is lowered to it: what was removed was born before. So is one that does
+    /// not read taken to be: ids born before are answered 'unknown'.
     pub fn open(
         store: &dyn Store,
         (space, meta): (Keyspace, Keyspace),
         limits: WindowLimits,
         now_ms: u64,
     ) -> Result<Self, StoreError> {
-        let read = |key| store.get(meta, key)?.map(|row| decode_u64(meta, &row)).transpose();
+        let number = |key| store.get(meta, key)?.map(|row| decode_u64(meta, &row)).transpose();
+        let read = |key| match number(key) {
+            Err(error) if error.is_damage() => Ok(Some(Err(now_ms))), // what was removed was born before
+            number => Ok::<_, StoreError>(number?.map(Ok)),
+        };
         let floor_ms = match (read(FLOOR_KEY)?, read(CLOCK_FLOOR_KEY)?) {
-            (Some(floor_ms), _) => floor_ms,
+            (Some(Ok(floor_ms)), _) => floor_ms,
             (None, None) => 0,
-            (None, Some(by_clock)) => {
+            (Some(Err(by_clock)), _) | (None, Some(Ok(by_clock) | Err(by_clock))) => {
                 let floor_ms = by_clock.min(now_ms);
                 let mut batch = Batch::default();
                 batch.put(meta, FLOOR_KEY, encode_u64(floor_ms));
@@ -279,6 +284,19 @@ mod tests {
         // A clock that is set back lowers it no further.
         let requests = open(now_ms - DAY_MS);
         assert_eq!(requests.seen(&store, born(now_ms - 1, 1), now_ms.into()).unwrap(), Seen::TooOld);
+    }
+
+    #[test]
+    fn a_floor_that_does_not_read_is_taken_to_be_now() {
+        let store = MemoryStore::default();
+        let mut batch = Batch::default();
+        batch.put(SPACES.1, FLOOR_KEY, b"soup");
+        store.commit(batch, Durability::Sync).unwrap();
+        for _ in 0..2 {
+            let requests = RequestWindow::open(&store, SPACES, WindowLimits::default(), 5_000).unwrap();
+            assert_eq!(requests.seen(&store, born(4_999, 1), 6_000.into()).unwrap(), Seen::TooOld);
+            assert_eq!(requests.seen(&store, born(5_000, 1), 6_000.into()).unwrap(), Seen::Fresh);
+        }
     }
 
     #[test]

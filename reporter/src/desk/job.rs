@@ -21,15 +21,17 @@
 //!
 //! Counts change in the batch that changes what they count.
 
+use std::ops::ControlFlow;
+
 use index::Position;
 use index::store::keys::{decode_u64, encode_u64, wrong};
-use index::store::{Keyspace, StoreError};
+use index::store::{Keyspace, Range, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::item::ItemKey;
 use super::queue::{QueueName, Verdict};
 pub use crate::ids::JobId;
-use crate::tx::{Tx, key};
+use crate::tx::{Tx, after_prefix, key};
 
 /// Reasons that a job lists; all are counted.
 const REASONS_MAX: usize = 200;
@@ -226,7 +228,7 @@ pub fn enqueue(tx: &mut Tx<'_>, what: Enqueue<'_>) -> Result<Job, StoreError> {
         }
         return Ok(job);
     }
-    let id = JobId(counter(tx, LAST_JOB_KEY)?);
+    let id = JobId(counter_or(tx, LAST_JOB_KEY, last_job)?);
     let mut job = Job {
         id,
         kind,
@@ -425,9 +427,43 @@ pub fn change_counts(
     Ok(())
 }
 
+/// The last job, of those that are there and those that were deleted.
+fn last_job(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    Ok(last_number(tx, Keyspace::Jobs, b"j")?.max(last_number(tx, Keyspace::Jobs, b"T")?))
+}
+
+/// The number in the last key that begins so; 0 if there is none.
+pub fn last_number(tx: &Tx<'_>, space: Keyspace, prefix: &[u8]) -> Result<u64, StoreError> {
+    let (end, mut last) = (after_prefix(prefix), 0);
+    tx.scan(space, Range { from: prefix, to: end.as_deref(), backwards: true }, &mut |place, _| {
+        let number = place.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        last = number;
+        ControlFlow::Break(())
+    })?;
+    Ok(last)
+}
+
 /// The next of numbers that are counted in `case_meta`.
 pub fn counter(tx: &mut Tx<'_>, name: &[u8]) -> Result<u64, StoreError> {
-    let last = tx.get(Keyspace::CaseMeta, name)?.map_or(Ok(0), |row| decode_u64(Keyspace::CaseMeta, &row))?;
+    let last = tx.get(Keyspace::CaseMeta, name)?;
+    next_number(tx, name, last)
+}
+
+/// The same; where the row does not read, the last number is looked for among the rows that it was given to.
+pub fn counter_or(
+    tx: &mut Tx<'_>,
+    name: &[u8],
+    find: impl FnOnce(&Tx<'_>) -> Result<u64, StoreError>,
+) -> Result<u64, StoreError> {
+    let last = match tx.get(Keyspace::CaseMeta, name) {
+        Err(error) if error.is_damage() => Some(encode_u64(find(tx)?).to_vec()),
+        last => last?,
+    };
+    next_number(tx, name, last)
+}
+
+fn next_number(tx: &mut Tx<'_>, name: &[u8], last: Option<Vec<u8>>) -> Result<u64, StoreError> {
+    let last = last.map_or(Ok(0), |row| decode_u64(Keyspace::CaseMeta, &row))?;
     tx.put(Keyspace::CaseMeta, name, encode_u64(last + 1));
     Ok(last + 1)
 }

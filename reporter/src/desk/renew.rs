@@ -31,7 +31,7 @@ pub fn renew_jobs(store: &dyn Store, durability: Durability, now_ms: u64) -> Res
     let mut renewed = 0;
     loop {
         let mut tx = Tx::new(store);
-        let after = match tx.get(Keyspace::CaseMeta, DONE)? {
+        let after = match mark(&tx, DONE)? {
             Some(row) => decode_u64(Keyspace::CaseMeta, &row)?,
             None => 0,
         };
@@ -59,7 +59,7 @@ pub fn renew_items(store: &dyn Store, durability: Durability, now_ms: u64) -> Re
     let mut renewed = 0;
     loop {
         let mut tx = Tx::new(store);
-        let after = tx.get(Keyspace::CaseMeta, ITEMS_DONE)?.unwrap_or_else(|| b"i".to_vec());
+        let after = mark(&tx, ITEMS_DONE)?.unwrap_or_else(|| b"i".to_vec());
         if after == ALL {
             return Ok(renewed);
         }
@@ -77,6 +77,14 @@ pub fn renew_items(store: &dyn Store, durability: Durability, now_ms: u64) -> Re
         let last = rows.last().filter(|_| rows.len() == ITEMS_AT_ONCE);
         tx.put(Keyspace::CaseMeta, ITEMS_DONE, last.map_or(ALL, |(place, _)| place));
         store.commit(tx.into_batch(), durability)?;
+    }
+}
+
+/// How far it is. A mark that does not read is as none: everything is looked at again, and what is there stays.
+fn mark(tx: &Tx<'_>, name: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    match tx.get(Keyspace::CaseMeta, name) {
+        Err(error) if error.is_damage() => Ok(None),
+        row => row,
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn is_damage(error: &DeskError) -> bool {
 
 /// Sets a hit aside.
 pub(super) fn set_aside(tx: &mut Tx<'_>, position: Position, reason: &str, now_ms: u64) {
-    tx.save(SPACE, key(position), &Aside { reason: reason.to_string(), since_ms: now_ms });
+    put(tx, position, reason, now_ms);
     let words = format!(
         "hit {position} is not routed, because a row that this needs does not read ({reason}): `hashward check --rows` \
          names what is damaged; restore a backup, and the next start routes the hit. Other hits are routed."
@@ -49,12 +49,17 @@ pub(super) fn set_aside(tx: &mut Tx<'_>, position: Position, reason: &str, now_m
     }
 }
 
+/// Writes a hit's row, and raises no alarm.
+pub(super) fn put(tx: &mut Tx<'_>, position: Position, reason: &str, now_ms: u64) {
+    tx.save(SPACE, key(position), &Aside { reason: reason.to_string(), since_ms: now_ms });
+}
+
 /// The hits that are set aside after this one, at most so many, in their order.
 pub fn list(tx: &Tx<'_>, after: Position, max: usize) -> Result<Vec<(Position, Aside)>, StoreError> {
     let (from, to) = (key(Position(after.0.saturating_add(1))), key(Position(u64::MAX)));
     let mut found = Vec::new();
     let range = index::store::Range::between(&from, &to);
-    tx.scan(SPACE, range, &mut |place, row| {
+    tx.scan_readable(SPACE, range, &mut |place, row| {
         found.push((place.to_vec(), row.to_vec()));
         if found.len() < max { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
     })?;

@@ -11,6 +11,7 @@
 pub mod aside;
 mod case;
 pub mod condition;
+mod cursor;
 pub mod effect;
 pub mod evaluation;
 pub mod policy;
@@ -94,6 +95,15 @@ pub fn follow(
     }
     tx.put(Keyspace::CaseMeta, cursor_key(STAGE), encode_u64(last.0));
     Ok(Followed { routed, set_aside, gauges: Gauges { cursor: last, log_end } })
+}
+
+/// Finds the router's place again if its row does not read: then routing can go on. Gives the number of hits that were set
+/// aside for it, to be tried again at once; none if the place reads, or cannot be found.
+pub fn find_place(tx: &mut Tx<'_>, store: &dyn Store, now_ms: u64) -> Result<Option<u64>, StoreError> {
+    match store.get(Keyspace::CaseMeta, &cursor_key(STAGE)) {
+        Err(error) if error.is_damage() => cursor::find(tx, store, &error, now_ms),
+        other => other.map(|_| None),
+    }
 }
 
 /// What a step of the router did.
