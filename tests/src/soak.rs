@@ -10,6 +10,7 @@ mod hostile;
 mod load;
 mod memory;
 mod plan;
+mod priority;
 mod probe;
 mod report;
 mod stage;
@@ -39,6 +40,8 @@ const SETTLING: Duration = Duration::from_secs(3);
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// How many times as long as others a phase is whose kind needs very many answers on one connection.
 const CLOSED_TIMES: u32 = 3;
+/// Descriptors that the clients may have open at once.
+const OWN_DESCRIPTORS: i32 = 16_384;
 /// Share of the run in which the server is killed; afterwards one life lasts to the end.
 const KILLED_SHARE: f64 = 0.5;
 
@@ -77,6 +80,8 @@ pub fn run(plan: &Plan) -> Result<Report, String> {
 fn raise_own_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }); // fewer clients otherwise
+    // The kernel enlarges the table of descriptors now. Later, it would stop every thread that opens one for a while.
+    let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), OWN_DESCRIPTORS);
 }
 
 fn setup(plan: &Plan) -> Setup {

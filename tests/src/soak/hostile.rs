@@ -12,8 +12,8 @@ use clap::ValueEnum;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::Plan;
 use super::stage::{Place, Stage};
+use super::{Plan, priority};
 
 /// Kinds of hostile client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -130,6 +130,7 @@ pub fn run(kind: Kind, stage: &Stage, plan: &Plan, until: Instant, seed: u64) {
         Kind::Garbage => sockets::garbage,
         Kind::None => return,
     };
+    priority::last();
     while Instant::now() < until && !stage.over() {
         if let Some(place) = stage.now() {
             act(&mut Scene { stage, plan, place, until, random: ChaCha8Rng::seed_from_u64(seed) });

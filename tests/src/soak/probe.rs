@@ -12,11 +12,13 @@ use serde_json::json;
 
 use super::load::{ANSWER_MAX, ask, judge};
 use super::stage::{Place, Stage};
-use super::{Plan, banks};
+use super::{Plan, banks, priority};
 use crate::Http;
 
 /// Clients whose waits are measured, as the report names them.
 pub const CLIENTS: [&str; 3] = ["frames", "newcomer", "text"];
+/// How late a measured thread is woken that asks nobody: what the machine itself adds to every wait.
+pub const MACHINE: &str = "machine";
 /// Hashes of a measured frame, and the share of them that match.
 const BATCH: usize = 16;
 const HIT_RATIO: f64 = 0.3;
@@ -33,12 +35,18 @@ pub fn start<'s>(scope: &'s Scope<'s, '_>, stage: &'s Stage, plan: &'s Plan) {
     scope.spawn(move || frames(stage, plan));
     scope.spawn(move || newcomers(stage, plan));
     scope.spawn(move || texts(stage));
+    scope.spawn(move || paced(stage, MACHINE, FRAME_EVERY, |_| true));
 }
 
 /// Calls `attempt` when it is due until it succeeds or the server ends, and records the whole wait.
 fn paced(stage: &Stage, client: &'static str, every: Duration, mut attempt: impl FnMut(&Place) -> bool) {
+    priority::first();
     let mut due = Instant::now();
+    let mut life = None;
     while let Some(place) = stage.place() {
+        if life.replace(place.life).is_none_or(|before| before != place.life) {
+            due = Instant::now(); // nobody was there to ask meanwhile
+        }
         due = due.max(Instant::now().checked_sub(BEHIND_MAX).unwrap_or(due)) + every;
         stage.sleep_until(due);
         let phase = stage.phase(); // a wait belongs to the phase it began in

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::Plan;
 use super::memory::Slope;
-use super::probe::CLIENTS;
+use super::priority;
+use super::probe::{CLIENTS, MACHINE};
 use super::stage::Phase;
 
 /// Lines of a server's last words that are shown: the reason where it gives one, else the end.
@@ -253,7 +254,7 @@ impl Report {
     fn waits(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{:<12} {:>5}", "phase", "s")?;
         CLIENTS.iter().try_for_each(|client| write!(out, "  {client:>9} p50/p99/max ms  (x)"))?;
-        writeln!(out, "  MiB left")?;
+        writeln!(out, "  machine p50/p99/max ms  MiB left")?;
         let others = self.phases.keys().filter(|phase| *phase != "quiet");
         for phase in self.phases.keys().filter(|phase| *phase == "quiet").chain(others) {
             let seconds = self.phases[phase].as_secs_f64();
@@ -265,6 +266,10 @@ impl Report {
                 let times = self.times(phase, client).map_or("-".to_string(), |times| format!("{times:.1}"));
                 write!(out, "  {:>22} {times:>7}", format!("{}/{}/{}", at(50.0), at(99.0), at(100.0)))?;
             }
+            let late = [50.0, 99.0, 100.0].map(|percent| {
+                self.wait(phase, MACHINE, percent).map_or("-".to_string(), |ms| format!("{ms:.1}"))
+            });
+            write!(out, "  {:>22}", late.join("/"))?;
             let left = self.left.get(phase).map_or("-".to_string(), |bytes| format!("{:.0}", bytes / MIB));
             writeln!(out, "  {left:>8}")?;
         }
@@ -302,6 +307,12 @@ impl fmt::Display for Report {
             writeln!(
                 out,
                 "NOTE frames wait {ms:.0} ms in quiet phases: this machine is busy, what is said of waits is too mild"
+            )?;
+        }
+        if priority::refused() {
+            writeln!(
+                out,
+                "NOTE measured clients may not run before others here (chrt -f): waits hold their wait for a core"
             )?;
         }
         let faults = self.faults();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::acknowledged::Acknowledged;
 use super::hostile::Kind;
+use super::priority;
 use super::report::Report;
 use crate::Server;
 
@@ -58,6 +59,8 @@ pub struct Stage {
     settled: RwLock<Instant>,
     ended: AtomicBool,
     counted: Mutex<Counted>,
+    /// Counted by measured clients and by the others: those give way to the server, also while they hold a lock.
+    counts: [Mutex<BTreeMap<&'static str, u64>>; 2],
     /// Submits whose hits the server said are durable.
     pub acknowledged: Acknowledged,
     /// Seed of every client's choices.
@@ -68,7 +71,6 @@ pub struct Stage {
 struct Counted {
     wrong: u64,
     words: Vec<String>,
-    counts: BTreeMap<&'static str, u64>,
     waits: BTreeMap<(String, &'static str), Vec<u32>>,
 }
 
@@ -83,6 +85,7 @@ impl Stage {
             settled: RwLock::new(now),
             ended: AtomicBool::new(false),
             counted: Mutex::default(),
+            counts: Default::default(),
             acknowledged: Acknowledged::default(),
             seed,
         }
@@ -169,12 +172,16 @@ impl Stage {
 
     /// Counts something.
     pub fn count(&self, what: &'static str, by: u64) {
-        *self.counted.lock().expect("no client panics").counts.entry(what).or_default() += by;
+        let counts = &self.counts[usize::from(priority::is_first())];
+        *counts.lock().expect("no client panics").entry(what).or_default() += by;
     }
 
     /// How often something was counted.
     pub fn counted(&self, what: &'static str) -> u64 {
-        self.counted.lock().expect("no client panics").counts.get(what).copied().unwrap_or(0)
+        let of = |counts: &Mutex<BTreeMap<&'static str, u64>>| {
+            counts.lock().expect("no client panics").get(what).copied().unwrap_or(0)
+        };
+        self.counts.iter().map(of).sum()
     }
 
     /// Records how long a measured client waited for an answer that was due then, in this phase.
@@ -194,7 +201,11 @@ impl Stage {
         let counted = std::mem::take(&mut *self.counted.lock().expect("no client panics"));
         report.wrong = counted.wrong;
         report.wrong_words = counted.words;
-        report.counts = counted.counts;
+        for counts in &self.counts {
+            for (what, by) in std::mem::take(&mut *counts.lock().expect("no client panics")) {
+                *report.counts.entry(what).or_default() += by;
+            }
+        }
         report.waits = counted.waits;
         report.acknowledged = self.acknowledged.hits();
     }
