@@ -77,6 +77,9 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of file descriptors could not be raised to the hard limit");
     }
+    if let Err(error) = descriptors::enlarge(config.cores, config.limits.connections_max) {
+        tracing::warn!(%error, "the table of file descriptors could not be enlarged; connections may stall while it grows");
+    }
     tell_allowance(&config);
     let started = Instant::now();
     let kernel = Kernel::choose()?;

@@ -15,6 +15,8 @@ const UNLIMITED: u64 = 1 << 20;
 const OF_SHARD: u64 = 128;
 /// Connections of the admin port.
 const ADMIN_CONNECTIONS: u64 = 1024;
+/// Descriptors for which the table is made at the start, at most: 8 bytes each.
+const TABLE_MAX: u64 = 1 << 18;
 /// Connections of a shard, where nobody says otherwise and the limit allows.
 const SHARD_CONNECTIONS: u64 = 1024;
 /// Fewer connections than this are no service.
@@ -41,6 +43,18 @@ pub fn raise() -> std::io::Result<()> {
     let hard = limit();
     let limits = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum: limits.maximum })?;
+    Ok(())
+}
+
+/// Has the kernel make this process's table of descriptors as large as it may become. Later each doubling would stop the
+/// threads that open or accept something until every core has passed a quiet moment: tens of milliseconds on busy ones.
+/// To be called before there are other threads.
+pub fn enlarge(cores: usize, connections: usize) -> std::io::Result<()> {
+    let (cores, connections) = (cores.max(1) as u64, connections as u64);
+    let most = RESERVE + ADMIN_CONNECTIONS + cores.saturating_mul(OF_SHARD.saturating_add(connections));
+    let last = most.min(limit()).min(TABLE_MAX).saturating_sub(1);
+    let null = std::fs::File::open("/dev/null")?;
+    rustix::io::fcntl_dupfd_cloexec(&null, i32::try_from(last).unwrap_or(i32::MAX))?; // closed again; the table stays
     Ok(())
 }
 
@@ -82,6 +96,15 @@ mod tests {
     fn the_usual_limits_give_the_defaults() {
         let shares = share(524_288, 16, None).unwrap();
         assert_eq!(shares, Shares { connections: 1024, admin_connections: 1024, warning: None });
+    }
+
+    #[test]
+    fn the_table_is_made_for_every_connection() {
+        enlarge(2, 1024).unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        let size: u64 = size.trim().parse().unwrap();
+        assert!(size >= limit().min(5_000), "{size}");
     }
 
     #[test]
