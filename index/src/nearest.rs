@@ -151,6 +151,12 @@ impl<M: Ranked> Nearest<M> {
         }
     }
 
+    /// Drops what was found of queries from this one on, once the block has ended.
+    pub fn keep_first(&mut self, queries: usize) {
+        let kept = self.rows.partition_point(|row| (row.query as usize) < queries);
+        self.rows.truncate(kept);
+    }
+
     /// What was found, by query. A query that matched nothing has no row.
     pub fn rows(&self) -> &[Row] {
         &self.rows

@@ -56,6 +56,9 @@ impl Owner {
 /// Fills an array with the bytes of the next part of a stored segment.
 pub type ReadPart<'r> = &'r mut dyn FnMut(&mut [u8]) -> Result<(), StoreError>;
 
+/// Says whether a search goes on to further queries; asked often enough that it need not be quick.
+pub type GoesOn<'g> = &'g dyn Fn() -> bool;
+
 /// What a kind of signal knows of searching. The scan of a block must agree with the search of a segment.
 pub trait Searchable: Pod + Ord + Send + Sync {
     /// What a segment keeps beside hashes and owners.
@@ -93,15 +96,17 @@ pub trait Searchable: Pod + Ord + Send + Sync {
         read: ReadPart<'_>,
     ) -> Result<Option<Self::Tables>, StoreError>;
 
-    /// Calls `found` with (query, place, distance) for every hash of a segment within the threshold.
+    /// Calls `found` with (query, place, distance) for every hash of a segment within the threshold. Returns how many
+    /// queries, from the first, were searched whole: all, or fewer where `goes_on` said no, and one at least.
     fn search(
         tables: &Self::Tables,
         hashes: &[Self],
         queries: &[Self],
         threshold: Distance,
         scratch: &mut Scratch,
+        goes_on: GoesOn<'_>,
         found: impl FnMut(usize, u32, Distance),
-    );
+    ) -> usize;
 
     /// The same for a few hashes that were looked over.
     fn search_young(
@@ -277,14 +282,45 @@ impl<H: Searchable> Segment<H> {
         queries: &[H],
         threshold: Distance,
         scratch: &mut Scratch,
-        mut found: impl FnMut(usize, Owner, Distance),
+        found: impl FnMut(usize, Owner, Distance),
     ) {
-        let found = |query, place: u32, distance| found(query, self.owners[place as usize], distance);
-        match &self.tables {
-            Some(tables) => H::search(tables, &self.hashes, queries, threshold, scratch, found),
-            None => H::scan(&self.hashes, queries, threshold, scratch, found),
+        self.search_while(queries, threshold, scratch, &|| true, found);
+    }
+
+    /// The same as long as `goes_on` says so; returns how many queries were searched whole, one at least.
+    pub fn search_while(
+        &self,
+        queries: &[H],
+        threshold: Distance,
+        scratch: &mut Scratch,
+        goes_on: GoesOn<'_>,
+        mut found: impl FnMut(usize, Owner, Distance),
+    ) -> usize {
+        let mut found = |query, place: u32, distance| found(query, self.owners[place as usize], distance);
+        let Some(tables) = &self.tables else {
+            return one_by_one(queries, goes_on, |at, query| {
+                H::scan(&self.hashes, query, threshold, scratch, |_, place, distance| {
+                    found(at, place, distance)
+                });
+            });
+        };
+        H::search(tables, &self.hashes, queries, threshold, scratch, goes_on, found)
+    }
+}
+
+/// Calls `search` with each query as long as `goes_on` says so; returns how many were searched, one at least.
+pub(crate) fn one_by_one<H>(
+    queries: &[H],
+    goes_on: GoesOn<'_>,
+    mut search: impl FnMut(usize, &[H]),
+) -> usize {
+    for (at, query) in queries.iter().enumerate() {
+        search(at, std::slice::from_ref(query));
+        if !goes_on() {
+            return at + 1;
         }
     }
+    queries.len()
 }
 
 fn banks(owners: &[Owner]) -> Vec<BankId> {

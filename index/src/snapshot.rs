@@ -22,7 +22,7 @@ pub use explain::{SegmentPlan, ShapeOption};
 pub use merge::{MergeJob, Merged};
 
 use crate::nearest::Ranked;
-use crate::segment::{Owner, Segment};
+use crate::segment::{GoesOn, Owner, Segment};
 use crate::signal::{BankId, ContentId, Digest, Distance, Hash256};
 use delta::Delta;
 use removed::Removed;
@@ -244,18 +244,33 @@ impl<H: Searchable> Snapshot<H> {
         queries: &[H],
         threshold: Distance,
         scratch: &mut Scratch,
-        mut found: impl FnMut(Found),
+        found: impl FnMut(Found),
     ) {
+        self.visit_while(queries, threshold, scratch, &|| true, found);
+    }
+
+    /// The same as long as `goes_on` says so. Returns how many queries, from the first, were searched whole: one at least.
+    /// Of the others some signals may have been told.
+    pub(crate) fn visit_while(
+        &self,
+        mut queries: &[H],
+        threshold: Distance,
+        scratch: &mut Scratch,
+        goes_on: GoesOn<'_>,
+        mut found: impl FnMut(Found),
+    ) -> usize {
         let mut keep = |query: usize, owner: Owner, distance: Distance| {
             if !self.is_removed(owner) {
                 found(Found::new(query, owner, distance));
             }
         };
         for segment in &self.segments {
-            segment.search(queries, threshold, scratch, &mut keep);
+            let whole = segment.search_while(queries, threshold, scratch, goes_on, &mut keep);
+            queries = &queries[..whole];
         }
-        self.delta.search(queries, threshold, scratch, &mut keep);
+        let whole = self.delta.search_while(queries, threshold, scratch, goes_on, &mut keep);
         scratch.trim();
+        whole
     }
 
     /// Calls `visit` with all hashes in blocks of this size at most, and a way to tell whose a hash is.
@@ -288,5 +303,105 @@ impl<H: Searchable> Snapshot<H> {
     /// Entries in memory, removed ones included.
     fn held(&self) -> usize {
         self.segments.iter().map(|segment| segment.len()).sum::<usize>() + self.delta.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// How often a search asks whether it goes on before it is told no.
+    type Patience = usize;
+
+    /// Searches slice by slice; returns what was found, and how many queries each slice searched.
+    fn sliced<H: Searchable>(
+        snapshot: &Snapshot<H>,
+        queries: &[H],
+        threshold: Distance,
+        patience: Patience,
+    ) -> (Vec<Found>, Vec<usize>) {
+        let (mut scratch, mut found, mut slices, mut first) = (Scratch::default(), Vec::new(), Vec::new(), 0);
+        while first < queries.len() {
+            let asked = Cell::new(0);
+            let goes_on = || {
+                asked.set(asked.get() + 1);
+                asked.get() <= patience
+            };
+            let mut told = Vec::new();
+            let whole = snapshot
+                .visit_while(&queries[first..], threshold, &mut scratch, &goes_on, |hit| told.push(hit));
+            told.retain(|hit| (hit.query as usize) < whole);
+            told.sort_unstable_by_key(|hit| (hit.query, hit.distance, hit.content));
+            found.extend(told.into_iter().map(|hit| Found { query: hit.query + first as u32, ..hit }));
+            slices.push(whole);
+            first += whole;
+        }
+        (found, slices)
+    }
+
+    fn entries<H>(hashes: Vec<H>) -> Vec<Entry<H>> {
+        let entry = |(at, hash)| Entry { hash, content: ContentId(at as u64 + 1), bank: BankId(1) };
+        hashes.into_iter().enumerate().map(entry).collect()
+    }
+
+    /// Hashes of which some are alike, in several segments and a delta; and queries for them.
+    fn crowded(random: &mut ChaCha8Rng) -> (PdqSnapshot, Vec<Hash256>) {
+        let same = Hash256(random.random());
+        let mut hashes: Vec<Hash256> = (0..24_000).map(|_| Hash256(random.random())).collect();
+        for at in (0..hashes.len()).step_by(6) {
+            hashes[at] = same;
+        }
+        let mut queries: Vec<Hash256> = (0..40).map(|at| hashes[at * 600 + 1]).collect();
+        for at in (3..40).step_by(9) {
+            queries[at] = same;
+        }
+        let mut entries = entries(hashes);
+        let young = entries.split_off(22_500);
+        (PdqSnapshot::of(entries, 12_000).with_added(&young), queries)
+    }
+
+    #[test]
+    fn a_search_in_slices_finds_what_one_in_one_go_does() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let (snapshot, queries) = crowded(&mut random);
+        for (bits, patience) in [(31, 0), (31, 1), (31, 2), (31, 7), (0, 1), (128, 3), (90, 0)] {
+            let threshold = Distance::new(bits).unwrap();
+            let mut expected = Vec::new();
+            snapshot.search(&queries, threshold, &mut Scratch::default(), &mut expected);
+            let (found, slices) = sliced(&snapshot, &queries, threshold, patience);
+            assert!(expected.len() > 4 * 4000 && found == expected, "{bits} bits, {slices:?}");
+        }
+        let digest = |at: u32| Digest::new(&[(at % 251) as u8; 16]).unwrap();
+        let digests = ExactSnapshot::of(entries((0..251 * 1100).map(digest).collect()), 200_000);
+        let queries: Vec<Digest> = (0..50).map(|at| digest(at * 5)).collect();
+        let mut expected = Vec::new();
+        digests.search(&queries, Distance::default(), &mut Scratch::default(), &mut expected);
+        let (found, slices) = sliced(&digests, &queries, Distance::default(), 0);
+        assert!(expected.len() == 50 * 1100 && found == expected, "{slices:?}");
+        assert!(slices.iter().all(|slice| *slice <= 3), "{slices:?}");
+    }
+
+    #[test]
+    fn a_query_among_duplicates_ends_its_slice_and_others_do_not() {
+        let mut random = ChaCha8Rng::seed_from_u64(2);
+        let (snapshot, queries) = crowded(&mut random);
+        let threshold = Distance::new(31).unwrap();
+        let (_, slices) = sliced(&snapshot, &[queries[3]; 20], threshold, 0);
+        assert_eq!(slices, [1; 20]);
+        // Elsewhere one question for each block of 16, and not one for each query.
+        let hashes: Vec<Hash256> = (0..24_000).map(|_| Hash256(random.random())).collect();
+        let uniform = PdqSnapshot::from_entries(entries(hashes.clone()));
+        let asked = Cell::new(0);
+        let goes_on = || {
+            asked.set(asked.get() + 1);
+            true
+        };
+        uniform.visit_while(&hashes[..64], threshold, &mut Scratch::default(), &goes_on, |_| {});
+        assert!(asked.get() <= 4 || uniform.segments[0].tables().is_none(), "{}", asked.get());
     }
 }

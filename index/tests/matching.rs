@@ -239,6 +239,7 @@ proptest! {
                 banks: if asked.banks.is_some() { Some(&wanted) } else { None },
                 notes_all: asked.notes_all,
                 on_match: Some(&on_match),
+                goes_on: None,
             };
             let threshold = asked.threshold.and_then(Distance::new);
             let pdq = oracle(&contents, &ids, &of, asked, Some, true);

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +26,44 @@ fn one() -> Query {
 /// Connections that said Hello and then nothing.
 fn idle_guests(server: &Server, count: usize) -> Vec<Connection> {
     (0..count).map(|_| Connection::open(server.listen, None, Duration::from_secs(5)).unwrap()).collect()
+}
+
+/// Clients that ask one after another until they are asked for.
+struct Working {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<Result<usize, String>>,
+}
+
+impl Working {
+    /// So many connections, which have worked for longer than a second.
+    fn start(server: &Server, count: usize) -> Self {
+        let mut connections = idle_guests(server, count);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            lookup(1, &one(), &mut bytes);
+            let mut answered = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                for connection in &mut connections {
+                    connection
+                        .send(&bytes)
+                        .and_then(|()| connection.receive())
+                        .map_err(|error| error.to_string())?;
+                    answered += 1;
+                }
+            }
+            Ok(answered)
+        });
+        thread::sleep(Duration::from_millis(1100));
+        Self { stop, thread }
+    }
+
+    /// Ends them; says how much was answered, or why somebody was cut off.
+    fn end(self) -> Result<usize, String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
 }
 
 #[test]
@@ -51,6 +91,20 @@ fn idle_strangers_do_not_use_up_the_descriptors() {
 }
 
 #[test]
+fn connections_do_not_enlarge_the_table_of_descriptors() {
+    let server = Setup::default().wrapped(&["prlimit", "--nofile=1024:20000"]).flag("--cores", 1).start();
+    let size = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("FDSize:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    let before = size();
+    let guests = idle_guests(&server, 700);
+    assert!(before > 2048 && size() == before, "{before}, now {}", size());
+    drop(guests);
+}
+
+#[test]
 fn settings_that_need_more_descriptors_than_there_may_be_are_refused() {
     let (status, words) = refusal(Setup::default().wrapped(&["prlimit", "--nofile=700:700"]));
     assert!(!status.success() && words.contains("the process may have 700"), "{words}");
@@ -67,16 +121,25 @@ fn idle_clients_give_up_their_places_to_newcomers() {
         let setup = Setup::default().flag("--cores", 1).flag("--reactor", reactor);
         let setup = setup.flag("--connections-max", 40).flag("--connections-per-address-max", 40);
         let server = setup.start();
-        let idle = idle_guests(&server, 40);
-        let mut busy = Connection::open(server.listen, None, Duration::from_secs(5));
-        assert!(busy.is_err(), "nobody has been silent for long enough");
-        thread::sleep(Duration::from_millis(1200));
-        for _ in 0..60 {
-            hasty(&server).lookup(one()).unwrap();
+        let working = Working::start(&server, 40);
+        for _ in 0..20 {
+            let newcomer = Connection::open(server.listen, None, Duration::from_secs(5));
+            assert!(newcomer.is_err(), "{reactor}: nobody is silent");
         }
-        busy = Connection::open(server.listen, None, Duration::from_secs(5));
-        assert!(busy.is_ok());
-        drop(idle);
+        let answered =
+            working.end().unwrap_or_else(|words| panic!("{reactor}: who works was cut off: {words}"));
+        assert!(answered > 400, "{reactor}: {answered}");
+        // Those that never asked anything are silent at once: no newcomer tries twice.
+        let idle = idle_guests(&server, 40);
+        thread::sleep(Duration::from_millis(50));
+        let newcomers: Vec<_> = (0..60)
+            .map(|at| {
+                thread::sleep(Duration::from_millis(2));
+                let newcomer = Connection::open(server.listen, None, Duration::from_secs(5));
+                newcomer.unwrap_or_else(|error| panic!("{reactor}: newcomer {at}: {error}"))
+            })
+            .collect();
+        drop((idle, newcomers));
         // Strangers that say nothing shut nobody out either.
         let strangers: Vec<_> = (0..200).map_while(|_| TcpStream::connect(server.listen).ok()).collect();
         hasty(&server).lookup(one()).unwrap();
@@ -88,7 +151,7 @@ fn idle_clients_give_up_their_places_to_newcomers() {
 fn one_address_does_not_take_all_places() {
     let setup = Setup::default().flag("--cores", 1).flag("--connections-max", 40);
     let server = setup.flag("--connections-per-address-max", 10).start();
-    let ours = idle_guests(&server, 10);
+    let ours = Working::start(&server, 10);
     assert!(Connection::open(server.listen, None, Duration::from_secs(5)).is_err(), "the eleventh");
     // Another address of the loopback range is another client.
     let socket =
@@ -102,7 +165,7 @@ fn one_address_does_not_take_all_places() {
     other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     assert!(std::io::Read::read(&mut other, &mut [0; 64]).unwrap() > 0, "welcomed");
     assert_eq!(server.metric_of("hashward_refused_total{shard=\"0\"}"), Some(1.0));
-    drop(ours);
+    ours.end().unwrap();
 }
 
 /// Sends large frames without waiting for answers; reads them on another thread. Returns how many were Busy, and answered.

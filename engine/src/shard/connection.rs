@@ -65,6 +65,8 @@ pub(super) struct Connection {
     pub(super) gathered: u32,
     /// A frame that is searched in slices.
     pub(super) work: Option<Box<Work>>,
+    /// Lookups that were set aside and take longer than a slice.
+    pub(super) apart: VecDeque<Box<Work>>,
     /// Who said Hello, and was let in.
     pub(super) guest: Option<Guest>,
     /// No more will come, or be taken; what is owed is still sent.
@@ -96,6 +98,7 @@ impl Connection {
             withheld: Vec::new(),
             gathered: 0,
             work: None,
+            apart: VecDeque::new(),
             guest: None,
             closing: false,
             parting: false,
@@ -162,9 +165,15 @@ impl Connection {
         self.input.len() - self.taken
     }
 
-    /// Whether a whole frame waits, or one that is too large to be taken.
+    /// Whether a whole frame waits, or one that is too large to be taken, or a lookup that is searched in slices.
     pub(super) fn has_frame(&self, limits: &Limits) -> bool {
-        !matches!(split(&self.input[self.taken..], self.frame_bytes_max(limits)), Split::Incomplete)
+        !self.apart.is_empty()
+            || !matches!(split(&self.input[self.taken..], self.frame_bytes_max(limits)), Split::Incomplete)
+    }
+
+    /// Whether its next step may take a whole slice: one is under way, or more waits than a few short frames.
+    pub(super) fn may_take_long(&self) -> bool {
+        self.work.is_some() || !self.apart.is_empty() || self.waiting_bytes() > LONG_FRAME
     }
 
     /// Memory that it holds, in bytes.
@@ -228,8 +237,14 @@ impl Connection {
         if self.guest.is_none() {
             return now.saturating_duration_since(self.opened);
         }
-        let busy = self.pending > 0 || self.gathered > 0 || self.owed_bytes() > 0 || self.waiting_bytes() > 0;
+        let works = self.gathered > 0 || !self.apart.is_empty();
+        let busy = self.pending > 0 || works || self.owed_bytes() > 0 || self.waiting_bytes() > 0;
         if busy { Duration::ZERO } else { now.saturating_duration_since(self.last_input) }
+    }
+
+    /// For how long it has been at work, until it fell silent.
+    pub(super) fn worked_for(&self) -> Duration {
+        self.last_input.saturating_duration_since(self.opened)
     }
 
     /// Largest frame this peer may send.
@@ -284,11 +299,13 @@ impl Connection {
         self.closing = true;
         self.parting = true;
         self.work = None;
+        self.apart.clear();
         self.bells.output();
     }
 
     pub(super) fn owes_nothing(&self) -> bool {
-        let works = self.pending > 0 || self.gathered > 0 || self.work.is_some();
+        let searches = self.gathered > 0 || self.work.is_some() || !self.apart.is_empty();
+        let works = self.pending > 0 || searches;
         let waits = !self.share.is_away() || self.stalled;
         self.closing && !works && !waits && self.owed_bytes() == 0
     }
@@ -304,6 +321,7 @@ impl Connection {
             Some("a frame was begun and not finished in time")
         } else if self.pending == 0
             && self.work.is_none()
+            && self.apart.is_empty()
             && self.owed_bytes() == 0
             && past(self.last_input, limits.idle)
         {

@@ -12,7 +12,6 @@ use index::{Distance, Hash256, SignalType, Tenant};
 use ingest::wire::QueryView;
 
 use super::connection::{Connection, ConnectionId};
-use super::gate;
 use super::serve::{Core, Told};
 use super::work::{Block, SLICE, fitting};
 
@@ -78,47 +77,60 @@ impl Gather {
 }
 
 impl Core {
-    /// Searches what is set aside and answers it, for a slice: what is left keeps waiting.
-    pub(super) fn answer_gathered(&mut self, connections: &mut HashMap<ConnectionId, Connection>) {
+    /// Searches what is set aside and answers it, for a slice: what is left keeps waiting. Returns the connections whose
+    /// lookups take longer: they go on in slices, when their connections have their turns.
+    pub(super) fn answer_gathered(
+        &mut self,
+        connections: &mut HashMap<ConnectionId, Connection>,
+    ) -> Vec<ConnectionId> {
         let Gather { mut hashes, mut lookups, threshold, tenant } = std::mem::take(&mut self.gather);
         let state = self.views.newest(&self.parts.banks, tenant.as_ref());
         let watch = self.parts.door.honeytokens();
-        let (begun, mut before, mut answered, mut together) =
-            (Instant::now(), Duration::ZERO, 0, TOGETHER / 2);
+        let begun = Instant::now();
+        let goes_on = || begun.elapsed() < SLICE;
+        let (mut before, mut answered, mut together) = (Duration::ZERO, 0, TOGETHER / 2);
+        let mut apart = Vec::new();
         while answered < lookups.len() && before < SLICE {
             let first = lookups[answered].hashes.start;
             let fits = |lookup: &&Lookup| (lookup.hashes.end - first) as usize <= together;
             let count = lookups[answered..].iter().take_while(fits).count().max(1);
             let group = &lookups[answered..answered + count];
-            answered += group.len();
             let end = group.last().map_or(first, |lookup| lookup.hashes.end);
             self.work.clear();
-            self.search_pdq(&state, &hashes[first as usize..end as usize], threshold, watch.as_deref());
+            let wanted = &hashes[first as usize..end as usize];
+            let searched = self.search_pdq(&state, wanted, threshold, watch.as_deref(), &goes_on);
             let took = begun.elapsed() - before;
-            self.count_search((end - first) as usize, took);
-            together = fitting((end - first) as usize, took, TOGETHER);
-            let each = took / (end - first).max(1);
+            self.count_search(searched, took);
+            together = fitting(searched, took, TOGETHER);
+            let each = took / searched.max(1) as u32;
+            let until = first + searched as u32;
             let mut row = 0;
-            for lookup in group {
-                let query = lookup.hashes.start - first;
-                let until = lookup.hashes.end - first;
-                let rows = self.nearest.rows()[row..].iter().take_while(|row| row.query < until).count();
+            for (at, lookup) in group.iter().enumerate() {
+                let is_whole = lookup.hashes.end <= until;
+                if !is_whole && at > 0 {
+                    break; // comes first next time
+                }
+                answered += 1;
+                let (query, last) = (lookup.hashes.start - first, lookup.hashes.end - first);
+                let rows = self.nearest.rows()[row..].iter().take_while(|row| row.query < last).count();
                 let block = Block { rows: row..row + rows, query, hash: 0 };
                 row += rows;
                 // A connection that is gone needs no answer.
                 let Some(connection) = connections.get_mut(&lookup.connection) else { continue };
+                let its = &hashes[lookup.hashes.start as usize..lookup.hashes.end as usize];
                 self.work.clear();
-                self.work
-                    .pdq
-                    .extend_from_slice(&hashes[lookup.hashes.start as usize..lookup.hashes.end as usize]);
+                self.work.pdq.extend_from_slice(its);
                 self.judge(&state, &block, SignalType::Pdq, tenant.as_ref(), |_| Told::default());
-                match self.is_told(connection, SignalType::Pdq, lookup.hashes.len()) {
-                    Ok(()) => self.answer_lookup(&state, connection, lookup.correlation),
-                    Err(why) => self.refuse(connection, gate::refused(lookup.correlation, &why)),
-                }
-                connection.share.spend(each * (lookup.hashes.len() as u32));
                 connection.gathered -= 1;
-                connection.bells.output();
+                connection.share.spend(each * its.len().min(searched) as u32);
+                if is_whole {
+                    self.tell_lookup(&state, connection, lookup.correlation, SignalType::Pdq, its.len());
+                    connection.bells.output();
+                } else if !connection.parting {
+                    self.work.go_apart(lookup.correlation, threshold, searched);
+                    self.keep_apart(connection, state.share());
+                    apart.push(lookup.connection);
+                }
             }
             before = begun.elapsed();
         }
@@ -130,5 +142,6 @@ impl Core {
             lookup.hashes = lookup.hashes.start - done..lookup.hashes.end - done;
         }
         self.gather = Gather { hashes, lookups, threshold, tenant };
+        apart
     }
 }

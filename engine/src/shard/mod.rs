@@ -193,15 +193,23 @@ impl Shard {
     /// Serves frames for one turn, and answers the small lookups among them together.
     pub fn serve(&mut self) -> Turn {
         let began = Instant::now();
-        let mut now = began;
+        let (mut now, mut served_fresh) = (began, false);
         while !self.core.gather.is_full()
             && now.saturating_duration_since(began) < TURN
             && let Some(id) = self.schedule.next(&mut self.connections)
         {
+            let is_fresh = self.schedule.is_fresh();
+            // What those that ask little are answered does not wait for a slice of somebody's backlog.
+            if served_fresh && !is_fresh && self.connections.get(&id).is_some_and(Connection::may_take_long) {
+                break;
+            }
+            served_fresh |= is_fresh;
             now = self.step(id, now);
         }
         if !self.core.gather.is_empty() {
-            self.core.answer_gathered(&mut self.connections);
+            for id in self.core.answer_gathered(&mut self.connections) {
+                self.enqueue(id, began); // the search was its own time, and not time away
+            }
         }
         let is_done = self.schedule.is_empty() && self.core.gather.is_empty();
         if is_done { Turn::Done } else { Turn::More }

@@ -33,6 +33,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// How long tasks that were ended may take to let go of the shard.
 const END: Duration = Duration::from_secs(1);
+/// Connections that are accepted before other tasks have their turn. With 16 neighbours waited longer, and newcomers too.
+pub(super) const ACCEPTED_TOGETHER: u64 = 4;
 /// After the system refused a connection: it is out of something.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -79,7 +81,7 @@ pub trait Reactor: 'static {
 }
 
 /// The tasks of all connections.
-type Tasks<R> = Rc<RefCell<HashMap<ConnectionId, <R as Reactor>::Task>>>;
+pub(super) type Tasks<R> = Rc<RefCell<HashMap<ConnectionId, <R as Reactor>::Task>>>;
 
 /// Runs a shard until it is told to stop and has drained.
 pub async fn run<R: Reactor>(start: Start, (shard, work): (Shard, Receiver<()>)) {
@@ -126,13 +128,21 @@ async fn wait<R: Reactor>(limit: Duration, done: impl Fn() -> bool) -> bool {
     true
 }
 
-async fn accept<R: Reactor>(shard: Rc<RefCell<Shard>>, connections: Tasks<R>, listener: R::Listener) {
-    let mut refused = 0_u64;
+pub(super) async fn accept<R: Reactor>(
+    shard: Rc<RefCell<Shard>>,
+    connections: Tasks<R>,
+    listener: R::Listener,
+) {
+    let (mut refused, mut accepted) = (0_u64, 0_u64);
     loop {
         match R::accept(&listener).await {
             Ok((stream, peer)) => {
                 refused = 0;
                 welcome::<R>(&shard, &connections, stream, peer);
+                accepted += 1;
+                if accepted.is_multiple_of(ACCEPTED_TOGETHER) {
+                    R::yield_now().await; // nothing of the reactor is pending here
+                }
             }
             Err(error) => {
                 // Out of descriptors, most likely: those who are connected go on.

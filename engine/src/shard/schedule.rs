@@ -96,6 +96,11 @@ impl Schedule {
         }
     }
 
+    /// Whether the connection that [`Self::next`] returned last is one that had nothing waiting before.
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
     /// Takes out the connection that [`Self::next`] returned last, because it has no whole frame left. One that was fresh
     /// goes through the other queue once, so that sending single frames does not keep it ahead of everybody.
     pub(super) fn emptied(&mut self, id: ConnectionId, share: &mut Share, now: Instant) {

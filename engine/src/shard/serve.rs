@@ -24,7 +24,7 @@ use super::connection::Connection;
 use super::gather::Gather;
 use super::listed::{bank_name, names};
 use super::views::Views;
-use super::work::Work;
+use super::work::{Apart, Asked, Work};
 use super::{ConnectionId, Step, gate};
 use crate::access::Door;
 use crate::clock;
@@ -107,8 +107,16 @@ impl Core {
 
     /// Serves the next frame of a connection, or a slice of it, if one is whole.
     pub(super) fn step(&mut self, id: ConnectionId, connection: &mut Connection, now: Instant) -> Step {
-        if connection.parting || connection.closing && self.draining && connection.work.is_none() {
+        let works = connection.work.is_some() || !connection.apart.is_empty();
+        if connection.parting || connection.closing && self.draining && !works {
             return Step::Close;
+        }
+        if connection.work.is_none()
+            && let Some(work) = connection.apart.pop_front()
+        {
+            self.work = *work;
+            self.look_up_apart(connection);
+            return Step::More;
         }
         let frame_max = connection.frame_bytes_max(&self.parts.limits);
         match split(&connection.input[connection.taken..], frame_max) {
@@ -213,17 +221,42 @@ impl Core {
     /// Looks up the frame in work for a slice; at its end answers.
     fn look_up(&mut self, connection: &mut Connection, correlation: u64, query: &QueryView<'_>) {
         let state = self.state_of_work(connection.tenant());
-        if !self.advance(&state, query, connection.tenant(), |_| Told::default()) {
+        self.begin(query);
+        if !self.advance(&state, Asked::of(query), connection.tenant(), |_| Told::default()) {
             return self.set_aside(connection, state);
         }
-        if let Err(why) = self.is_told(connection, query.signal_type, query.len()) {
-            return self.refuse(connection, gate::refused(correlation, &why));
+        self.tell_lookup(&state, connection, correlation, query.signal_type, query.len());
+    }
+
+    /// The same of a lookup whose frame is served already.
+    fn look_up_apart(&mut self, connection: &mut Connection) {
+        let Some(Apart { correlation, threshold }) = self.work.apart.take() else { return };
+        let state = self.state_of_work(connection.tenant());
+        let asked = Asked { kind: SignalType::Pdq, hashes: self.work.pdq.len(), threshold };
+        if self.advance(&state, asked, connection.tenant(), |_| Told::default()) {
+            return self.tell_lookup(&state, connection, correlation, asked.kind, asked.hashes);
         }
-        self.answer_lookup(&state, connection, correlation);
+        self.work.apart = Some(Apart { correlation, threshold });
+        self.keep_apart(connection, state.into_owned());
+    }
+
+    /// Answers a lookup with what the frame in work found, unless its sender may not be told.
+    pub(super) fn tell_lookup(
+        &mut self,
+        state: &BankState,
+        connection: &mut Connection,
+        correlation: u64,
+        kind: SignalType,
+        hashes: usize,
+    ) {
+        match self.is_told(connection, kind, hashes) {
+            Ok(()) => self.answer_lookup(state, connection, correlation),
+            Err(why) => self.refuse(connection, gate::refused(correlation, &why)),
+        }
     }
 
     /// Answers a lookup with the hits and matches of the frame in work.
-    pub(super) fn answer_lookup(&mut self, state: &BankState, connection: &mut Connection, correlation: u64) {
+    fn answer_lookup(&mut self, state: &BankState, connection: &mut Connection, correlation: u64) {
         self.parts.counts.hits.fetch_add(self.work.hits.len() as u64, Ordering::Relaxed);
         if !connection.sees_distances() {
             gate::veil(&mut self.work.hits, &mut self.work.matches);
@@ -242,7 +275,8 @@ impl Core {
         submit: &SubmitView<'_>,
     ) {
         let state = self.state_of_work(connection.tenant());
-        let is_whole = self.advance(&state, &submit.query, connection.tenant(), |hash| Told {
+        self.begin(&submit.query);
+        let is_whole = self.advance(&state, Asked::of(&submit.query), connection.tenant(), |hash| Told {
             item_id: submit.item_id(hash),
             item_type: submit.item_type(hash),
             author: submit.creator(hash),

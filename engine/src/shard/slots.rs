@@ -1,8 +1,8 @@
 //! Who gets a place on a full shard.
 //!
 //! A newcomer is never shut out by connections that do nothing: where all places are taken, the one that has been silent
-//! longest gives up its own, strangers before guests, and those of the address with most connections first. One address
-//! cannot take all places.
+//! longest gives up its own, strangers before guests, and those of the address with most connections first. One that works
+//! is never asked to: it may be silent for as long as it worked before, up to a second. One address cannot take all places.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::{Refused, Shard};
 
-/// Silence after which a connection may be asked to give up its place.
-const SILENT: Duration = Duration::from_secs(1);
-/// The same before Hello, which clients send at once.
-const SILENT_STRANGER: Duration = Duration::from_millis(100);
+/// Silence after which a connection gives up its place, however long it worked.
+const SILENT_MAX: Duration = Duration::from_secs(1);
+/// Silence after which one does that never asked anything: clients send Hello, and what they want to know, at once.
+const SILENT_MIN: Duration = Duration::from_millis(20);
 /// Connections that are being closed and still count, beyond the limit.
 const PARTING_MAX: usize = 64;
 
@@ -46,7 +46,7 @@ impl Shard {
             .filter(|connection| !connection.parting && (!crowded || connection.peer == peer))
             .filter_map(|connection| {
                 let (stranger, silent) = (connection.guest.is_none(), connection.silent_for(now));
-                let limit = if stranger { SILENT_STRANGER } else { SILENT };
+                let limit = connection.worked_for().clamp(SILENT_MIN, SILENT_MAX);
                 (silent > limit).then(|| ((stranger, of_address[&connection.peer], silent), connection))
             })
             .max_by_key(|(rank, _)| *rank);

@@ -1,5 +1,7 @@
 //! A whole shard on its reactor, without the program around it.
 
+mod turns;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;

@@ -27,6 +27,14 @@ impl View {
             View::Tenants(state) => state,
         }
     }
+
+    /// The state itself, to be kept beside this.
+    pub(super) fn share(&self) -> Arc<BankState> {
+        match self {
+            View::Whole(state) => Arc::clone(state),
+            View::Tenants(state) => state.clone(),
+        }
+    }
 }
 
 impl Deref for View {

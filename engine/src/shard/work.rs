@@ -22,8 +22,8 @@ use super::views::View;
 use crate::clock::{now_ms, now_s};
 use crate::defence::Matched;
 
-/// How long a frame is searched before the shard's other connections get their turn. One block more may be under way.
-pub(super) const SLICE: Duration = Duration::from_millis(1);
+/// How long a frame is searched before the shard's other connections get their turn. One query more may be under way.
+pub(super) const SLICE: Duration = Duration::from_micros(500);
 /// Hashes searched together: at first, and at most.
 const BLOCK: usize = 16;
 const BLOCK_MAX: usize = 64;
@@ -35,13 +35,15 @@ const KEPT: usize = 8192;
 
 /// What is known of a frame so far.
 pub(super) struct Work {
+    /// The lookup it is, where its frame is served already: it was set aside, and takes longer than a slice.
+    pub(super) apart: Option<Apart>,
     /// The banks it is matched against, while it waits.
     state: Option<Arc<BankState>>,
     /// Its hashes.
     pub(super) pdq: Vec<Hash256>,
     pub(super) digests: Vec<Digest>,
     /// How many of them were searched for, and how many come next.
-    done: usize,
+    pub(super) done: usize,
     block: usize,
     pub(super) hits: Vec<HitRef>,
     pub(super) matches: Vec<Match>,
@@ -54,6 +56,7 @@ pub(super) struct Work {
 impl Default for Work {
     fn default() -> Self {
         Self {
+            apart: None,
             state: None,
             pdq: Vec::new(),
             digests: Vec::new(),
@@ -75,7 +78,34 @@ impl Work {
         trim(&mut self.hits);
         trim(&mut self.matches);
         trim(&mut self.nearest);
-        (self.state, self.done, self.block, self.honeytoken) = (None, 0, BLOCK, None);
+        (self.apart, self.state, self.honeytoken) = (None, None, None);
+        (self.done, self.block) = (0, BLOCK);
+    }
+
+    /// Makes it a lookup whose frame is served already, of whose hashes so many were searched for.
+    pub(super) fn go_apart(&mut self, correlation: u64, threshold: Option<Distance>, searched: usize) {
+        self.apart = Some(Apart { correlation, threshold });
+        self.done = searched;
+    }
+}
+
+/// A PDQ lookup without its frame.
+pub(super) struct Apart {
+    pub(super) correlation: u64,
+    pub(super) threshold: Option<Distance>,
+}
+
+/// What is searched for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) kind: SignalType,
+    pub(super) hashes: usize,
+    pub(super) threshold: Option<Distance>,
+}
+
+impl Asked {
+    pub(super) fn of(query: &QueryView<'_>) -> Self {
+        Self { kind: query.signal_type, hashes: query.len(), threshold: query.threshold }
     }
 }
 
@@ -116,58 +146,71 @@ impl Core {
         connection.work = Some(Box::new(std::mem::take(&mut self.work)));
     }
 
-    /// Searches and judges the frame in work for a slice; says whether that was its end.
-    pub(super) fn advance<'q>(
-        &mut self,
-        state: &BankState,
-        query: &QueryView<'_>,
-        tenant: Option<&Tenant>,
-        told: impl Fn(u32) -> Told<'q>,
-    ) -> bool {
-        let (kind, begun) = (query.signal_type, Instant::now());
+    /// The same for a lookup whose frame is served already.
+    pub(super) fn keep_apart(&mut self, connection: &mut Connection, state: Arc<BankState>) {
+        self.work.state = Some(state);
+        connection.apart.push_front(Box::new(std::mem::take(&mut self.work)));
+    }
+
+    /// Copies a frame's hashes where it is begun.
+    pub(super) fn begin(&mut self, query: &QueryView<'_>) {
         if self.work.done == 0 {
-            match kind {
+            match query.signal_type {
                 SignalType::Pdq => query.append_pdq(&mut self.work.pdq),
                 _ => query.copy_digests(&mut self.work.digests),
             }
         }
+    }
+
+    /// Searches and judges the frame in work for a slice; says whether that was its end.
+    pub(super) fn advance<'q>(
+        &mut self,
+        state: &BankState,
+        asked: Asked,
+        tenant: Option<&Tenant>,
+        told: impl Fn(u32) -> Told<'q>,
+    ) -> bool {
+        let (kind, begun) = (asked.kind, Instant::now());
+        let goes_on = || begun.elapsed() < SLICE;
         let watch = self.parts.door.honeytokens();
         let mut before = Duration::ZERO;
         loop {
             let first = self.work.done;
-            let end = query.len().min(first + self.work.block);
+            let end = asked.hashes.min(first + self.work.block);
             let (pdq, digests) = (std::mem::take(&mut self.work.pdq), std::mem::take(&mut self.work.digests));
-            match kind {
+            let searched = match kind {
                 SignalType::Pdq => {
-                    self.search_pdq(state, &pdq[first..end], query.threshold, watch.as_deref())
+                    self.search_pdq(state, &pdq[first..end], asked.threshold, watch.as_deref(), &goes_on)
                 }
-                _ => self.search_exact(state, kind, &digests[first..end], watch.as_deref()),
-            }
+                _ => self.search_exact(state, kind, &digests[first..end], watch.as_deref(), &goes_on),
+            };
             (self.work.pdq, self.work.digests) = (pdq, digests);
+            let end = first + searched; // fewer than asked for where very much matches
             let block = Block { rows: 0..self.nearest.rows().len(), query: 0, hash: first as u32 };
             self.judge(state, &block, kind, tenant, &told);
             self.work.done = end;
             let elapsed = begun.elapsed();
             self.count_search(end - first, elapsed - before);
             self.work.block = fitting(end - first, elapsed - before, BLOCK_MAX);
-            if end == query.len() || elapsed >= SLICE {
-                return end == query.len();
+            if end == asked.hashes || elapsed >= SLICE {
+                return end == asked.hashes;
             }
             before = elapsed;
         }
     }
 
-    /// Fills `nearest`.
+    /// Fills `nearest`; returns how many hashes were searched for, one at least.
     pub(super) fn search_pdq(
         &mut self,
         state: &BankState,
         hashes: &[Hash256],
         threshold: Option<Distance>,
         watch: Option<&Directory>,
-    ) {
+        goes_on: &dyn Fn() -> bool,
+    ) -> usize {
         let limit = self.limit();
         let Self { scratch, nearest, .. } = self;
-        with_watch(limit, watch, |ask| state.search_pdq(hashes, threshold, ask, scratch, nearest));
+        with_watch(limit, watch, goes_on, |ask| state.search_pdq(hashes, threshold, ask, scratch, nearest))
     }
 
     fn search_exact(
@@ -176,10 +219,11 @@ impl Core {
         kind: SignalType,
         digests: &[Digest],
         watch: Option<&Directory>,
-    ) {
+        goes_on: &dyn Fn() -> bool,
+    ) -> usize {
         let limit = self.limit();
         let Self { scratch, nearest, .. } = self;
-        with_watch(limit, watch, |ask| state.search_exact(kind, digests, ask, scratch, nearest));
+        with_watch(limit, watch, goes_on, |ask| state.search_exact(kind, digests, ask, scratch, nearest))
     }
 
     /// Matches that the next hash may list beside the nearest of every bank.
@@ -251,13 +295,18 @@ impl Core {
 }
 
 /// Calls `search` with what a frame asks: everything that matches now, and to be told of honeytokens where there are any.
-fn with_watch(limit: usize, watch: Option<&Directory>, search: impl FnOnce(&Ask<'_>)) {
-    let ask = Ask::matching(limit, now_s());
+fn with_watch(
+    limit: usize,
+    watch: Option<&Directory>,
+    goes_on: &dyn Fn() -> bool,
+    search: impl FnOnce(&Ask<'_>) -> usize,
+) -> usize {
+    let ask = Ask { goes_on: Some(goes_on), ..Ask::matching(limit, now_s()) };
     match watch {
         None => search(&ask),
         Some(directory) => {
             let is_watched = |content: ContentId, _: bool| directory.honeytokens.contains_key(&content);
-            search(&Ask { on_match: Some(&is_watched), ..ask });
+            search(&Ask { on_match: Some(&is_watched), ..ask })
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::{Bank, BankState};
 use crate::mih::Scratch;
 use crate::nearest::{Nearest, Ranked};
+use crate::segment::GoesOn;
 use crate::signal::{BankId, ContentId, Distance, Hash256, SignalType};
 use crate::snapshot::{BulkRow, Found};
 
@@ -29,6 +30,8 @@ pub struct Ask<'a> {
     pub notes_all: bool,
     /// Told of what is noted; without it nothing is.
     pub on_match: Option<OnMatch<'a>>,
+    /// Says whether further queries are searched; all are if absent.
+    pub goes_on: Option<GoesOn<'a>>,
 }
 
 impl<'a> Ask<'a> {
@@ -42,6 +45,7 @@ impl<'a> Ask<'a> {
             banks: None,
             notes_all: false,
             on_match: None,
+            goes_on: None,
         }
     }
 
@@ -134,7 +138,8 @@ impl<'s> Filter<'s> {
 }
 
 impl BankState {
-    /// The PDQ signals within the threshold of each query; without one, within that of each bank.
+    /// The PDQ signals within the threshold of each query; without one, within that of each bank. Returns how many
+    /// queries, from the first, were searched: one at least, and all unless the ask ends the search earlier.
     pub fn search_pdq(
         &self,
         hashes: &[Hash256],
@@ -142,14 +147,17 @@ impl BankState {
         ask: &Ask<'_>,
         scratch: &mut Scratch,
         nearest: &mut Nearest<Found>,
-    ) {
+    ) -> usize {
         nearest.begin(hashes.len(), ask.limit, ask.every_bank);
         let (widest, own) = self.reach(threshold);
         let mut filter = Filter::new(self, ask, own);
-        self.tables.pdq.visit(hashes, widest, scratch, |found| {
+        let goes_on = ask.goes_on.unwrap_or(&|| true);
+        let searched = self.tables.pdq.visit_while(hashes, widest, scratch, goes_on, |found| {
             filter.take(nearest, found.query as usize, found, found.distance);
         });
         nearest.finish();
+        nearest.keep_first(searched);
+        searched
     }
 
     /// The same of signals of a type that is compared whole.
@@ -160,15 +168,18 @@ impl BankState {
         ask: &Ask<'_>,
         scratch: &mut Scratch,
         nearest: &mut Nearest<Found>,
-    ) {
+    ) -> usize {
         nearest.begin(digests.len(), ask.limit, ask.every_bank);
         let mut filter = Filter::new(self, ask, None);
-        if let Some(exact) = self.tables.exact(kind) {
-            exact.visit(digests, Distance::default(), scratch, |found| {
+        let goes_on = ask.goes_on.unwrap_or(&|| true);
+        let searched = self.tables.exact(kind).map_or(digests.len(), |exact| {
+            exact.visit_while(digests, Distance::default(), scratch, goes_on, |found| {
                 filter.take(nearest, found.query as usize, found, found.distance);
-            });
-        }
+            })
+        });
         nearest.finish();
+        nearest.keep_first(searched);
+        searched
     }
 
     /// Tells of each query that matches what [`BankState::search_pdq`] lists of it, by query. `pause` is called before

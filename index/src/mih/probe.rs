@@ -7,6 +7,7 @@
 use super::cost::Costs;
 use super::{Plan, Tables, skew};
 use crate::kernel::{AHEAD_MAX, Kernel, Probes, Scanned, ahead, prefetch};
+use crate::segment::{GoesOn, one_by_one};
 use crate::signal::{Distance, Hash256};
 
 /// Queries whose buckets are listed together: 16 lists of 272 fit the first-level cache beside the lines.
@@ -15,6 +16,8 @@ const BLOCK: usize = 16;
 const SURVIVORS_FULL: usize = 1 << 16;
 /// Survivors of one query at most: with more, reading everything in order is cheaper, and takes no memory for them.
 const SURVIVORS_MAX: usize = 1 << 18;
+/// Crowded buckets that any query may meet; the rounds of those that meet more are timed one by one.
+const FEW_SPILLS: usize = 8;
 /// Hashes that are read flat together: bounds what a query that matches everything yields at once.
 const FLAT_BLOCK: usize = 1 << 14;
 /// Entries whose room each buffer keeps for the next search.
@@ -56,36 +59,46 @@ pub(super) fn survivors_max(hashes: usize) -> usize {
 }
 
 impl Tables {
-    /// Calls `found` with (query, slot, distance) for every hash within the threshold.
+    /// Calls `found` with (query, slot, distance) for every hash within the threshold. Asks `goes_on` after each block,
+    /// and after each query that meets crowded buckets or is read flat; returns how many queries were searched whole.
     pub fn search(
         &self,
         hashes: &[Hash256],
         queries: &[Hash256],
         threshold: Distance,
         scratch: &mut Scratch,
+        goes_on: GoesOn<'_>,
         mut found: impl FnMut(usize, u32, Distance),
-    ) {
+    ) -> usize {
         let Some(plan) = self.plan(threshold, scratch) else {
-            return flat(hashes, queries, 0, threshold, scratch, found);
+            return one_by_one(queries, goes_on, |at, query| {
+                flat(hashes, query, at, threshold, scratch, &mut found);
+            });
         };
         let mut first = 0;
-        while first < queries.len() {
+        let mut whole = queries.len();
+        while first < whole {
             let block = &queries[first..queries.len().min(first + BLOCK)];
-            let scanned = self.scan(block, &plan, hashes.len(), scratch);
+            let scanned = self.scan(block, &plan, hashes.len(), scratch, goes_on);
             let block = &block[..scanned];
             self.verify(hashes, block, &plan, threshold, scratch, |at, slot, distance| {
                 found(first + at, slot, distance);
             });
             // A query among crowded buckets: reading everything once is cheaper.
             let rest = std::mem::take(&mut scratch.flat);
-            for at in &rest {
-                let at = *at;
+            let read = one_by_one(&rest, goes_on, |_, at| {
+                let at = at[0];
                 flat(hashes, &block[at..=at], first + at, threshold, scratch, &mut found);
+            });
+            // Those before the next one that is to be read flat are whole.
+            first += rest.get(read).copied().unwrap_or(scanned);
+            if read < rest.len() || !goes_on() {
+                whole = first;
             }
             scratch.flat = rest;
-            first += scanned;
         }
         scratch.plan = Some((threshold, plan));
+        whole
     }
 
     /// The even plan where probing is expected to cost less than reading everything.
@@ -100,8 +113,15 @@ impl Tables {
     }
 
     /// Reads the buckets of a block of queries into `scratch`; says of how many, since it ends early where very much is
-    /// near.
-    fn scan(&self, queries: &[Hash256], plan: &Plan, hashes: usize, scratch: &mut Scratch) -> usize {
+    /// near, or where buckets are crowded and `goes_on` says no.
+    fn scan(
+        &self,
+        queries: &[Hash256],
+        plan: &Plan,
+        hashes: usize,
+        scratch: &mut Scratch,
+        goes_on: GoesOn<'_>,
+    ) -> usize {
         let (width, kernel) = (self.shape.width(), Kernel::current());
         let mut buckets = std::mem::take(&mut scratch.buckets);
         buckets.clear();
@@ -126,6 +146,7 @@ impl Tables {
             };
             kernel.probe(&self.lines, width, &probes, &mut scratch.scanned);
             let mut settled = true;
+            let crowded = scratch.scanned.spilled.len() > FEW_SPILLS;
             if !scratch.scanned.spilled.is_empty() {
                 match skew::settle(self, hashes, query, &signatures, plan, &mut scratch.scanned, before) {
                     skew::Settled::Read => {}
@@ -142,7 +163,7 @@ impl Tables {
                 .iter()
                 .for_each(|near| prefetch(&self.slots, near.place as usize));
             scratch.ends.push(scratch.scanned.survivors.len() as u32);
-            if scratch.scanned.survivors.len() >= SURVIVORS_FULL {
+            if scratch.scanned.survivors.len() >= SURVIVORS_FULL || crowded && !goes_on() {
                 break;
             }
         }

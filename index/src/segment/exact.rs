@@ -5,11 +5,14 @@
 
 use std::io;
 
-use super::{Owner, ReadPart, Searchable};
+use super::{GoesOn, Owner, ReadPart, Searchable};
 use crate::memory::Huge;
 use crate::mih::Scratch;
 use crate::signal::{ContentId, Digest, Distance};
 use crate::store::StoreError;
+
+/// Matches after which a search asks whether it goes on: tens of microseconds.
+const MATCHES_UNASKED: usize = 1024;
 
 /// Where each prefix begins.
 pub struct Sorted {
@@ -91,17 +94,26 @@ impl Searchable for Digest {
         queries: &[Self],
         _threshold: Distance,
         _scratch: &mut Scratch,
+        goes_on: GoesOn<'_>,
         mut found: impl FnMut(usize, u32, Distance),
-    ) {
+    ) -> usize {
         let shift = tables.shift();
+        let mut unasked = 0;
         for (at, query) in queries.iter().enumerate() {
             let bucket = (prefix(query) >> shift) as usize;
             let (first, end) = (tables.starts[bucket] as usize, tables.starts[bucket + 1] as usize);
             let first = first + hashes[first..end].partition_point(|hash| hash < query);
-            for (place, _) in (first..end).zip(hashes[first..end].iter().take_while(|hash| *hash == query)) {
-                found(at, place as u32, Distance::counted(0));
+            let count = hashes[first..end].iter().take_while(|hash| *hash == query).count();
+            (first..first + count).for_each(|place| found(at, place as u32, Distance::counted(0)));
+            unasked += count;
+            if unasked >= MATCHES_UNASKED {
+                unasked = 0;
+                if !goes_on() {
+                    return at + 1;
+                }
             }
         }
+        queries.len()
     }
 
     fn scan(

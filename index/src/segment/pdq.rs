@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Owner, ReadPart, Searchable};
+use super::{GoesOn, Owner, ReadPart, Searchable};
 use crate::mih::cost::Costs;
 use crate::mih::{Scratch, Tables, flat};
 use crate::signal::{Distance, Hash256};
@@ -59,9 +59,10 @@ impl Searchable for Hash256 {
         queries: &[Self],
         threshold: Distance,
         scratch: &mut Scratch,
+        goes_on: GoesOn<'_>,
         found: impl FnMut(usize, u32, Distance),
-    ) {
-        tables.search(hashes, queries, threshold, scratch, found);
+    ) -> usize {
+        tables.search(hashes, queries, threshold, scratch, goes_on, found)
     }
 
     fn scan(

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use crate::mih::Scratch;
-use crate::segment::{Entry, Owner, Searchable};
+use crate::segment::{Entry, GoesOn, Owner, Searchable};
 use crate::signal::{BankId, ContentId, Distance};
 
 /// Entries of a chunk: what an addition copies at most (24 KiB of PDQ).
 const CHUNK: usize = 512;
+/// Queries that are searched together: they share what is read of a chunk.
+const BLOCK: usize = 4;
 
 struct Chunk<H: Searchable> {
     hashes: Vec<H>,
@@ -94,12 +96,32 @@ impl<H: Searchable> Delta<H> {
         queries: &[H],
         threshold: Distance,
         scratch: &mut Scratch,
-        mut found: impl FnMut(usize, Owner, Distance),
+        found: impl FnMut(usize, Owner, Distance),
     ) {
-        for chunk in &self.chunks {
-            let found = |query, place: u32, distance| found(query, chunk.owners[place as usize], distance);
-            H::search_young(&chunk.young, &chunk.hashes, queries, threshold, scratch, found);
+        self.search_while(queries, threshold, scratch, &|| true, found);
+    }
+
+    /// The same as long as `goes_on` says so, asked after each block of queries; returns how many were searched.
+    pub(super) fn search_while(
+        &self,
+        queries: &[H],
+        threshold: Distance,
+        scratch: &mut Scratch,
+        goes_on: GoesOn<'_>,
+        mut found: impl FnMut(usize, Owner, Distance),
+    ) -> usize {
+        for (block, queries) in queries.chunks(BLOCK).enumerate() {
+            let first = block * BLOCK;
+            for chunk in &self.chunks {
+                let found =
+                    |at, place: u32, distance| found(first + at, chunk.owners[place as usize], distance);
+                H::search_young(&chunk.young, &chunk.hashes, queries, threshold, scratch, found);
+            }
+            if !goes_on() {
+                return first + queries.len();
+            }
         }
+        queries.len()
     }
 }
 
