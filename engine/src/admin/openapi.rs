@@ -26,6 +26,21 @@ fn description() -> &'static Value {
         // Compiled in; a test asks for it.
         let mut document: Value = serde_json::from_str(TEXT).unwrap_or_default();
         document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
+        // What any route answers to a request that its own lines do not foresee: a body of another type, a path that
+        // is no number, a right that is missing.
+        let refused = json!({
+            "description": "Refused; `message` says why, or a list of the fields that do not fit where HMA's routes say 422.",
+            "content": {
+                "application/json": {
+                    "schema": { "anyOf": [{ "$ref": "#/components/schemas/Refusal" }, { "type": "array" }] },
+                },
+                "text/html": { "schema": { "type": "string" } },
+            },
+        });
+        let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+        for operation in paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+            operation["responses"]["default"] = refused.clone();
+        }
         document
     })
 }
@@ -105,7 +120,8 @@ fn render_operation(page: &mut String, path: &str, method: &str, operation: &Val
     for (kind, body) in operation["requestBody"]["content"].as_object().unwrap_or(&none) {
         let _ = write!(page, "<p>Body, {}:</p><pre>{}</pre>", escaped(kind), pretty(&body["schema"]));
     }
-    for (status, response) in operation["responses"].as_object().unwrap_or(&none) {
+    let responses = operation["responses"].as_object().unwrap_or(&none);
+    for (status, response) in responses.iter().filter(|(status, _)| *status != "default") {
         let _ = write!(page, "<p>{}: {}</p>", escaped(status), escaped(text(&response["description"])));
         for (kind, body) in response["content"].as_object().unwrap_or(&none) {
             if status.starts_with('2') {
