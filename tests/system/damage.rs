@@ -140,6 +140,28 @@ fn a_damaged_hit_is_set_aside_and_those_behind_it_are_routed() {
 }
 
 #[test]
+fn the_router_finds_its_place_again_where_the_row_does_not_read() {
+    let hashes = random_hashes(75, 6);
+    let stopped = filled(&hashes);
+    let counters = tables(stopped.data(), "case", "case_meta");
+    assert!(!counters.is_empty());
+    counters.iter().for_each(|table| flip(table, 40));
+    for round in 1..=2 {
+        let server = stopped.restart();
+        assert_eq!(server.client().lookup(Query::pdq(vec![hashes[0]])).unwrap().hits.len(), 1);
+        submit(&server, hashes[round]);
+        until(&server, "routed", || census(&server)["hits_in_jobs"] == 6 + round);
+        let counted = census(&server);
+        let counts = ["hits", "hits_set_aside", "faults"].map(|what| counted[what].as_u64().unwrap());
+        assert_eq!(counts, [6 + round as u64, 0, 0], "{counted}");
+        until(&server, "told", || {
+            server.http.get("/api/v1/alarms").1.to_string().contains("routing.place_found")
+        });
+        drop(server.stop());
+    }
+}
+
+#[test]
 fn damage_in_recent_submissions_throws_them_away_and_keeps_new_ones() {
     let hashes = random_hashes(73, 3);
     let stopped = filled(&hashes);
@@ -191,6 +213,10 @@ fn a_set_of_embeddings_whose_file_is_gone_is_missed() {
     assert!(answer["message"].as_str().unwrap().contains("import it again"), "{answer}");
     assert_eq!(server.metric("hashward_embeddings_unusable"), 1.0);
     assert_eq!(server.http.get("/readyz").1["embeddings_unusable"], 1);
+    until(&server, "told", || {
+        let alarms = server.http.get("/api/v1/alarms").1.to_string();
+        alarms.contains("embeddings.lost") && alarms.contains("import it again")
+    });
     assert_eq!(server.http.plain("PUT", "/api/v1/embeddings/FACES", Some(body)).0, 200);
     assert_eq!(server.metric("hashward_embeddings_unusable"), 0.0);
     assert_eq!(server.http.delete("/api/v1/embeddings/FACES").0, 200);
