@@ -44,6 +44,7 @@ use crate::circuits::Circuits;
 use crate::cli::Serve;
 use crate::clock_watch::ClockWatch;
 use crate::config::{Config, descriptors};
+use crate::decoders::Decoders;
 use crate::defence::Alarms;
 use crate::desk::Desk;
 use crate::disk::Disk;
@@ -54,7 +55,7 @@ use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::outbound::{Caller, Signer};
 use crate::submit::Submitter;
-use crate::{alarm, clock, curator, damage, desk, exchanges, filer, merge, recent};
+use crate::{alarm, clock, curator, damage, decoders, desk, exchanges, filer, merge, recent};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
 const HELD_MIB: usize = 512;
@@ -125,6 +126,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     let metrics = Arc::new(Metrics::new(&config, kernel.name(), last_end, damage.clone()));
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let turns = Turns::new(cpus, metrics.turns.clone());
+    let decoders = Arc::new(start_decoders(&config, cpus, &metrics)?);
     let admin = Arc::new(Admin {
         loaded: OnceLock::new(),
         progress: LoadProgress::default(),
@@ -136,6 +138,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
         objects: objects(&config, held_mib.clone())?,
         held_mib,
         turns,
+        decoders,
         accepting,
         circuits: Arc::new(Circuits::new(filer::pace().faster)),
         config,
@@ -186,6 +189,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     control.runtime().spawn(ClockWatch { desk: desk.clone(), found: clock_event }.run());
     control.runtime().spawn(alarm::hear(heard, desk.clone(), admin.metrics.alarms.clone()));
     control.runtime().spawn(damage::raise_alarms(damage.clone(), embeddings.clone(), desk.clone()));
+    control.runtime().spawn(decoders::raise_alarms(admin.metrics.decoders.clone(), desk.clone()));
     let (scrubbing, scrubber) = damage::scrub(scrubbed, data_dir.path(), damage)?;
     let workers = Workers {
         store: case_store.clone(),
@@ -353,6 +357,14 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener> {
     })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Starts the decoders, before anything that a file could reach.
+fn start_decoders(config: &Config, cpus: usize, metrics: &Metrics) -> Result<Decoders> {
+    Decoders::start(config.video.launcher.clone(), cpus, config.hash_time, metrics.decoders.clone()).context(
+        "pictures are decoded in confined processes; `hashward decode-helper --check` says more. Let the container \
+         use seccomp, or run with what there is by --cage partial",
+    )
 }
 
 /// Reads objects of S3, where that is configured.

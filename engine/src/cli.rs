@@ -40,6 +40,9 @@ pub enum Verb {
     Check(Check),
     /// Show the whole way on this machine, step by step, with figures
     Demo(Demo),
+    /// Decode files for the server (not for people)
+    #[command(hide = true)]
+    DecodeHelper(DecodeHelper),
 }
 
 /// `hashward serve`
@@ -268,6 +271,26 @@ pub struct Hash {
     /// Files; pictures get a PDQ hash, every file its digests
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
+}
+
+/// `hashward decode-helper`
+#[derive(Debug, Args)]
+pub struct DecodeHelper {
+    /// Try the cage from inside instead, and say what is refused
+    #[arg(long)]
+    pub check: bool,
+    /// The same in this very process
+    #[arg(long, hide = true)]
+    pub probe: bool,
+    /// Run where the system refuses a part of the cage
+    #[arg(long)]
+    pub partial: bool,
+    /// Seconds of processor time of the program
+    #[arg(long, default_value_t = 60)]
+    pub cpu_seconds: u64,
+    /// Program to become, with its arguments
+    #[arg(last = true)]
+    pub program: Vec<std::ffi::OsString>,
 }
 
 /// `hashward admin`

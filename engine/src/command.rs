@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod bank;
 pub mod check;
+pub mod decode_helper;
 pub mod demo;
 pub mod embeddings;
 pub mod hash;

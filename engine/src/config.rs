@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use index::store::Durability;
 use index::{FindRule, VideoRule};
+use ingest::media::cage::Launcher;
 use ingest::media::fetch::FetchPolicy;
 use ingest::media::video::VideoOptions;
 use ipnet::IpNet;
@@ -18,7 +19,7 @@ use crate::audit::{HEADS_FILE, KEY_FILE};
 use crate::cgroup::Allowance;
 use crate::recent::RecentOptions;
 
-pub use kinds::{DurabilityWord, Names, Ports, Ranges, Reactor, Roles, Secret, SignalTypes};
+pub use kinds::{Cage, DurabilityWord, Names, Ports, Ranges, Reactor, Roles, Secret, SignalTypes};
 pub use ncmec::NcmecAccess;
 pub use settings::Settings;
 
@@ -276,6 +277,10 @@ impl Config {
             ffmpeg: settings.ffmpeg.unwrap_or_else(|| "ffmpeg".into()),
             frames_per_second: settings.video_fps.unwrap_or(1.0),
             time_max: hash_time,
+            launcher: Launcher {
+                enforcement: settings.cage.unwrap_or_default().into(),
+                ..Launcher::default()
+            },
             ..VideoOptions::default()
         };
         let s3 = match settings.s3_buckets.filter(|buckets| !buckets.0.is_empty()) {

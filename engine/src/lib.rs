@@ -21,6 +21,7 @@ pub mod command;
 mod config;
 mod curator;
 mod damage;
+mod decoders;
 pub mod defence;
 mod deliver;
 mod desk;

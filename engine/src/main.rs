@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Verb::Rekey(rekey) => command::rekey::run(rekey),
         Verb::Check(check) => command::check::run(check),
         Verb::Demo(demo) => command::demo::run(demo),
+        Verb::DecodeHelper(helper) => command::decode_helper::run(helper),
     };
     match outcome {
         Ok(code) => code,

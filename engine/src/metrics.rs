@@ -3,6 +3,7 @@
 //! Shards count in atomics of their own; what lies elsewhere (banks, log, queues) is read when scraped.
 
 mod damage;
+mod decoders;
 mod machine;
 mod shards;
 mod turns;
@@ -28,6 +29,7 @@ use crate::cgroup::Allowance;
 use crate::circuits::FilerCounts;
 use crate::config::Config;
 use crate::damage::Damage;
+use crate::decoders::DecoderCounts;
 use crate::desk::{DeskCounts, IntakeCounts, OutboxCounts};
 use crate::evidence::PreserveCounts;
 use crate::last_words::End;
@@ -62,6 +64,8 @@ pub struct Metrics {
     pub filer: Arc<FilerCounts>,
     /// Who waits for a turn.
     pub turns: Arc<TurnCounts>,
+    /// What decoders do.
+    pub decoders: Arc<DecoderCounts>,
     /// What of the databases does not read.
     pub damage: Arc<Damage>,
     kernel: &'static str,
@@ -87,6 +91,7 @@ impl Metrics {
             audit: Arc::default(),
             filer: Arc::default(),
             turns: Arc::default(),
+            decoders: Arc::default(),
             damage,
             kernel,
             last_end,
@@ -455,6 +460,7 @@ impl Scrape {
         samples.extend(machine::samples(metrics));
         samples.extend(shards::samples(&metrics.shards));
         samples.extend(turns::samples(&metrics.turns));
+        samples.extend(decoders::samples(&metrics.decoders));
         Self(samples)
     }
 }

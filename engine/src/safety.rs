@@ -1,18 +1,19 @@
 //! The external classifier: Google's Content Safety API, as specs/coop.md 6 describes it. Pictures of several items go in
 //! one request; the key goes in a header, where no log of URLs has it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender, bounded};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use ingest::media::{Limits, shrink};
 use reporter::desk::intake::Priority;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::config::Secret;
+use crate::decoders::Decoders;
 use crate::outbound::Caller;
 
 /// Images of one request, and bytes of its body (the API's limits).
@@ -32,7 +33,10 @@ struct Asked {
 
 /// Asks the classifier.
 #[derive(Clone)]
-pub struct Classifier(Sender<Asked>);
+pub struct Classifier {
+    asks: Sender<Asked>,
+    decoders: Arc<Decoders>,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,7 +48,8 @@ impl Classifier {
     /// Starts the task that asks.
     pub fn start(
         runtime: &tokio::runtime::Handle,
-        caller: std::sync::Arc<Caller>,
+        caller: Arc<Caller>,
+        decoders: Arc<Decoders>,
         url: String,
         key: Secret,
     ) -> Self {
@@ -65,18 +70,25 @@ impl Classifier {
                 }
             }
         });
-        Self(sender)
+        Self { asks: sender, decoders }
     }
 
     /// The priority of one picture.
     pub async fn priority(&self, bytes: Vec<u8>) -> Result<Priority, String> {
-        let small = tokio::task::spawn_blocking(move || shrink(&bytes, &Limits::default(), PIXELS_MAX))
+        let place = self.decoders.place().ok_or("too many files wait to be decoded")?;
+        let decoders = self.decoders.clone();
+        let shrink = move || {
+            let small = decoders.shrink(&bytes, PIXELS_MAX);
+            drop(place);
+            small
+        };
+        let small = tokio::task::spawn_blocking(shrink)
             .await
             .map_err(|_| "the server is shutting down".to_string())?
             .map_err(|error| error.to_string())?;
         let (tell, told) = oneshot::channel();
         let asked = Asked { image: BASE64_STANDARD.encode(small), tell };
-        self.0.send(asked).await.map_err(|_| "the server is shutting down".to_string())?;
+        self.asks.send(asked).await.map_err(|_| "the server is shutting down".to_string())?;
         told.await.unwrap_or_else(|_| Err("the server is shutting down".to_string()))
     }
 }

@@ -11,6 +11,7 @@ mod crash;
 mod crowding;
 mod curation;
 mod damage;
+mod decoders;
 mod defence;
 mod disk;
 mod embeddings;

@@ -1,20 +1,25 @@
 //! From a file's bytes to signals, within limits of memory and time; shared by HMA's routes and our own.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use index::signal::FRAMES_MAX;
 use index::signal::text::normal_url;
 use index::{Frame, Signal, SignalError, SignalType};
+use ingest::media::cage::{CageError, Decoded};
 use ingest::media::digest::{Digests, digest};
-use ingest::media::pdq::{self, QUALITY_MIN, TURNS};
+use ingest::media::pdq::{QUALITY_MIN, TURNS};
 use ingest::media::video::{Video, VideoError, VideoOptions, hash_video};
-use ingest::media::{Limits, MediaError, decode, hash_frames, is_picture, is_video};
+use ingest::media::{is_picture, is_video};
 use tokio::time::timeout;
 
 use super::{Admin, Refusal};
+use crate::decoders::{Decoders, WAITING_MAX};
+
+/// What a decoder that was stopped at its limit may take to be reaped and replaced.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What is to be made of a file.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +58,7 @@ pub struct Hashed {
 pub enum HashError {
     /// It is no picture that is read.
     #[error("the photo cannot be hashed: {0}")]
-    Picture(#[from] MediaError),
+    Picture(#[from] CageError),
     /// It is no video that is read.
     #[error("the video cannot be hashed: {0}")]
     Video(#[from] VideoError),
@@ -66,6 +71,9 @@ pub enum HashError {
         /// The limit.
         seconds: u64,
     },
+    /// Too many files wait.
+    #[error("{WAITING_MAX} files wait to be decoded already; send it again later")]
+    Full,
     /// The server is shutting down.
     #[error("the server is shutting down; send it again")]
     Stopped,
@@ -76,8 +84,17 @@ impl HashError {
     pub fn status(&self) -> StatusCode {
         match self {
             HashError::Video(VideoError::NoProgram { .. }) => StatusCode::NOT_IMPLEMENTED,
-            HashError::Video(VideoError::System(_)) | HashError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+            _ if self.is_ours() => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// Whether the fault lies with this server and not with the file: another try may go better.
+    fn is_ours(&self) -> bool {
+        match self {
+            HashError::Picture(error) => error.is_ours(),
+            HashError::Video(VideoError::System(_)) | HashError::Full | HashError::Stopped => true,
+            _ => false,
         }
     }
 }
@@ -102,91 +119,96 @@ pub fn kinds_of(bytes: &[u8], content_type: &str) -> Vec<SignalType> {
 
 /// Makes of a file what is wanted. Decoding takes memory and time: not more files at once than there are CPUs.
 pub async fn hash(admin: &Admin, bytes: Bytes, wanted: Wanted) -> Result<Hashed, HashError> {
+    let place = admin.decoders.place().ok_or(HashError::Full)?;
     let turn = admin.turns.machines().await.map_err(|_| HashError::Stopped)?;
-    let options = admin.config.video.clone();
+    let (decoders, options) = (admin.decoders.clone(), admin.config.video.clone());
     let work = tokio::task::spawn_blocking(move || {
-        let hashed = make(&bytes, &wanted, &options);
-        drop(turn); // also where nobody waits for it any more
+        let hashed = Making { bytes: &bytes, wanted: &wanted, decoders: &decoders, options: &options }.make();
+        drop((place, turn)); // also where nobody waits for it any more
         hashed
     });
-    match timeout(admin.config.hash_time, work).await {
+    match timeout(admin.config.hash_time + GRACE, work).await {
         Ok(Ok(hashed)) => hashed,
         Ok(Err(_)) => Err(HashError::Stopped),
         Err(_) => Err(HashError::Late { seconds: admin.config.hash_time.as_secs() }),
     }
 }
 
-fn make(bytes: &[u8], wanted: &Wanted, options: &VideoOptions) -> Result<Hashed, HashError> {
-    let started = Instant::now();
-    let mut hashed = Hashed::default();
-    let mut digests = None;
-    for kind in &wanted.kinds {
-        match signal(*kind, bytes, wanted, options, &mut digests, &mut hashed) {
-            Ok(signal) => {
-                hashed.signals.insert(*kind, signal);
-            }
-            Err(error) if wanted.partial => {
-                hashed.no_program |= matches!(error, HashError::Video(VideoError::NoProgram { .. }));
-                hashed.failed.insert(*kind, error.to_string());
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    if wanted.frames && hashed.picture.is_some() {
-        match hash_frames(bytes, &Limits::default(), FRAMES_MAX, started + options.time_max) {
-            Ok(frames) => hashed.frames = frames,
-            Err(error) if wanted.partial => hashed.damage = Some(error.to_string()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(hashed)
+/// A file of which something is made.
+struct Making<'m> {
+    bytes: &'m [u8],
+    wanted: &'m Wanted,
+    decoders: &'m Decoders,
+    options: &'m VideoOptions,
 }
 
-/// The signal of one type.
-fn signal(
-    kind: SignalType,
-    bytes: &[u8],
-    wanted: &Wanted,
-    options: &VideoOptions,
-    digests: &mut Option<Digests>,
-    hashed: &mut Hashed,
-) -> Result<Option<Signal>, HashError> {
-    Ok(match kind {
-        SignalType::Pdq => {
-            let picture = decode(bytes, &Limits::default())?;
-            let (pixels, width, height) =
-                (picture.as_raw(), picture.width() as usize, picture.height() as usize);
-            let quality = if wanted.dihedral {
-                let (hashes, quality) = pdq::dihedral(pixels, width, height);
-                hashed.dihedral = TURNS.into_iter().zip(hashes.map(Signal::Pdq)).collect();
-                hashed.picture = Some((Signal::Pdq(hashes[0]), quality));
-                quality
-            } else {
-                let pdq::Pdq { hash, quality } = pdq::hash(pixels, width, height);
-                hashed.picture = Some((Signal::Pdq(hash), quality));
-                quality
-            };
-            let signal = hashed.picture.as_ref().map(|(signal, _)| signal.clone());
-            signal.filter(|_| quality >= QUALITY_MIN)
-        }
-        SignalType::Vpdq => {
-            let Video { frames, damage } = hash_video(bytes, options)?;
-            match damage {
-                Some(said) if !wanted.partial => return Err(VideoError::Unreadable { said }.into()),
-                damage => hashed.damage = damage,
+impl Making<'_> {
+    fn make(&self) -> Result<Hashed, HashError> {
+        let mut hashed = Hashed::default();
+        let mut digests = None;
+        for kind in &self.wanted.kinds {
+            match self.signal(*kind, &mut digests, &mut hashed) {
+                Ok(signal) => {
+                    hashed.signals.insert(*kind, signal);
+                }
+                Err(error) if self.wanted.partial && !error.is_ours() => {
+                    hashed.no_program |= matches!(error, HashError::Video(VideoError::NoProgram { .. }));
+                    hashed.failed.insert(*kind, error.to_string());
+                }
+                Err(error) => return Err(error),
             }
-            Some(Signal::Video(frames.into()))
         }
-        SignalType::Url | SignalType::RawText => Some(Signal::from_bytes(kind, bytes)?),
-        SignalType::UrlMd5 => {
-            let url = Signal::from_bytes(SignalType::Url, bytes)?.to_string();
-            Some(of_digest(kind, &digests_of(normal_url(&url).as_bytes()))?)
+        Ok(hashed)
+    }
+
+    /// The signal of one type.
+    fn signal(
+        &self,
+        kind: SignalType,
+        digests: &mut Option<Digests>,
+        hashed: &mut Hashed,
+    ) -> Result<Option<Signal>, HashError> {
+        let bytes = self.bytes;
+        Ok(match kind {
+            SignalType::Pdq => self.picture(hashed)?,
+            SignalType::Vpdq => {
+                let Video { frames, damage } = hash_video(bytes, self.options)?;
+                match damage {
+                    Some(said) if !self.wanted.partial => return Err(VideoError::Unreadable { said }.into()),
+                    damage => hashed.damage = damage,
+                }
+                Some(Signal::Video(frames.into()))
+            }
+            SignalType::Url | SignalType::RawText => Some(Signal::from_bytes(kind, bytes)?),
+            SignalType::UrlMd5 => {
+                let url = Signal::from_bytes(SignalType::Url, bytes)?.to_string();
+                Some(of_digest(kind, &digests_of(normal_url(&url).as_bytes()))?)
+            }
+            kind => {
+                let digests = digests.get_or_insert_with(|| digests_of(bytes));
+                Some(of_digest(kind, digests)?)
+            }
+        })
+    }
+
+    /// The picture's PDQ hash, and those of its frames.
+    fn picture(&self, hashed: &mut Hashed) -> Result<Option<Signal>, HashError> {
+        let Wanted { dihedral, frames, partial, .. } = *self.wanted;
+        let Decoded { picture, frames } =
+            self.decoders.hash(self.bytes, dihedral, frames.then_some(FRAMES_MAX))?;
+        match frames {
+            Ok(frames) => hashed.frames = frames,
+            Err(error) if partial && !error.is_ours() => hashed.damage = Some(error.to_string()),
+            Err(error) => return Err(error.into()),
         }
-        kind => {
-            let digests = digests.get_or_insert_with(|| digests_of(bytes));
-            Some(of_digest(kind, digests)?)
+        let hashes: Vec<Signal> = picture.hashes.into_iter().map(Signal::Pdq).collect();
+        let own = hashes.first().cloned();
+        hashed.picture = own.clone().map(|own| (own, picture.quality));
+        if dihedral {
+            hashed.dihedral = TURNS.into_iter().zip(hashes).collect();
         }
-    })
+        Ok(own.filter(|_| picture.quality >= QUALITY_MIN))
+    }
 }
 
 fn digests_of(bytes: &[u8]) -> Digests {

@@ -51,6 +51,7 @@ pub async fn ready(State(admin): State<Arc<Admin>>) -> Result<Json<Value>, Refus
         "clock": super::clock::shown(&clock().state()),
         "damaged": admin.metrics.damage.shown(),
         "embeddings_unusable": loaded.embeddings.unusable().len(),
+        "decoders": admin.decoders.shown(),
     })))
 }
 

@@ -67,6 +67,7 @@ use crate::access::{Caller, Door};
 use crate::circuits::Circuits;
 use crate::config::Config;
 use crate::curator::Curator;
+use crate::decoders::Decoders;
 use crate::desk::Desk;
 use crate::disk::Disk;
 use crate::embeddings::Embeddings;
@@ -138,6 +139,8 @@ pub struct Admin {
     pub disk: Arc<Disk>,
     /// Everything counted.
     pub metrics: Arc<Metrics>,
+    /// Decoders of pictures.
+    pub decoders: Arc<Decoders>,
     /// Turns at what takes a CPU for long.
     pub turns: Turns,
     /// MiB that uploads and fetched files may take all together while they wait to be hashed.

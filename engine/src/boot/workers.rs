@@ -50,11 +50,10 @@ impl Workers {
     ) -> Result<()> {
         let Workers { store, desk, curator, evidence, retention, filing } = self;
         let sources = Arc::new(Sources { admin: admin.clone(), hosts: Hosts::default() });
-        let classifier = admin
-            .config
-            .content_safety
-            .clone()
-            .map(|(url, key)| Classifier::start(runtime, caller.clone(), url, key));
+        let classifier =
+            admin.config.content_safety.clone().map(|(url, key)| {
+                Classifier::start(runtime, caller.clone(), admin.decoders.clone(), url, key)
+            });
         let intake = Intake {
             sources: sources.clone(),
             evidence: evidence.clone(),

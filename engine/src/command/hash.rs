@@ -4,19 +4,26 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use index::Signal;
-use ingest::media::{Limits, MediaError, digest, hash_picture};
+use ingest::media::cage::{CageError, Counts, Launcher, Picture, Pool};
+use ingest::media::{Limits, MediaError, digest};
 use serde_json::{Value, json};
 
 use crate::cli::Hash;
 
+/// How long one picture may take.
+const DECODE_MAX: Duration = Duration::from_secs(60);
+
 /// Hashes each file; one that cannot be read is named, and the others go on.
 pub fn run(args: Hash) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
+    let decoders = Pool::start(Launcher::default(), 1, Arc::<Counts>::default())?;
     for file in &args.files {
-        match line(file) {
+        match line(file, &decoders) {
             Ok(line) => println!("{line}"),
             Err(error) => {
                 eprintln!("hashward: {error:#}");
@@ -27,8 +34,12 @@ pub fn run(args: Hash) -> Result<ExitCode> {
     Ok(code)
 }
 
+fn hash(decoders: &Pool, bytes: &[u8], limits: &Limits) -> Result<Picture, CageError> {
+    decoders.hash(bytes, limits, false, None, DECODE_MAX).map(|decoded| decoded.picture)
+}
+
 /// `pdq` and `quality` are null where the file is no picture; `pdq_error` then says why.
-fn line(path: &Path) -> Result<Value> {
+fn line(path: &Path, decoders: &Pool) -> Result<Value> {
     let limits = Limits::default();
     let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let length = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
@@ -36,10 +47,10 @@ fn line(path: &Path) -> Result<Value> {
     // A file too large for a picture is digested as it streams by.
     let (digests, picture) = if length > limits.bytes_max as u64 {
         let too_large = MediaError::Bytes { found: length as usize, max: limits.bytes_max };
-        (digest::digest(&mut file), Err(too_large))
+        (digest::digest(&mut file), Err(CageError::Refused(too_large.to_string())))
     } else {
         file.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
-        (digest::digest(&bytes[..]), hash_picture(&bytes, &limits))
+        (digest::digest(&bytes[..]), hash(decoders, &bytes, &limits))
     };
     let digests = digests.with_context(|| format!("cannot read {}", path.display()))?;
     let mut line = json!({
@@ -51,9 +62,9 @@ fn line(path: &Path) -> Result<Value> {
         "sha256": digests.sha256,
     });
     match picture {
-        Ok(picture) => {
-            line["pdq"] = json!(Signal::Pdq(picture.hash).to_string());
-            line["quality"] = json!(picture.quality);
+        Ok(Picture { hashes, quality }) => {
+            line["pdq"] = json!(hashes.first().map(|hash| Signal::Pdq(*hash).to_string()));
+            line["quality"] = json!(quality);
         }
         Err(error) => line["pdq_error"] = json!(error.to_string()),
     }

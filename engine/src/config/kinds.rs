@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use index::SignalType;
+use ingest::media::cage::Enforcement;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,35 @@ pub enum Reactor {
     Glommio,
     /// epoll.
     Epoll,
+}
+
+/// What happens where the system refuses a part of the decoders' cage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cage {
+    /// The server does not start.
+    #[default]
+    Full,
+    /// It runs with what there is.
+    Partial,
+}
+
+impl From<Cage> for Enforcement {
+    fn from(cage: Cage) -> Self {
+        match cage {
+            Cage::Full => Self::Full,
+            Cage::Partial => Self::Partial,
+        }
+    }
+}
+
+impl From<Enforcement> for Cage {
+    fn from(enforcement: Enforcement) -> Self {
+        match enforcement {
+            Enforcement::Full => Self::Full,
+            Enforcement::Partial => Self::Partial,
+        }
+    }
 }
 
 /// The durabilities an operator may choose.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{DurabilityWord, Names, Ports, Ranges, Reactor, Secret, SignalTypes};
+use super::{Cage, DurabilityWord, Names, Ports, Ranges, Reactor, Secret, SignalTypes};
 
 macro_rules! settings {
     ($( $(#[doc = $doc:literal])+ $name:ident: $kind:ty = $env:literal, )+) => {
@@ -107,6 +107,8 @@ settings! {
     hma_signal_types: SignalTypes = "HASHWARD_HMA_SIGNAL_TYPES",
     /// Program that reads videos for vpdq [default: ffmpeg]
     ffmpeg: PathBuf = "HASHWARD_FFMPEG",
+    /// Where the system refuses decoders their filter of system calls: full (the server does not start) or partial (it runs, and /readyz says what is missing) [default: full]
+    cage: Cage = "HASHWARD_CAGE",
     /// Frames of each second of a video that are hashed [default: 1]
     video_fps: f64 = "HASHWARD_VIDEO_FPS",
     /// Share of a video's frames, in percent, that a banked video must have to match [default: 80]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use index::store::Durability;
 use serde::Serialize;
 
-use super::{Config, Names, Ports, Ranges, Reactor};
+use super::{Cage, Config, Names, Ports, Ranges, Reactor};
 
 impl Config {
     /// The configuration as TOML, secrets masked.
@@ -42,6 +42,7 @@ impl Config {
             evidence_bytes_max: u64,
             hma_signal_types: String,
             ffmpeg: &'a Path,
+            cage: Cage,
             video_fps: f64,
             video_query_percent: f64,
             video_banked_percent: f64,
@@ -103,6 +104,7 @@ impl Config {
             fetch_hosts: Names(self.fetch.hosts.clone()).to_string(),
             hma_signal_types: self.hma_signal_types.to_string(),
             ffmpeg: &self.video.ffmpeg,
+            cage: self.video.launcher.enforcement.into(),
             video_fps: self.video.frames_per_second,
             video_query_percent: self.video_rule.query_percent,
             video_banked_percent: self.video_rule.banked_percent,

@@ -12,6 +12,7 @@ use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::error::{ImageError, LimitErrorKind};
 use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use serde::{Deserialize, Serialize};
 
 /// What is read.
 const FORMATS: [ImageFormat; 6] = [
@@ -24,7 +25,7 @@ const FORMATS: [ImageFormat; 6] = [
 ];
 
 /// What a picture may cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of the file.
     pub bytes_max: usize,

@@ -1,11 +1,13 @@
 //! From media to signals: decode within limits, then hash.
 
+#[cfg(feature = "cage")]
+pub mod cage;
 mod decode;
 pub mod digest;
 #[cfg(feature = "fetch")]
 pub mod fetch;
 pub mod pdq;
-#[cfg(feature = "video")]
+#[cfg(feature = "cage")]
 pub mod video;
 
 use std::ops::ControlFlow;

@@ -1,28 +1,28 @@
 //! vPDQ of a video, by the `ffmpeg` program: it gives frames as pictures on a pipe, we hash them.
 //!
 //! A video comes from strangers, and ffmpeg reads much: it gets the file as an open handle of memory (nothing is written
-//! to a disk), only containers that name no other file or address, no network, one thread, no file to write, and an end
-//! to its memory and time.
+//! to a disk), only containers that name no other file or address, one thread, and the cage of [`super::cage`]: no
+//! network, no file to write, an end to its memory and time. What it writes to its pipe is read as pixels by safe code
+//! alone, whatever it is.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use index::Frame;
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
+use super::cage::Launcher;
 use super::pdq;
 
 /// Containers that are read. Playlists (HLS, DASH, concat) are not among them: they name further files.
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,ivf,nut,\
                           h264,hevc,rm,dv,mxf,swf";
-/// Bytes of address space that ffmpeg may take: frames of the largest pictures, and its libraries.
-const MEMORY_MAX: u64 = 4 << 30;
 /// Bytes kept of what ffmpeg says.
 const SAID_MAX: u64 = 4096;
 
@@ -39,6 +39,8 @@ pub struct VideoOptions {
     pub pixels_max: u64,
     /// From start to end of ffmpeg.
     pub time_max: Duration,
+    /// What confines ffmpeg before it begins.
+    pub launcher: Launcher,
 }
 
 impl Default for VideoOptions {
@@ -49,6 +51,7 @@ impl Default for VideoOptions {
             frames_max: index::signal::FRAMES_MAX,
             pixels_max: 8192 * 8192,
             time_max: Duration::from_secs(60),
+            launcher: Launcher::default(),
         }
     }
 }
@@ -146,10 +149,13 @@ struct Running {
 
 impl Running {
     fn start(file: File, options: &VideoOptions) -> Result<Self, VideoError> {
-        let mut command = Command::new(&options.ffmpeg);
+        let ffmpeg = found(&options.ffmpeg)?;
+        let cpu_seconds = (options.time_max.as_secs() + 1).to_string();
+        let mut command = options.launcher.command();
         command
-            .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .args(["--cpu-seconds", &cpu_seconds, "--"])
+            .arg(&ffmpeg)
             .args(["-nostdin", "-hide_banner", "-loglevel", "error", "-max_alloc", "536870912"])
             .args(["-threads", "1", "-filter_threads", "1"])
             .args(["-max_pixels", &options.pixels_max.to_string()])
@@ -162,13 +168,7 @@ impl Running {
             .stdin(Stdio::from(file))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                VideoError::NoProgram { program: options.ffmpeg.display().to_string() }
-            }
-            _ => VideoError::System(error),
-        })?;
-        confine(&child, options);
+        let mut child = command.spawn()?;
         let (Some(pictures), Some(words)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(io::Error::other("ffmpeg has no pipes").into());
         };
@@ -239,14 +239,18 @@ impl Running {
     }
 }
 
-/// Sets an end to the memory and the processor time of ffmpeg. Where the system does not let us, its own limits remain.
-fn confine(child: &Child, options: &VideoOptions) {
-    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
-    let seconds = options.time_max.as_secs() + 1;
-    for (resource, most) in [(Resource::As, MEMORY_MAX), (Resource::Cpu, seconds), (Resource::Fsize, 0)] {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
-        let _ = prlimit(Some(pid), resource, limit);
-    }
+/// The program's file: ffmpeg is confined to it and its libraries before it begins.
+fn found(program: &Path) -> Result<PathBuf, VideoError> {
+    let runs = |path: &Path| {
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let places = match program.components().count() {
+        1 => std::env::split_paths(&folders).map(|folder| folder.join(program)).collect(),
+        _ => vec![program.to_path_buf()],
+    };
+    let found = places.into_iter().find(|path| runs(path));
+    found.ok_or_else(|| VideoError::NoProgram { program: program.display().to_string() })
 }
 
 /// Takes the very frames that the reference takes: the first, and from there every n-th, n being the frame rate over the
