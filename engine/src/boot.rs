@@ -198,6 +198,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
         evidence: evidence.clone(),
         retention: retention.clone(),
         filing: filing.clone(),
+        last_end,
     };
     control.runtime().spawn(reload(signals.reload.clone(), admin.config.rules.clone(), desk.clone()));
     workers.start(&admin, control.runtime(), caller, submitter.clone(), intake.clone())?;

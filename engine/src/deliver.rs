@@ -21,6 +21,7 @@ use crate::curator::Curator;
 use crate::desk::{Desk, OutboxCounts};
 use crate::failpoint::failpoint;
 use crate::hosts::Hosts;
+use crate::in_hand::InHand;
 use crate::outbound::{CallError, Caller};
 
 const PAUSE: Duration = Duration::from_millis(500);
@@ -40,6 +41,10 @@ pub struct Outbox {
     pub caller: Arc<Caller>,
     /// Webhooks that do not answer.
     pub hosts: Hosts,
+    /// Deliveries that are worked on, noted before.
+    pub deliveries: InHand,
+    /// The same of additions.
+    pub additions: InHand,
     /// Changes banks.
     pub curator: Curator,
     /// What is counted.
@@ -100,7 +105,11 @@ impl Outbox {
     }
 
     async fn tell(&self, delivery: Delivery) {
-        let outcome = self.call(&delivery).await;
+        let work = self.deliveries.begin(delivery.number).await;
+        let (outcome, work) = match work {
+            Ok(work) => (self.call(&delivery).await, Some(work)),
+            Err(why) => (Err(why), None),
+        };
         failpoint("webhook-told");
         let counts = &self.counts;
         let (count, told) = match outcome {
@@ -133,6 +142,9 @@ impl Outbox {
             // It stays due, and is told again under the same id.
             Err(error) => tracing::warn!(%error, "what became of a delivery could not be written"),
         }
+        if let Some(work) = work {
+            self.deliveries.done(work).await;
+        }
     }
 
     async fn call(&self, delivery: &Delivery) -> Result<(), String> {
@@ -162,7 +174,11 @@ impl Outbox {
     }
 
     async fn add(&self, addition: Addition) {
-        let outcome = self.change(&addition).await;
+        let work = self.additions.begin(addition.number).await;
+        let (outcome, work) = match work {
+            Ok(work) => (self.change(&addition).await, Some(work)),
+            Err(why) => (Err(why), None),
+        };
         failpoint("bank-added");
         let counts = &self.counts;
         let told = match outcome {
@@ -187,6 +203,9 @@ impl Outbox {
         };
         if let Err(error) = told {
             tracing::warn!(%error, "what became of a bank addition could not be written");
+        }
+        if let Some(work) = work {
+            self.additions.done(work).await;
         }
     }
 

@@ -27,6 +27,7 @@ use crate::clock::{newest_ms, now_ms};
 use crate::desk::{Desk, IntakeCounts};
 use crate::evidence::Evidence;
 use crate::failpoint::failpoint;
+use crate::in_hand::InHand;
 use crate::ledger::AppendError;
 use crate::outbound::Caller;
 use crate::safety::Classifier;
@@ -60,6 +61,8 @@ pub struct Intake {
     pub caller: Arc<Caller>,
     /// The classifier, where one is set up.
     pub classifier: Option<Classifier>,
+    /// What is worked on, noted before.
+    pub in_hand: InHand,
     /// Rung when something came.
     pub bell: Arc<Notify>,
     /// What is counted.
@@ -111,8 +114,19 @@ impl Intake {
         }
     }
 
-    /// One try of one arrival.
-    async fn work(&self, mut arrival: Arrival) {
+    /// One try of one arrival, unless the program died of it before.
+    async fn work(&self, arrival: Arrival) {
+        match self.in_hand.begin(arrival.number).await {
+            Ok(work) => {
+                failpoint("intake-begun");
+                self.work_on(arrival).await;
+                self.in_hand.done(work).await;
+            }
+            Err(why) => self.write(arrival, Err(why)).await,
+        }
+    }
+
+    async fn work_on(&self, mut arrival: Arrival) {
         let catalog = self.submitter.catalog.load_full();
         let look = Look::at(self, &arrival);
         let mut outcome = find_out(&mut arrival, &catalog.types, &look).await;
@@ -134,9 +148,15 @@ impl Intake {
         if outcome.is_ok() && !arrival.waits() && matched && !arrival.upload {
             outcome = self.log(&mut arrival).await;
         }
-        let number = arrival.number;
         let blobs: Vec<String> =
             arrival.item.media.iter().filter_map(|media| Some(media.kept.as_ref()?.blob.clone())).collect();
+        self.write(arrival, outcome).await;
+        self.evidence.let_go(blobs.iter().map(String::as_str));
+    }
+
+    /// Has the desk write what came of a try.
+    async fn write(&self, arrival: Arrival, outcome: Result<(), String>) {
+        let number = arrival.number;
         let told = match outcome {
             Ok(()) => {
                 failpoint("intake-found-out");
@@ -148,7 +168,6 @@ impl Intake {
                 self.desk.ask(move |turn| turn.postpone(arrival, &why)).await.map(|()| &self.counts.postponed)
             }
         };
-        self.evidence.let_go(blobs.iter().map(String::as_str));
         match told {
             Ok(count) => drop(count.fetch_add(1, Ordering::Relaxed)),
             Err(error) => {

@@ -32,6 +32,7 @@ mod exchanges;
 mod failpoint;
 mod filer;
 mod hosts;
+mod in_hand;
 mod intake;
 mod last_words;
 mod ledger;

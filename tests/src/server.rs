@@ -74,6 +74,12 @@ impl Setup {
         self
     }
 
+    /// Lets the program die as often as a test wishes while it works on the same thing. Otherwise that thing waits for a
+    /// person after the second time.
+    pub fn killed_often(self) -> Self {
+        self.env("HASHWARD_DEATHS_MAX", u32::MAX)
+    }
+
     /// Runs the server under another program, for example `strace`.
     pub fn wrapped(mut self, command: &[&str]) -> Self {
         self.wrapper = command.iter().map(ToString::to_string).collect();

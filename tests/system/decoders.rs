@@ -313,6 +313,78 @@ fn without_seccomp<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     thread::spawn(run).join().unwrap()
 }
 
+/// Starts a server that is killed when it has begun so many arrivals, and waits for that.
+fn killed_at_arrival(data: &Path, count: u32) {
+    let setup = Setup::default().data(data).flag("--fetch-allow", "127.0.0.1/32");
+    let kill = format!("intake-begun:{count}");
+    if let Ok(mut server) = setup.env("HASHWARD_KILL_AT", kill).try_start() {
+        until("it is killed", || !server.runs());
+    }
+}
+
+#[test]
+fn an_arrival_that_killed_the_server_twice_waits_for_a_person_and_others_go_on() {
+    let (platform, folder) = (Platform::start(), tempfile::tempdir().unwrap());
+    let data = folder.path().join("data");
+    let setup = || Setup::default().data(&data).flag("--fetch-allow", "127.0.0.1/32");
+    let cover = |seed: u32| {
+        let url = platform.put(&seed.to_string(), "image/png", &png(seed));
+        post(&format!("item-{seed}"), "u", json!({ "cover": { "url": url } }))
+    };
+    let server = setup().env("HASHWARD_KILL_AT", "intake-begun:2").try_start().unwrap();
+    describe(&server);
+    let mut server = server;
+    // Both are in hand when the server dies.
+    send(&server, &[cover(1), cover(2)]);
+    until("it is killed", || !server.runs());
+    drop(server);
+    // Each is tried alone: the first is settled, the second kills the server again.
+    killed_at_arrival(&data, 2);
+    let server = setup().start();
+    let waiting = || server.http.get("/api/v1/intake?limit=10").1["entries"].as_array().unwrap().clone();
+    until("one waits, and says why", || {
+        let waiting = waiting();
+        let why = waiting.first().map(|entry| entry["trouble"].to_string()).unwrap_or_default();
+        waiting.len() == 1 && why.contains("the server died 2 times while it worked on this")
+    });
+    let number = waiting()[0]["number"].clone();
+    let deadly = |server: &Server| {
+        let alarms = server.http.get("/api/v1/alarms").1;
+        alarms["entries"].as_array().unwrap().iter().find(|alarm| alarm["kind"] == "work.deadly").cloned()
+    };
+    until("an alarm", || deadly(&server).is_some());
+    assert_eq!(deadly(&server).unwrap()["about"], format!("arrival {number}"));
+    send(&server, &[cover(3)]);
+    until("what comes after is settled", || waiting().len() == 1);
+    // It waits on over an orderly restart, until somebody has looked.
+    server.stop();
+    let server = setup().start();
+    let waiting = || server.http.get("/api/v1/intake?limit=10").1["entries"].as_array().unwrap().clone();
+    assert_eq!(waiting().len(), 1);
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(waiting().len(), 1);
+    let path = format!("/api/v1/alarms/{}/acknowledge", deadly(&server).unwrap()["number"]);
+    assert_eq!(server.http.post(&path, &json!({})).0, 200);
+    until("it is tried once more and settled", || waiting().is_empty());
+}
+
+#[test]
+fn an_orderly_end_makes_nothing_suspect() {
+    let (platform, folder) = (Platform::start(), tempfile::tempdir().unwrap());
+    let data = folder.path().join("data");
+    let setup = || Setup::default().data(&data).flag("--fetch-allow", "127.0.0.1/32");
+    let server = setup().start();
+    describe(&server);
+    let url = platform.put_film("slow", "video/mp4", 1 << 20);
+    platform.stall("slow", 1000);
+    send(&server, &[post("slow", "u", json!({ "takes": { "first": { "url": url } } }))]);
+    platform.wait("/media/slow", 1);
+    server.stop();
+    let server = setup().start();
+    assert!(!server.log().contains("the program died while it worked on these"), "{}", server.log());
+    platform.wait("/media/slow", 2);
+}
+
 #[test]
 fn items_with_good_pictures_are_screened_as_before() {
     let (platform, server) =

@@ -179,7 +179,7 @@ fn wherever_the_program_is_killed_each_medium_is_kept_once_and_no_blob_is_left()
     ];
     for (round, point) in points.into_iter().enumerate() {
         let kill = format!("{point}:{}", 1 + round % 2);
-        let started = setup().data(&data).env("HASHWARD_KILL_AT", kill.clone()).try_start();
+        let started = setup().data(&data).killed_often().env("HASHWARD_KILL_AT", kill.clone()).try_start();
         // What matches goes by the intake; what is hashed already by the worker.
         let urls: Vec<String> = (0..2u32)
             .map(|at| {

@@ -82,8 +82,11 @@ fn plan(seed: u64) -> Plan {
 }
 
 fn at(data: &Path, ncmec: &Ncmec, kill: Option<&str>) -> Setup {
-    let setup =
-        setup(ncmec).data(data).env("HASHWARD_TIP_FASTER", 100_000).env("HASHWARD_NCMEC_CALL_MS", 3000);
+    let setup = setup(ncmec)
+        .data(data)
+        .killed_often()
+        .env("HASHWARD_TIP_FASTER", 100_000)
+        .env("HASHWARD_NCMEC_CALL_MS", 3000);
     kill.into_iter().fold(setup, |setup, kill| setup.env("HASHWARD_KILL_AT", kill))
 }
 

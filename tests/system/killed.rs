@@ -155,6 +155,7 @@ fn review(http: &Http, sent: &mut Sent, queue: &str) {
 fn setup(data: &std::path::Path, kill: Option<String>) -> Setup {
     let setup = Setup::default()
         .data(data)
+        .killed_often()
         .flag("--fetch-allow", "127.0.0.1/32")
         .flag("--signing-key-file", Platform::key_file().display());
     kill.into_iter().fold(setup, |setup, kill| setup.env("HASHWARD_KILL_AT", kill))

@@ -14,7 +14,9 @@ use crate::desk::Desk;
 use crate::evidence::Evidence;
 use crate::filer::{Filer, FilerParts};
 use crate::hosts::Hosts;
+use crate::in_hand::{InHand, Queue};
 use crate::intake::Intake;
+use crate::last_words::End;
 use crate::outbound::Caller;
 use crate::preserve::Preserver;
 use crate::retention::Retention;
@@ -36,6 +38,8 @@ pub struct Workers {
     pub retention: Arc<Notify>,
     /// Rung when a filing may go on.
     pub filing: Arc<Notify>,
+    /// How the program before this one ended.
+    pub last_end: End,
 }
 
 impl Workers {
@@ -48,7 +52,8 @@ impl Workers {
         submitter: Arc<Submitter>,
         bell: Arc<Notify>,
     ) -> Result<()> {
-        let Workers { store, desk, curator, evidence, retention, filing } = self;
+        let Workers { store, desk, curator, evidence, retention, filing, last_end } = self;
+        let in_hand = |queue| InHand::open(store.clone(), desk.clone(), queue, last_end);
         let sources = Arc::new(Sources { admin: admin.clone(), hosts: Hosts::default() });
         let classifier =
             admin.config.content_safety.clone().map(|(url, key)| {
@@ -62,6 +67,7 @@ impl Workers {
             submitter,
             caller: caller.clone(),
             classifier,
+            in_hand: in_hand(Queue::Intake)?,
             bell,
             counts: admin.metrics.intake.clone(),
         };
@@ -92,13 +98,16 @@ impl Workers {
             evidence: filed_evidence,
             environment: ncmec.environment,
             base_url: ncmec.base_url,
+            in_hand: in_hand(Queue::Filings)?,
             bell: filing,
             circuits: admin.circuits.clone(),
             counts: admin.metrics.filer.clone(),
         })?;
         runtime.spawn(filer.run());
         let hosts = Hosts::default();
-        let outbox = Outbox { store, desk, caller, hosts, curator, counts: admin.metrics.outbox.clone() };
+        let (deliveries, additions) = (in_hand(Queue::Deliveries)?, in_hand(Queue::Additions)?);
+        let counts = admin.metrics.outbox.clone();
+        let outbox = Outbox { store, desk, caller, hosts, curator, deliveries, additions, counts };
         runtime.spawn(Arc::new(outbox).run());
         Ok(())
     }

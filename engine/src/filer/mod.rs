@@ -31,6 +31,7 @@ use crate::desk::Desk;
 use crate::evidence::Evidence;
 use crate::failpoint::{failpoint, test_number};
 use crate::hosts::Hosts;
+use crate::in_hand::InHand;
 use crate::outbound::Caller;
 use crate::sources::Sources;
 
@@ -56,6 +57,8 @@ pub struct FilerParts {
     pub environment: Environment,
     /// Where it is.
     pub base_url: String,
+    /// Filings that are worked on, noted before.
+    pub in_hand: InHand,
     /// Rung when somebody wants a filing looked at now.
     pub bell: Arc<Notify>,
     /// What is left alone.

@@ -25,6 +25,9 @@ use crate::desk::AskError;
 use crate::failpoint::failpoint;
 use crate::outbound::CallError;
 
+/// Before a filing that killed the program is looked at again.
+const DEADLY_PAUSE_MS: u64 = 3_600_000;
+
 /// What comes after a step.
 pub(super) enum Next {
     /// Another step.
@@ -62,6 +65,21 @@ impl Filer {
             Err(error) => return tracing::warn!(%job, %error, "a filing could not be taken; it stays due"),
         };
         failpoint("tip-taken");
+        match self.parts.in_hand.begin(job.0).await {
+            Ok(work) => {
+                self.go_on(ticket, ready).await;
+                self.parts.in_hand.done(work).await;
+            }
+            Err(words) => {
+                let failure = Failure::Free { words, pause_ms: Some(DEADLY_PAUSE_MS) };
+                self.fail(ticket, failure, Vec::new()).await;
+            }
+        }
+    }
+
+    /// Takes steps until the filing rests.
+    async fn go_on(&self, ticket: Ticket, ready: &Ready) {
+        let job = ticket.job;
         loop {
             match self.step(ticket, ready).await {
                 Ok(Next::Step) => {}

@@ -102,6 +102,11 @@ pub fn raise(
     Ok(number)
 }
 
+/// Whether an alarm of this kind about this was raised that nobody has acknowledged.
+pub fn is_open(tx: &Tx<'_>, kind: &str, about: &str) -> Result<bool, StoreError> {
+    Ok(tx.get(SPACE, &key(b'k', &[kind, about]))?.is_some())
+}
+
 /// An alarm by its number.
 pub fn alarm(tx: &Tx<'_>, number: u64) -> Result<Option<Alarm>, StoreError> {
     tx.read(SPACE, &numbered(b'a', number))
@@ -175,7 +180,9 @@ mod tests {
         assert_eq!(told.iter().map(|told| &told.body["number"]).collect::<Vec<_>>(), [held, circuit]);
 
         assert!(acknowledge(&mut tx, 99, "anna", 8).is_err());
+        assert!(is_open(&tx, "tip.held", "job 1").unwrap() && !is_open(&tx, "tip.held", "job 2").unwrap());
         acknowledge(&mut tx, held, "anna", 8).unwrap();
+        assert!(!is_open(&tx, "tip.held", "job 1").unwrap());
         let first = acknowledge(&mut tx, held, "ben", 9).unwrap();
         assert_eq!(first.acknowledged, Some(Acknowledged { by: "anna".to_string(), at_ms: 8 }));
         assert_eq!((open_count(&tx, true, 99).unwrap(), open_count(&tx, false, 99).unwrap()), (1, 1));

@@ -11,6 +11,7 @@
 //! | `w` ‖ due ms u64 ‖ arrival u64 | JSON row, version 1: [`Arrival`] |
 //! | `d` ‖ arrival u64 | u64: its due ms, so that it is found by its number |
 //! | `a` ‖ arrival u64 ‖ position u64 | nothing: a hit of it, logged before it was settled |
+//! | `t` ‖ queue ‖ number u64 | what a worker has in hand (the program's own: `in_hand`) |
 
 use std::ops::ControlFlow;
 
