@@ -1,6 +1,7 @@
 //! Our side of `make bench-peers`: banks and questions, the right answers, our own figures, the machine's
 //! limit. `benches/peers/` holds the peers' side and the driver; micro-benchmarks are in `benches/benches/`.
 
+pub mod cage;
 pub mod churn;
 pub mod contender;
 pub mod data;

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use benches::churn;
 use benches::contender::follow;
 use benches::data::{Dataset, make};
 use benches::nearest;
 use benches::ours::Ours;
 use benches::roofline::Roofline;
+use benches::{cage, churn};
 use clap::Parser;
 use index::Kernel;
+use ingest::media::cage::{Enforcement, run_helper};
 
 /// Our side of `make bench-peers`.
 #[derive(Debug, Parser)]
@@ -58,6 +59,18 @@ enum Verb {
         #[arg(long, value_delimiter = ',', default_value = "10000")]
         n: Vec<usize>,
     },
+    /// Pictures hashed in a decoder's cage and in this process, in turn: one JSON object
+    Cage {
+        /// The picture; the target is one of 1600 x 1004 pixels at 1.05 times the cost or less
+        #[arg(long)]
+        picture: PathBuf,
+        /// How often each way
+        #[arg(long, default_value_t = 300)]
+        rounds: usize,
+    },
+    /// The helper of that
+    #[command(hide = true)]
+    DecodeHelper,
     /// The kernels this CPU has, best first
     Kernels,
 }
@@ -78,6 +91,8 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::Churn { n, per_second, seconds } => println!("{}", churn::measure(n, per_second, seconds)?),
         Verb::Nearest { n } => nearest::measure(&n, |row| println!("{row}"))?,
+        Verb::Cage { picture, rounds } => println!("{}", cage::measure(&picture, rounds)?),
+        Verb::DecodeHelper => run_helper(Enforcement::Full)?,
         Verb::Kernels => Kernel::available().for_each(|kernel| println!("{}", kernel.name())),
     }
     Ok(())

@@ -12,6 +12,7 @@ mod crowding;
 mod curation;
 mod damage;
 mod decoders;
+mod decoders_fuzz;
 mod defence;
 mod disk;
 mod embeddings;

@@ -103,7 +103,7 @@ pub fn hash_video(bytes: &[u8], options: &VideoOptions) -> Result<Video, VideoEr
     let mut file = File::from(memfd_create("video", MemfdFlags::CLOEXEC).map_err(io::Error::from)?);
     file.write_all(bytes)?;
     let mut ffmpeg = Running::start(file, options)?;
-    let read = ffmpeg.frames(options);
+    let read = hash_pictures(&mut ffmpeg.pictures, options);
     let (status, said, late) = ffmpeg.end()?;
     if late {
         return Err(VideoError::Time { seconds: options.time_max.as_secs() });
@@ -189,46 +189,6 @@ impl Running {
         Ok(Self { pictures: BufReader::new(pictures), said, watched, done })
     }
 
-    /// Hashes every picture that comes.
-    fn frames(&mut self, options: &VideoOptions) -> Result<Vec<Frame>, ReadFault> {
-        let mut frames = Vec::new();
-        let mut pixels = Vec::new();
-        while let Some((width, height)) = self.header(options.pixels_max)? {
-            if frames.len() == options.frames_max {
-                return Err(ReadFault::TooMany);
-            }
-            pixels.resize(width * height * 3, 0);
-            self.pictures.read_exact(&mut pixels)?;
-            let pdq::Pdq { hash, quality } = pdq::hash(&pixels, width, height);
-            let time_ms = (frames.len() as f64 * 1000.0 / options.frames_per_second).round() as u32;
-            frames.push(Frame { hash, quality, time_ms });
-        }
-        Ok(frames)
-    }
-
-    /// The size of the next picture: `P6`, width and height, 255, each line ended. `None` at the end.
-    fn header(&mut self, pixels_max: u64) -> io::Result<Option<(usize, usize)>> {
-        let mut line = || -> io::Result<String> {
-            let mut line = Vec::new();
-            (&mut self.pictures).take(64).read_until(b'\n', &mut line)?;
-            Ok(String::from_utf8_lossy(&line).trim_end().to_string())
-        };
-        let kind = line()?;
-        if kind.is_empty() {
-            return Ok(None);
-        }
-        let (size, depth) = (line()?, line()?);
-        let size = size.split_once(' ').and_then(|(width, height)| {
-            let (width, height): (usize, usize) = (width.parse().ok()?, height.parse().ok()?);
-            let fits = (width as u64).checked_mul(height as u64).is_some_and(|pixels| pixels <= pixels_max);
-            fits.then_some((width, height))
-        });
-        match size {
-            Some(size) if kind == "P6" && depth == "255" => Ok(Some(size)),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "ffmpeg gave no picture")),
-        }
-    }
-
     /// How it ended, what it said, and whether it was ended by us for its time.
     fn end(self) -> io::Result<(ExitStatus, String, bool)> {
         drop(self.pictures); // who writes on gets an error
@@ -236,6 +196,46 @@ impl Running {
         let broken = |_| io::Error::other("a thread of ours ended");
         let (status, late) = self.watched.join().map_err(broken)??;
         Ok((status, self.said.join().map_err(broken)?, late))
+    }
+}
+
+/// Hashes every picture that comes.
+fn hash_pictures(pictures: &mut impl BufRead, options: &VideoOptions) -> Result<Vec<Frame>, ReadFault> {
+    let mut frames = Vec::new();
+    let mut pixels = Vec::new();
+    while let Some((width, height)) = header(pictures, options.pixels_max)? {
+        if frames.len() == options.frames_max {
+            return Err(ReadFault::TooMany);
+        }
+        pixels.resize(width * height * 3, 0);
+        pictures.read_exact(&mut pixels)?;
+        let pdq::Pdq { hash, quality } = pdq::hash(&pixels, width, height);
+        let time_ms = (frames.len() as f64 * 1000.0 / options.frames_per_second).round() as u32;
+        frames.push(Frame { hash, quality, time_ms });
+    }
+    Ok(frames)
+}
+
+/// The size of the next picture: `P6`, width and height, 255, each line ended. `None` at the end.
+fn header(pictures: &mut impl BufRead, pixels_max: u64) -> io::Result<Option<(usize, usize)>> {
+    let mut line = || -> io::Result<String> {
+        let mut line = Vec::new();
+        pictures.by_ref().take(64).read_until(b'\n', &mut line)?;
+        Ok(String::from_utf8_lossy(&line).trim_end().to_string())
+    };
+    let kind = line()?;
+    if kind.is_empty() {
+        return Ok(None);
+    }
+    let (size, depth) = (line()?, line()?);
+    let size = size.split_once(' ').and_then(|(width, height)| {
+        let (width, height): (usize, usize) = (width.parse().ok()?, height.parse().ok()?);
+        let fits = (width as u64).checked_mul(height as u64).is_some_and(|pixels| pixels <= pixels_max);
+        fits.then_some((width, height))
+    });
+    match size {
+        Some(size) if kind == "P6" && depth == "255" => Ok(Some(size)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "ffmpeg gave no picture")),
     }
 }
 
@@ -271,5 +271,55 @@ fn finish(mut child: Child, deadline: Instant) -> io::Result<(ExitStatus, bool)>
             return Ok((child.wait()?, true));
         }
         thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn picture(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
+        let mut bytes = format!("P6\n{width} {height}\n255\n").into_bytes();
+        let all = pixels.iter().copied().cycle().take(if pixels.is_empty() { 0 } else { width * height * 3 });
+        bytes.extend(all);
+        bytes
+    }
+
+    #[test]
+    fn pictures_of_any_shape_are_hashed_or_refused() {
+        let options = VideoOptions { pixels_max: 1 << 20, ..VideoOptions::default() };
+        let read = |bytes: Vec<u8>| hash_pictures(&mut &bytes[..], &options).map_err(|_| ());
+        for (width, height) in
+            [(0, 0), (0, 9), (1, 1), (4, 4), (5, 5), (5, 200_000), (200_000, 5), (64, 64), (1, 1 << 20)]
+        {
+            let frames = read(picture(width, height, &[7, 200, 30, 90])).unwrap();
+            assert_eq!(frames.len(), 1, "{width} x {height}");
+        }
+        assert!(read(picture(1 << 10, 1 << 11, &[])).is_err(), "too many pixels");
+        assert!(read(format!("P6\n{} 2\n255\n", u64::MAX).into_bytes()).is_err());
+        assert!(read(b"P6\n9 9\n255\nshort".to_vec()).is_err());
+        assert!(read(b"P5\n1 1\n255\nxxx".to_vec()).is_err());
+        assert!(read(Vec::new()).unwrap().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_ffmpeg_writes_is_frames_or_an_error(
+            sizes in prop::collection::vec((0usize..40, 0usize..40), 0..4),
+            at in 0usize..4000, value: u8, cut in 0usize..4000,
+        ) {
+            let options = VideoOptions { pixels_max: 1 << 12, frames_max: 3, ..VideoOptions::default() };
+            let mut bytes: Vec<u8> =
+                sizes.iter().flat_map(|(width, height)| picture(*width, *height, &[1, 90, 200])).collect();
+            if !bytes.is_empty() {
+                let length = bytes.len();
+                bytes[at % length] = value;
+                bytes.truncate(length - cut % length);
+            }
+            if let Ok(frames) = hash_pictures(&mut &bytes[..], &options) {
+                prop_assert!(frames.len() <= 3);
+            }
+        }
     }
 }
