@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::now_s;
 use crate::curator::{self, Curator};
+use crate::failpoint::failpoint;
 use crate::secrets::Wrap;
 
 /// How often all exchanges are fetched, as in HMA's reference.
@@ -34,6 +35,10 @@ const VERSION: u8 = 1;
 /// Before the names of those that are switched off, and of those that were fetched; names begin with a letter or `_`.
 const OFF: &str = "~off/";
 const STATUS: &str = "~status/";
+/// Before the names of those whose fetch was begun and has not ended; the row counts how often (one byte).
+const BEGUN: &str = "~begun/";
+/// How often the program may die while it fetches an exchange before that is switched off.
+const DEATHS_MAX: u8 = 2;
 
 /// What an exchange is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,6 +108,7 @@ impl Exchanges {
         batch.delete(Keyspace::Exchanges, name.as_bytes());
         batch.delete(Keyspace::Exchanges, key(OFF, name));
         batch.delete(Keyspace::Exchanges, key(STATUS, name));
+        batch.delete(Keyspace::Exchanges, key(BEGUN, name));
         batch
     }
 
@@ -239,6 +245,8 @@ impl Fetcher {
         let Some(mut exchange) = read(&*self.store, name)?.filter(|exchange| exchange.enabled) else {
             return Ok(());
         };
+        self.begin(name)?;
+        failpoint("exchange-begun");
         let started = now_s();
         let fetched = api(&exchange.api)
             .ok_or_else(|| anyhow::anyhow!("there is no programme {}", exchange.api))
@@ -252,9 +260,30 @@ impl Fetcher {
             status.fetched_items = *items;
         }
         let mut batch = Batch::default();
+        batch.delete(Keyspace::Exchanges, key(BEGUN, name));
         batch.put(Keyspace::Exchanges, key(STATUS, name), json_row(VERSION, status));
         self.store.commit(batch, Durability::Wal)?;
         fetched.map(|_| ())
+    }
+
+    /// Notes that a fetch begins, so that the next start knows of it; switches an exchange off that the program died of
+    /// twice. Fetches are made one at a time, so each is alone.
+    fn begin(&self, name: &str) -> anyhow::Result<()> {
+        let place = key(BEGUN, name);
+        let row = self.store.get(Keyspace::Exchanges, &place)?;
+        let deaths = row.and_then(|row| row.first().copied()).unwrap_or(0);
+        let mut batch = Batch::default();
+        if deaths >= DEATHS_MAX {
+            batch.delete(Keyspace::Exchanges, place);
+            switch(&mut batch, name, false);
+            self.store.commit(batch, Durability::Sync)?;
+            anyhow::bail!(
+                "the server died {deaths} times while it fetched this exchange: it is switched off. Find out what is in its \
+                 list, then switch it on again"
+            );
+        }
+        batch.put(Keyspace::Exchanges, place, [deaths + 1]);
+        Ok(self.store.commit(batch, Durability::Wal)?)
     }
 
     /// Makes the bank hold exactly these records; gives their number.

@@ -386,6 +386,40 @@ fn an_orderly_end_makes_nothing_suspect() {
 }
 
 #[test]
+fn an_exchange_whose_fetch_killed_the_server_twice_is_switched_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let setup = || Setup::default().data(&data).flag("--dev", true);
+    let mut server = setup().start();
+    assert_eq!(server.http.post("/dev/setup_sample_example", &json!({})).0, 302);
+    let enabled =
+        |server: &Server, name: &str| server.http.get(&format!("/c/exchange/{name}")).1["enabled"].clone();
+    let names = server.http.get("/c/exchanges").1;
+    let name = names[0].as_str().unwrap().to_string();
+    for _ in 0..2 {
+        server.stop();
+        server = setup().env("HASHWARD_KILL_AT", "exchange-begun").start();
+        assert_eq!(enabled(&server, &name), true, "it is tried once more");
+        let _ = server.http.try_post("/dev/run_fetch", &json!({}));
+        until("it is killed", || !server.runs());
+        drop(server);
+        server = setup().start();
+    }
+    let fetch = |server: &Server| assert_eq!(server.http.post("/dev/run_fetch", &json!({})).0, 302);
+    fetch(&server);
+    assert_eq!(enabled(&server, &name), false);
+    assert!(
+        server.log().contains("the server died 2 times while it fetched this exchange"),
+        "{}",
+        server.log()
+    );
+    let path = format!("/c/exchange/{name}");
+    assert_eq!(server.http.put(&path, &json!({ "enabled": true })).0, 200);
+    fetch(&server);
+    assert_eq!(enabled(&server, &name), true, "a person had it tried again, and nothing happened");
+}
+
+#[test]
 fn items_with_good_pictures_are_screened_as_before() {
     let (platform, server) =
         (Platform::start(), Setup::default().flag("--fetch-allow", "127.0.0.1/32").start());
