@@ -129,6 +129,7 @@ fn idle_clients_give_up_their_places_to_newcomers() {
         let answered =
             working.end().unwrap_or_else(|words| panic!("{reactor}: who works was cut off: {words}"));
         assert!(answered > 400, "{reactor}: {answered}");
+        thread::sleep(Duration::from_millis(500)); // their places are free by now
         // Those that never asked anything are silent at once: no newcomer tries twice.
         let idle = idle_guests(&server, 40);
         thread::sleep(Duration::from_millis(50));
