@@ -168,6 +168,16 @@ impl<'s> Tx<'s> {
         self.scan(space, range, visit)
     }
 
+    /// The number at the end of the last key that begins so; 0 if there is none.
+    pub fn last_number(&self, space: Keyspace, prefix: &[u8]) -> Result<u64, StoreError> {
+        let (end, mut last) = (after_prefix(prefix), 0);
+        self.scan(space, Range { from: prefix, to: end.as_deref(), backwards: true }, &mut |key, _| {
+            last = key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+            ControlFlow::Break(())
+        })?;
+        Ok(last)
+    }
+
     /// The rows whose keys begin so, at most so many.
     pub fn rows(&self, space: Keyspace, prefix: &[u8], max: usize) -> Result<Vec<Row>, StoreError> {
         let end = after_prefix(prefix);

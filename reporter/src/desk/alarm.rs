@@ -16,7 +16,7 @@ use index::store::{Keyspace, Range, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::job::{counter_or, last_number};
+use super::job::counter_or;
 use super::outbox;
 use super::settings::settings;
 use crate::error::DeskError;
@@ -85,7 +85,7 @@ pub fn raise(
         tx.save(SPACE, numbered(b'a', again.number), &again);
         return Ok(again.number);
     }
-    let number = counter_or(tx, LAST_KEY, |tx| last_number(tx, SPACE, b"a"))?;
+    let number = counter_or(tx, LAST_KEY, |tx| tx.last_number(SPACE, b"a"))?;
     let (kind, about, words) = (kind.to_string(), about.to_string(), words.to_string());
     if let Some(webhook) = settings(tx)?.alarm_webhook {
         let body = json!({

@@ -21,17 +21,15 @@
 //!
 //! Counts change in the batch that changes what they count.
 
-use std::ops::ControlFlow;
-
 use index::Position;
 use index::store::keys::{decode_u64, encode_u64, wrong};
-use index::store::{Keyspace, Range, StoreError};
+use index::store::{Keyspace, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::item::ItemKey;
 use super::queue::{QueueName, Verdict};
 pub use crate::ids::JobId;
-use crate::tx::{Tx, after_prefix, key};
+use crate::tx::{Tx, key};
 
 /// Reasons that a job lists; all are counted.
 const REASONS_MAX: usize = 200;
@@ -429,18 +427,7 @@ pub fn change_counts(
 
 /// The last job, of those that are there and those that were deleted.
 fn last_job(tx: &Tx<'_>) -> Result<u64, StoreError> {
-    Ok(last_number(tx, Keyspace::Jobs, b"j")?.max(last_number(tx, Keyspace::Jobs, b"T")?))
-}
-
-/// The number in the last key that begins so; 0 if there is none.
-pub fn last_number(tx: &Tx<'_>, space: Keyspace, prefix: &[u8]) -> Result<u64, StoreError> {
-    let (end, mut last) = (after_prefix(prefix), 0);
-    tx.scan(space, Range { from: prefix, to: end.as_deref(), backwards: true }, &mut |place, _| {
-        let number = place.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        last = number;
-        ControlFlow::Break(())
-    })?;
-    Ok(last)
+    Ok(tx.last_number(Keyspace::Jobs, b"j")?.max(tx.last_number(Keyspace::Jobs, b"T")?))
 }
 
 /// The next of numbers that are counted in `case_meta`.

@@ -15,7 +15,7 @@ use super::case::Case;
 use super::rule::RuleState;
 use super::table::{Outcome, Source};
 use crate::desk::item::ItemKey;
-use crate::desk::job::{counter_or, last_number};
+use crate::desk::job::counter_or;
 use crate::tx::{Tx, read_row};
 
 const LAST_KEY: &[u8] = b"last_evaluation";
@@ -76,7 +76,7 @@ pub fn write(results: &mut String, state: RuleState, outcome: Option<Outcome>, l
 
 /// Logs an evaluation; gives what it is known by.
 pub fn put(tx: &mut Tx<'_>, evaluation: Evaluation) -> Result<(u64, u64), StoreError> {
-    let number = counter_or(tx, LAST_KEY, |tx| last_number(tx, Keyspace::Evaluations, &[]))?;
+    let number = counter_or(tx, LAST_KEY, |tx| tx.last_number(Keyspace::Evaluations, &[]))?;
     let id = (evaluation.at_ms, number);
     tx.save(Keyspace::Evaluations, evaluation_key(id), &Evaluation { number, ..evaluation });
     Ok(id)
