@@ -60,16 +60,22 @@ pub async fn drive<R: Reactor>(
     stream: R::Stream,
     bells: Bells,
     waits: Waits,
+    ending: Receiver<()>,
 ) {
-    let (input, output) = split(stream);
+    let (input, mut output) = split(stream);
     let Waits { output: has_output, room, closed } = waits;
     let reading = R::spawn(read(shard.clone(), id, input, bells.clone(), room));
     let closing = async {
         let _ = closed.recv().await;
+        Outcome::Broken
     };
-    write(&shard, id, output, &has_output).or(closing).await;
-    drop(reading);
+    let outcome = write(&shard, id, &mut output, &has_output).or(closing).await;
     shard.borrow_mut().close(id);
+    let _ = ending.recv().await; // closed: the shard ends, and with it all connections
+    if outcome == Outcome::Done {
+        let _ = output.close().await; // the peer may have closed first
+    }
+    drop(reading);
 }
 
 async fn read<I>(shard: Rc<RefCell<Shard>>, id: ConnectionId, mut input: I, bells: Bells, room: Receiver<()>)
@@ -96,14 +102,28 @@ where
     }
 }
 
-async fn write<O>(shard: &RefCell<Shard>, id: ConnectionId, mut output: O, has_output: &Receiver<()>)
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Everything that was owed is written.
+    Done,
+    /// The peer is gone, or the connection had to end.
+    Broken,
+}
+
+async fn write<O>(
+    shard: &RefCell<Shard>,
+    id: ConnectionId,
+    output: &mut O,
+    has_output: &Receiver<()>,
+) -> Outcome
 where
     O: AsyncWrite + Unpin,
 {
     let mut bytes = Vec::new();
     loop {
         if has_output.recv().await.is_err() {
-            return;
+            return Outcome::Broken;
         }
         loop {
             bytes.clear();
@@ -112,13 +132,12 @@ where
                 break;
             }
             if output.write_all(&bytes).await.is_err() {
-                return;
+                return Outcome::Broken;
             }
             shard.borrow_mut().wrote(id, Instant::now());
         }
         if shard.borrow().owes_nothing(id) {
-            let _ = output.close().await; // the peer may have closed first
-            return;
+            return Outcome::Done;
         }
     }
 }

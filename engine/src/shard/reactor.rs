@@ -5,7 +5,7 @@
 //!
 //! Each operation that waits on the reactor has a task of its own, which only that operation wakes: glommio 0.9 keeps a
 //! reference to the task for every poll of a pending accept, in a counter of 16 bits, and aborts the process when it
-//! overflows. The tasks are: accept (with its pause), serve, settle, sweep (a timer), the main task (stop, then the drain's
+//! overflows. The tasks are: accept (with its pause), serve, settle, sweep (a timer), pace, the main task (stop, then the drain's
 //! timer), and for each connection a reader and a writer. Two futures are joined in one place only: a connection's writer
 //! with the bell that closes it, which rings once (`drive`).
 
@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use async_channel::Receiver;
+use async_channel::{Receiver, Sender, bounded};
 use futures_lite::{AsyncRead, AsyncWrite};
 
 use super::drive::{Bells, drive};
@@ -80,6 +80,9 @@ pub trait Reactor: 'static {
     fn spawn(task: impl Future<Output = ()> + 'static) -> Self::Task;
 }
 
+/// Connections whose sockets are closed before everybody else has a turn: a close costs the kernel as much as an answer.
+pub(super) const CLOSED_TOGETHER: usize = 4;
+
 /// The tasks of all connections.
 pub(super) type Tasks<R> = Rc<RefCell<HashMap<ConnectionId, <R as Reactor>::Task>>>;
 
@@ -95,8 +98,10 @@ pub async fn run<R: Reactor>(start: Start, (shard, work): (Shard, Receiver<()>))
     let _ = start.bound.send(R::address(&listener));
     let shard = Rc::new(RefCell::new(shard));
     let connections: Tasks<R> = Rc::default();
-    let accepting = R::spawn(accept::<R>(shard.clone(), connections.clone(), listener));
+    let (turns, ending) = bounded(CLOSED_TOGETHER);
+    let accepting = R::spawn(accept::<R>(shard.clone(), connections.clone(), listener, ending));
     let working = [
+        R::spawn(pace::<R>(turns)),
         R::spawn(serve::<R>(shard.clone(), work)),
         R::spawn(settle(shard.clone(), start.inbox)),
         R::spawn(sweep::<R>(shard.clone())),
@@ -132,13 +137,14 @@ pub(super) async fn accept<R: Reactor>(
     shard: Rc<RefCell<Shard>>,
     connections: Tasks<R>,
     listener: R::Listener,
+    ending: Receiver<()>,
 ) {
     let (mut refused, mut accepted) = (0_u64, 0_u64);
     loop {
         match R::accept(&listener).await {
             Ok((stream, peer)) => {
                 refused = 0;
-                welcome::<R>(&shard, &connections, stream, peer);
+                welcome::<R>(&shard, &connections, stream, peer, ending.clone());
                 accepted += 1;
                 if accepted.is_multiple_of(ACCEPTED_TOGETHER) {
                     R::yield_now().await; // nothing of the reactor is pending here
@@ -156,17 +162,34 @@ pub(super) async fn accept<R: Reactor>(
     }
 }
 
-fn welcome<R: Reactor>(shard: &Rc<RefCell<Shard>>, connections: &Tasks<R>, stream: R::Stream, peer: IpAddr) {
+fn welcome<R: Reactor>(
+    shard: &Rc<RefCell<Shard>>,
+    connections: &Tasks<R>,
+    stream: R::Stream,
+    peer: IpAddr,
+    ending: Receiver<()>,
+) {
     let (bells, waits) = Bells::new();
     let opened = shard.borrow_mut().open(bells.clone(), peer, Instant::now());
     // Refused, the stream is dropped, which closes it; the client backs off and tries again.
     let Ok(id) = opened else { return };
     let (shard, tasks) = (shard.clone(), connections.clone());
     let task = R::spawn(async move {
-        drive::<R>(shard, id, stream, bells, waits).await;
+        drive::<R>(shard, id, stream, bells, waits, ending).await;
         tasks.borrow_mut().remove(&id);
     });
     connections.borrow_mut().insert(id, task);
+}
+
+/// Hands out turns to connections that end: a few at a time, so that a thousand that end at once hold nobody up.
+pub(super) async fn pace<R: Reactor>(turns: Sender<()>) {
+    let mut given = 0_usize;
+    while turns.send(()).await.is_ok() {
+        given += 1;
+        if given.is_multiple_of(CLOSED_TOGETHER) {
+            R::yield_now().await;
+        }
+    }
 }
 
 /// Serves the connections that have whole frames waiting, turn by turn. Between turns readers and writers have theirs.
