@@ -19,6 +19,7 @@ mod nearest;
 mod rows;
 mod segment;
 pub mod signal;
+mod slices;
 mod snapshot;
 pub mod store;
 mod tenant;

@@ -13,6 +13,7 @@ use crate::faults;
 use crate::memory::Huge;
 use crate::mih::Scratch;
 use crate::signal::{BankId, ContentId, Distance};
+use crate::slices::{GoesOn, one_by_one};
 use crate::store::StoreError;
 use crate::store::segments::SegmentId;
 
@@ -55,9 +56,6 @@ impl Owner {
 
 /// Fills an array with the bytes of the next part of a stored segment.
 pub type ReadPart<'r> = &'r mut dyn FnMut(&mut [u8]) -> Result<(), StoreError>;
-
-/// Says whether a search goes on to further queries; asked often enough that it need not be quick.
-pub type GoesOn<'g> = &'g dyn Fn() -> bool;
 
 /// What a kind of signal knows of searching. The scan of a block must agree with the search of a segment.
 pub trait Searchable: Pod + Ord + Send + Sync {
@@ -306,21 +304,6 @@ impl<H: Searchable> Segment<H> {
         };
         H::search(tables, &self.hashes, queries, threshold, scratch, goes_on, found)
     }
-}
-
-/// Calls `search` with each query as long as `goes_on` says so; returns how many were searched, one at least.
-pub(crate) fn one_by_one<H>(
-    queries: &[H],
-    goes_on: GoesOn<'_>,
-    mut search: impl FnMut(usize, &[H]),
-) -> usize {
-    for (at, query) in queries.iter().enumerate() {
-        search(at, std::slice::from_ref(query));
-        if !goes_on() {
-            return at + 1;
-        }
-    }
-    queries.len()
 }
 
 fn banks(owners: &[Owner]) -> Vec<BankId> {

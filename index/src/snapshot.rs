@@ -22,8 +22,9 @@ pub use explain::{SegmentPlan, ShapeOption};
 pub use merge::{MergeJob, Merged};
 
 use crate::nearest::Ranked;
-use crate::segment::{GoesOn, Owner, Segment};
+use crate::segment::{Owner, Segment};
 use crate::signal::{BankId, ContentId, Digest, Distance, Hash256};
+use crate::slices::GoesOn;
 use delta::Delta;
 use removed::Removed;
 

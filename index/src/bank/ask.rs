@@ -6,8 +6,8 @@
 use super::{Bank, BankState};
 use crate::mih::Scratch;
 use crate::nearest::{Nearest, Ranked};
-use crate::segment::GoesOn;
 use crate::signal::{BankId, ContentId, Distance, Hash256, SignalType};
+use crate::slices::GoesOn;
 use crate::snapshot::{BulkRow, Found};
 
 /// Is told of a match and whether it counts; says whether it is watched for.

@@ -7,8 +7,8 @@
 use super::cost::Costs;
 use super::{Plan, Tables, skew};
 use crate::kernel::{AHEAD_MAX, Kernel, Probes, Scanned, ahead, prefetch};
-use crate::segment::{GoesOn, one_by_one};
 use crate::signal::{Distance, Hash256};
+use crate::slices::{GoesOn, one_by_one};
 
 /// Queries whose buckets are listed together: 16 lists of 272 fit the first-level cache beside the lines.
 const BLOCK: usize = 16;
@@ -16,8 +16,9 @@ const BLOCK: usize = 16;
 const SURVIVORS_FULL: usize = 1 << 16;
 /// Survivors of one query at most: with more, reading everything in order is cheaper, and takes no memory for them.
 const SURVIVORS_MAX: usize = 1 << 18;
-/// Crowded buckets that any query may meet; the rounds of those that meet more are timed one by one.
-const FEW_SPILLS: usize = 8;
+/// Hashes in crowded buckets of one query that take as long to read as some ordinary queries: after it the time is looked
+/// at.
+const CROWDED: usize = 1 << 13;
 /// Hashes that are read flat together: bounds what a query that matches everything yields at once.
 const FLAT_BLOCK: usize = 1 << 14;
 /// Entries whose room each buffer keeps for the next search.
@@ -145,14 +146,16 @@ impl Tables {
                 signatures: &signatures,
             };
             kernel.probe(&self.lines, width, &probes, &mut scratch.scanned);
-            let mut settled = true;
-            let crowded = scratch.scanned.spilled.len() > FEW_SPILLS;
+            let (mut settled, mut crowded) = (true, false);
             if !scratch.scanned.spilled.is_empty() {
                 match skew::settle(self, hashes, query, &signatures, plan, &mut scratch.scanned, before) {
                     skew::Settled::Read => {}
                     skew::Settled::Flat => settled = false,
                     skew::Settled::Replanned(other) => scratch.other.push((at, other)),
                 }
+                let met =
+                    scratch.scanned.spilled.iter().map(|met| self.spills[met.spill as usize].count as usize);
+                crowded = met.sum::<usize>() > CROWDED;
             }
             // Each is a hash to be fetched: so many, and reading all of them in order is cheaper.
             if !settled || scratch.scanned.survivors.len() - before > survivors_max(hashes) {
@@ -163,7 +166,7 @@ impl Tables {
                 .iter()
                 .for_each(|near| prefetch(&self.slots, near.place as usize));
             scratch.ends.push(scratch.scanned.survivors.len() as u32);
-            if scratch.scanned.survivors.len() >= SURVIVORS_FULL || crowded && !goes_on() {
+            if scratch.scanned.survivors.len() >= SURVIVORS_FULL || (crowded || !settled) && !goes_on() {
                 break;
             }
         }

@@ -5,10 +5,11 @@
 
 use std::io;
 
-use super::{GoesOn, Owner, ReadPart, Searchable};
+use super::{Owner, ReadPart, Searchable};
 use crate::memory::Huge;
 use crate::mih::Scratch;
 use crate::signal::{ContentId, Digest, Distance};
+use crate::slices::GoesOn;
 use crate::store::StoreError;
 
 /// Matches after which a search asks whether it goes on: tens of microseconds.

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use crate::mih::Scratch;
-use crate::segment::{Entry, GoesOn, Owner, Searchable};
+use crate::segment::{Entry, Owner, Searchable};
 use crate::signal::{BankId, ContentId, Distance};
+use crate::slices::GoesOn;
 
 /// Entries of a chunk: what an addition copies at most (24 KiB of PDQ).
 const CHUNK: usize = 512;
@@ -110,6 +111,9 @@ impl<H: Searchable> Delta<H> {
         goes_on: GoesOn<'_>,
         mut found: impl FnMut(usize, Owner, Distance),
     ) -> usize {
+        if self.chunks.is_empty() {
+            return queries.len(); // nothing to read, so no reason to look at the time
+        }
         for (block, queries) in queries.chunks(BLOCK).enumerate() {
             let first = block * BLOCK;
             for chunk in &self.chunks {
