@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Cursor;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
+use std::path::Path;
 use std::thread;
 
 use serde_json::json;
@@ -57,6 +58,44 @@ fn a_newer_or_foreign_data_directory_is_refused() {
     fs::write(foreign.path().join("thesis.doc"), "mine").unwrap();
     let words = refused(Setup::default().data(foreign.path()));
     assert!(words.contains("thesis.doc") && words.contains("not a hashward data directory"), "{words}");
+    assert!(words.contains("cannot be used") && !words.contains("check the disk"), "{words}");
+}
+
+#[test]
+fn what_the_system_does_not_allow_is_no_fault_of_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
+    fs::write(&file, "").unwrap();
+    symlink(folder.path().join("nowhere"), &link).unwrap();
+    let refused_folder = |path: &Path, cause: &str| {
+        let words = refused(Setup::default().data(path));
+        let named = words.contains(&path.display().to_string()) && words.contains(cause);
+        assert!(named && words.contains("--data-dir") && !words.contains("check the disk"), "{words}");
+    };
+    refused_folder(&file, "Not a directory");
+    refused_folder(&link, "File exists");
+    refused_folder(Path::new("/proc/hashward"), "No such file");
+    if !rustix::process::getuid().is_root() {
+        return; // only the superuser can start a server as somebody else
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let stopped = Setup::default().data(&folder.path().join("data")).start().stop();
+    let denied = |path: &str| {
+        let words = refused(Setup::default().data(stopped.data()).wrapped(&as_nobody));
+        let named =
+            words.contains(path) && words.contains("Permission denied") && words.contains("owner and mode");
+        assert!(named && !words.contains("check the disk"), "{words}");
+    };
+    denied("LOCK");
+    for entry in fs::read_dir(stopped.data()).unwrap().map(|entry| entry.unwrap().path()) {
+        chown(&entry, Some(65534), Some(65534)).unwrap();
+    }
+    chown(stopped.data(), Some(65534), Some(65534)).unwrap();
+    fs::set_permissions(stopped.data().join("bank.high-water"), fs::Permissions::from_mode(0o444)).unwrap();
+    denied("bank.high-water");
+    fs::set_permissions(stopped.data().join("bank.high-water"), fs::Permissions::from_mode(0o644)).unwrap();
+    denied("bank");
 }
 
 #[test]

@@ -26,20 +26,21 @@ impl DataDir {
     /// Takes the directory, or makes it. Refuses one that another process holds, that a newer program
     /// wrote, or that is somebody else's. One of an older format stays so until [`DataDir::raise_format`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |error: io::Error| StoreError::Failed {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        };
         if !path.exists() {
-            fs::create_dir_all(path).and_then(|()| sync_folder_of(path)).map_err(failed)?;
+            let made = fs::create_dir_all(path).and_then(|()| sync_folder_of(path));
+            made.map_err(|error| StoreError::of_io(path, "made", &error))?;
         }
         let lock_path = path.join(LOCK_FILE);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotADirectory => StoreError::of_io(path, "used as a data directory", &error),
+            _ => StoreError::of_io(&lock_path, "opened for writing", &error),
+        };
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(lock_path)
+            .open(&lock_path)
             .map_err(failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -58,7 +59,7 @@ impl DataDir {
     pub fn raise_format(&self) -> Result<(), StoreError> {
         match fs::read_to_string(self.path.join(FORMAT_FILE)) {
             Ok(text) if text.trim() == FORMAT.to_string() => Ok(()),
-            _ => write_format(&self.path).map_err(|error| of_io(&self.path, &error)),
+            _ => write_format(&self.path).map_err(|error| not_written(&self.path, &error)),
         }
     }
 
@@ -80,8 +81,7 @@ impl HeldDir {
     /// Holds a directory that is there. Refuses one that a process owns, or of another format.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let shown = path.display().to_string();
-        let failed =
-            |error: io::Error| StoreError::Unreadable { path: shown.clone(), reason: error.to_string() };
+        let failed = |error: io::Error| StoreError::of_io(path, "read", &error);
         let text = fs::read_to_string(path.join(FORMAT_FILE)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StoreError::Unreadable {
                 path: shown.clone(),
@@ -131,7 +131,6 @@ fn no_number(path: String) -> StoreError {
 
 fn check_format(path: &Path) -> Result<(), StoreError> {
     let shown = path.display().to_string();
-    let failed = |error: io::Error| StoreError::Failed { path: shown.clone(), reason: error.to_string() };
     let file = path.join(FORMAT_FILE);
     match fs::read_to_string(&file) {
         Ok(text) => match text.trim().parse::<u32>() {
@@ -141,21 +140,23 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let foreign = fs::read_dir(path)
-                .map_err(failed)?
+                .map_err(|error| StoreError::of_io(path, "listed", &error))?
                 .filter_map(Result::ok)
                 .map(|entry| entry.file_name())
                 .find(|name| name != LOCK_FILE && name != FORMAT_DRAFT && name != "lost+found");
             if let Some(name) = foreign {
-                return Err(StoreError::Failed {
+                return Err(StoreError::Unusable {
                     path: shown,
+                    tried: "used as a data directory",
                     reason: format!(
                         "it holds {name:?} but no {FORMAT_FILE} file, so it is not a hashward data directory"
                     ),
+                    remedy: "give --data-dir another folder, or put the FORMAT file back from a backup",
                 });
             }
-            write_format(path).map_err(|error| of_io(path, &error))
+            write_format(path).map_err(|error| not_written(path, &error))
         }
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(StoreError::of_io(&file, "read", &error)),
     }
 }
 
@@ -163,12 +164,8 @@ fn write_format(path: &Path) -> io::Result<()> {
     replace_file(&path.join(FORMAT_FILE), format!("{FORMAT}\n").as_bytes(), Readers::Umask)
 }
 
-fn of_io(path: &Path, error: &io::Error) -> StoreError {
-    let path = path.display().to_string();
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull { path },
-        _ => StoreError::Failed { path, reason: error.to_string() },
-    }
+fn not_written(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::of_io(&path.join(FORMAT_FILE), "written", error)
 }
 
 #[cfg(test)]

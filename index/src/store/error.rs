@@ -1,5 +1,8 @@
 //! What can go wrong with a store, in words that tell an operator what to do.
 
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
 /// What the store can say went wrong. Each message names the cause and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -102,6 +105,18 @@ pub enum StoreError {
         /// The system's words.
         reason: String,
     },
+    /// The system does not let the program use a path. Nothing is wrong with the disk, and nothing was changed.
+    #[error("{path} cannot be {tried} ({reason}): {remedy}")]
+    Unusable {
+        /// The file or folder.
+        path: String,
+        /// What was tried: `opened`, `made`, `written`.
+        tried: &'static str,
+        /// The system's words.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// Writing or syncing failed for another reason than space. The process must stop: what reached the
     /// disk is unknown, and a sync must not be retried.
     #[error("{path} cannot be written ({reason}): check the disk, then start hashward again")]
@@ -114,6 +129,21 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// An error of a file or folder before anything is promised: the cause decides what there is to do.
+    pub fn of_io(path: &Path, tried: &'static str, error: &io::Error) -> Self {
+        // std has no stable name for a loop of links.
+        let is_loop = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+        let kind = if is_loop { ErrorKind::InvalidFilename } else { error.kind() };
+        let reason = error.to_string();
+        let path = path.display().to_string();
+        match (kind, remedy(kind)) {
+            (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _) => StoreError::DiskFull { path },
+            (ErrorKind::InvalidData, _) => StoreError::Damaged { path, reason },
+            (_, Some(remedy)) => StoreError::Unusable { path, tried, reason, remedy },
+            (_, None) => StoreError::Failed { path, reason },
+        }
+    }
+
     /// The same error of a database that is being opened: it does not resume by itself.
     #[must_use]
     pub fn of_opening(self) -> Self {
@@ -142,5 +172,54 @@ impl StoreError {
     /// Whether something stored does not read as it was written. What needs it cannot go on; everything else can.
     pub fn is_damage(&self) -> bool {
         matches!(self, StoreError::Damaged { .. } | StoreError::Row { .. })
+    }
+}
+
+/// What to do about an error of a path; none where the disk itself is in doubt.
+pub(super) fn remedy(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::PermissionDenied => {
+            "give the user that hashward runs as this path (`ls -ld` shows its owner and mode), or run hashward as the user \
+             that owns it"
+        }
+        ErrorKind::ReadOnlyFilesystem => "mount the file system writable, or give --data-dir another folder",
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+            "a file lies where a folder belongs, or the other way round: give --data-dir a folder"
+        }
+        ErrorKind::AlreadyExists => {
+            "something other than a folder has this name (a link that leads nowhere?): remove it, or give --data-dir \
+             another folder"
+        }
+        ErrorKind::NotFound => "make the folder that it belongs in, or give --data-dir another folder",
+        ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
+            "this is no path that the system takes: give --data-dir another folder"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_error_of_the_disk_says_check_the_disk() {
+        let words = |number| {
+            let error = io::Error::from_raw_os_error(number);
+            StoreError::of_io(Path::new("/srv/data"), "opened", &error).to_string()
+        };
+        // EPERM, ENOENT, EACCES, EEXIST, ENOTDIR, EISDIR, EINVAL, EROFS, ENAMETOOLONG, ELOOP
+        for number in [1, 2, 13, 17, 20, 21, 22, 30, 36, 40] {
+            let words = words(number);
+            assert!(
+                words.starts_with("/srv/data cannot be opened (") && !words.contains("the disk"),
+                "{words}"
+            );
+        }
+        assert!(words(13).contains("owner and mode"), "{}", words(13));
+        for number in [5, 74] {
+            assert!(words(number).contains("check the disk"), "EIO, EBADMSG: {}", words(number));
+        }
+        assert!(words(28).contains("is full"), "ENOSPC: {}", words(28));
     }
 }

@@ -10,6 +10,7 @@ mod segments;
 mod snapshot;
 mod words;
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,7 @@ use rocksdb::{
 
 use self::damaged::Spaces;
 use self::snapshot::RocksSnapshot;
-use self::words::{classify, classify_io, of_commit, of_read};
+use self::words::{classify, classify_io, of_commit, of_opening, of_read};
 use super::whole_file::sync_folder_of;
 use super::{
     Batch, Change, Database, Durability, Keyspace, Range, Store, StoreError, Visit, VisitKey, Watermark,
@@ -95,14 +96,14 @@ impl RocksStore {
         options: StoreOptions,
     ) -> Result<Self, StoreError> {
         let path = folder.join(database.name());
-        let fail = |error: Error| classify(&path, &error);
+        let fail = |error: Error| of_opening(&path, &error);
         let mark_path = folder.join(format!("{}.high-water", database.name()));
-        let mut watermark = Watermark::open(&mark_path).map_err(|error| classify_io(&mark_path, &error))?;
+        let failed = |error| StoreError::of_io(&mark_path, "opened for writing", &error);
+        let mut watermark = Watermark::open(&mark_path).map_err(failed)?;
         if watermark.is_fresh() && path.join("CURRENT").exists() {
-            let reason = format!("its high-water file {} is missing or blank", mark_path.display());
-            return Err(StoreError::Damaged { path: path.display().to_string(), reason });
+            return Err(without_mark(&path, &mark_path));
         }
-        watermark.establish(&mark_path).map_err(|error| classify_io(&mark_path, &error))?;
+        watermark.establish(&mark_path).map_err(failed)?;
         if watermark.reached() > 0 && !path.join("CURRENT").exists() {
             return Err(StoreError::LostWrites {
                 path: path.display().to_string(),
@@ -110,7 +111,8 @@ impl RocksStore {
                 acknowledged: watermark.reached(),
             });
         }
-        let damaged = Spaces::read(folder, database).map_err(|error| classify_io(&path, &error))?;
+        let damaged =
+            Spaces::read(folder, database).map_err(|error| StoreError::of_io(&path, "read", &error))?;
         let there = match path.join("CURRENT").exists() {
             true => Some(DB::list_cf(&Options::default(), &path).map_err(fail)?),
             false => None, // it is made, with every keyspace
@@ -134,8 +136,14 @@ impl RocksStore {
     pub fn read(folder: &Path, database: Database, options: StoreOptions) -> Result<Self, StoreError> {
         let path = folder.join(database.name());
         let mark_path = folder.join(format!("{}.high-water", database.name()));
-        let watermark = Watermark::read(&mark_path).map_err(|error| classify_io(&mark_path, &error))?;
-        let there = DB::list_cf(&Options::default(), &path).map_err(|error| classify(&path, &error))?;
+        let watermark = match Watermark::read(&mark_path) {
+            Ok(mark) if mark.is_fresh() => return Err(without_mark(&path, &mark_path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(without_mark(&path, &mark_path));
+            }
+            read => read.map_err(|error| StoreError::of_io(&mark_path, "read", &error))?,
+        };
+        let there = DB::list_cf(&Options::default(), &path).map_err(|error| of_opening(&path, &error))?;
         if database.keyspaces().any(|space| there.iter().all(|name| name != space.name())) {
             return Err(StoreError::Older { path: path.display().to_string() });
         }
@@ -144,7 +152,7 @@ impl RocksStore {
         opening.create_missing_column_families(false);
         let families = families(database, &options, |_| false);
         let db = DB::open_cf_descriptors_read_only(&opening, &path, families, false);
-        let db = db.map_err(|error| classify(&path, &error))?;
+        let db = db.map_err(|error| of_opening(&path, &error))?;
         let damaged = Mutex::new(Spaces::unwritten(folder, database));
         Self { db, path, database, options, watermark: Mutex::new(watermark), damaged }.checked()
     }
@@ -294,6 +302,12 @@ impl RocksStore {
         }
         rows.status().map_err(|error| self.unread(space, &error))
     }
+}
+
+/// What a database is that has no mark: how much of it was acknowledged is unknown.
+fn without_mark(path: &Path, mark_path: &Path) -> StoreError {
+    let reason = format!("its high-water file {} is missing or blank", mark_path.display());
+    StoreError::Damaged { path: path.display().to_string(), reason }
 }
 
 impl Store for RocksStore {

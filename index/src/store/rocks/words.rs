@@ -3,11 +3,12 @@
 //! What went wrong matters as much as how: a read that fails is damage, and what does not need it goes on; a write or a
 //! sync that fails for another reason than space ends the program.
 
+use std::io;
 use std::path::Path;
 
 use rocksdb::{Error, ErrorKind};
 
-use super::super::StoreError;
+use super::super::error::{StoreError, remedy};
 
 /// An error of opening or of looking after files. The text is all that tells an ENOSPC or a held lock apart.
 pub(super) fn classify(path: &Path, error: &Error) -> StoreError {
@@ -25,6 +26,23 @@ pub(super) fn classify(path: &Path, error: &Error) -> StoreError {
         }
         ErrorKind::IOError if reason.contains("No such file") => StoreError::Damaged { path, reason },
         _ => StoreError::Failed { path, reason },
+    }
+}
+
+/// An error of opening a database, before anything is promised. What the system does not allow is no fault of the disk.
+pub(super) fn of_opening(path: &Path, error: &Error) -> StoreError {
+    let reason = error.to_string();
+    let kinds = [
+        ("Permission denied", io::ErrorKind::PermissionDenied),
+        ("Read-only file system", io::ErrorKind::ReadOnlyFilesystem),
+        ("Not a directory", io::ErrorKind::NotADirectory),
+    ];
+    let met = kinds.into_iter().find(|(words, _)| reason.contains(words));
+    match met.and_then(|(_, kind)| remedy(kind)) {
+        Some(remedy) => {
+            StoreError::Unusable { path: path.display().to_string(), tried: "opened", reason, remedy }
+        }
+        None => classify(path, error),
     }
 }
 
