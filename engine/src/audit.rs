@@ -6,7 +6,7 @@
 
 mod key;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -112,6 +112,7 @@ impl AuditSigner {
     }
 
     fn run(self, ended: &Receiver<()>) {
+        self.tell_if_heads_are_gone();
         let (mut known, mut failing) = (None, false);
         loop {
             match self.round(&mut known) {
@@ -135,6 +136,23 @@ impl AuditSigner {
         }
         if let Err(error) = self.round(&mut known) {
             tracing::error!(%error, "the end of the audit log is not signed");
+        }
+    }
+
+    /// Warns when heads were signed and the file has none: from here on a new file begins, and what was cut from the log
+    /// before is found only by a copy of the old one.
+    fn tell_if_heads_are_gone(&self) {
+        let is_empty = match fs::metadata(&self.file) {
+            Ok(file) => file.len() == 0,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if is_empty && let Ok(records @ 1..) = audit::signing_reached(&*self.store) {
+            tracing::warn!(
+                records,
+                file = %self.file.display(),
+                "the audit log was signed before, and its heads file is missing or empty: put it back, or check the log \
+                 by your copy of it (`hashward check --audit --heads COPY`); a new file is begun"
+            );
         }
     }
 

@@ -36,7 +36,7 @@ pub enum Verb {
     Admin(AdminArgs),
     /// Wrap all keys of a stopped server's data under another key file
     Rekey(RekeyArgs),
-    /// Check what a stopped server has stored
+    /// Check what a stopped server has stored: rows and audit log, or what the flags name
     Check(Check),
     /// Show the whole way on this machine, step by step, with figures
     Demo(Demo),
@@ -334,7 +334,7 @@ pub struct RekeyArgs {
     pub new_key_file: PathBuf,
 }
 
-/// `hashward check`
+/// `hashward check`: without --rows, --audit or --audit-proof it checks the rows and the audit log.
 #[derive(Debug, Args)]
 pub struct Check {
     /// Check the audit log: every record, the whole chain, every signed head

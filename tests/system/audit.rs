@@ -250,9 +250,6 @@ fn changed_heads_and_another_key_are_found() {
         "line 1 of the heads file is not signed with this key",
     );
 
-    let nothing = Command::new(program("hashward")).arg("check").output().unwrap();
-    let (code, words) = verdict(nothing);
-    assert!(code == 2 && words.contains("--audit"), "{words}");
     let nowhere = data.with_file_name("nowhere");
     assert!(verdict(check(&nowhere, &[])).1.contains("not a hashward data directory") && !nowhere.exists());
 }
@@ -287,4 +284,65 @@ fn a_log_is_sound_whenever_its_server_is_killed() {
     }
     drop(signing_often().data(&data).start().stop());
     assert!(sound(&data).contains(", 0 after it"));
+}
+
+/// `hashward check` with these flags.
+fn check_with(data: &Path, flags: &[&str]) -> (i32, String) {
+    let mut command = Command::new(program("hashward"));
+    command.arg("check").args(flags).arg("--data-dir").arg(data);
+    verdict(command.env_remove("HASHWARD_AUDIT_HEADS").output().unwrap())
+}
+
+#[test]
+fn a_check_finds_what_the_next_start_refuses_or_warns_of() {
+    let server = signing_often().start();
+    server.create_bank("B");
+    change(&server, 3);
+    let stopped = server.stop();
+    let data = stopped.data();
+    for flags in [&[][..], &["--rows", "--audit"]] {
+        let (code, words) = check_with(data, flags);
+        assert_eq!(code, 0, "{words}");
+        assert!(words.contains("rows: ") && words.contains("audit: "), "both are checked: {words}");
+    }
+
+    for name in ["bank.high-water", "case.high-water"] {
+        for (way, spoil) in [("deleted", None), ("blank", Some([0; 8192]))] {
+            let copied = copy(data, &format!("{name}-{way}"));
+            match spoil {
+                None => fs::remove_file(copied.join(name)).unwrap(),
+                Some(bytes) => fs::write(copied.join(name), bytes).unwrap(),
+            }
+            let (code, words) = check_with(&copied, &[]);
+            assert!(code == 2 && words.contains("is missing or blank"), "{way} {name}: {words}");
+            let (status, refused) = tests::refusal(Setup::default().data(&copied));
+            assert!(status.code() == Some(2) && refused.contains("is missing or blank"), "{refused}");
+        }
+    }
+
+    for (way, spoil) in [("gone", true), ("empty", false)] {
+        let copied = copy(data, way);
+        match spoil {
+            true => fs::remove_file(copied.join(HEADS)).unwrap(),
+            false => fs::write(copied.join(HEADS), "").unwrap(),
+        }
+        bad(&copied, &[], "but there is no signed head");
+        let code = check_with(&copied, &[]).0;
+        assert_eq!(code, 1, "one part that is not sound is enough");
+        let server = signing_often().data(&copied).start();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !server.log().contains("heads file is missing or empty") {
+            assert!(Instant::now() < deadline, "{}", server.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        change(&server, 1);
+        sound(server.stop().data());
+    }
+
+    let copied = copy(data, "keyless");
+    fs::remove_file(copied.join("audit.key")).unwrap();
+    for _ in 0..2 {
+        let (_, words) = tests::refusal(Setup::default().data(&copied));
+        assert!(words.contains("audit.key is missing"), "it was not replaced, nor is it now: {words}");
+    }
 }

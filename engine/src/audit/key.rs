@@ -21,6 +21,16 @@ pub struct AuditKey {
 impl AuditKey {
     /// Reads the key file, and makes it with its public half if there is none.
     pub fn open(path: &Path) -> io::Result<Self> {
+        let public = public_file(path);
+        if !path.exists() && read_public(&public).is_ok() {
+            let text = format!(
+                "{} is missing, although its public half {} is there: put the key back from a backup, or move that file and \
+                 the heads file away together",
+                path.display(),
+                public.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
         let stored = read_or_make(path, || {
             let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
             made.map(|key| key.as_ref().to_vec()).map_err(|_| io::Error::other("no key could be made"))
@@ -30,9 +40,9 @@ impl AuditKey {
             io::Error::new(io::ErrorKind::InvalidData, text)
         };
         let pair = Ed25519KeyPair::from_pkcs8(&stored).map_err(|error| wrong(&error.to_string()))?;
-        let public = pair.public_key().as_ref().try_into().map_err(|_| wrong("its public half is cut"))?;
-        let key = Self { pair, public: Hex(public) };
-        key.keep_public(&public_file(path))?;
+        let half = pair.public_key().as_ref().try_into().map_err(|_| wrong("its public half is cut"))?;
+        let key = Self { pair, public: Hex(half) };
+        key.keep_public(&public)?;
         Ok(key)
     }
 

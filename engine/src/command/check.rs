@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use index::store::{Database, HeldDir, Range, RocksStore, StoreOptions, salvage};
-use reporter::audit::{Heads, Hex, Proof, Proven, Unproven, Verdict, verify};
+use reporter::audit::{Heads, Hex, Proof, Proven, Unproven, Verdict, signing_reached, verify};
 
 use crate::audit::{HEADS_FILE, KEY_FILE, is_genuine, public_file, read_public};
 use crate::boot::KEY_FILE as SECRETS;
@@ -19,26 +19,32 @@ use crate::damage::Part;
 use crate::sealed::Seal;
 use crate::secrets::{DataKey, KeyFile};
 
-/// Checks the audit log, or a proof about it; 0 if it is sound, 1 if not.
+/// Checks what the flags ask for, and without one the rows and the audit log; 0 if everything is sound, 1 if not. A part
+/// that cannot be checked does not keep the others from it, and its error is the command's.
 pub fn run(args: Check) -> Result<ExitCode> {
     let folder = args.data_dir.clone().unwrap_or_else(|| DATA_DIR.into());
-    match (args.rows, args.audit, &args.audit_proof) {
-        (true, false, None) => rows(&args, &folder),
-        (false, true, None) => log(&args, &folder),
-        (false, false, Some(file)) => proof(&args, &folder, file),
-        (false, false, None) => {
-            bail!(
-                "say what is to be checked: --rows, every row, --audit, the audit log, or --audit-proof FILE"
-            )
+    let all = !args.rows && !args.audit && args.audit_proof.is_none();
+    let parts = [
+        (args.rows || all).then(|| rows(&args, &folder)),
+        (args.audit || all).then(|| log(&args, &folder)),
+        args.audit_proof.as_deref().map(|file| proof(&args, &folder, file)),
+    ];
+    let (mut sound, mut failed) = (true, None);
+    for part in parts.into_iter().flatten() {
+        match part {
+            Ok(is_sound) => sound &= is_sound,
+            Err(error) if failed.is_none() => failed = Some(error),
+            Err(error) => eprintln!("hashward: {error:#}"),
         }
-        _ => bail!(
-            "--rows checks every row, --audit the log, --audit-proof a proof about it: give one of them"
-        ),
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(1) }),
     }
 }
 
 /// Reads every row of both databases, and opens those that are sealed.
-fn rows(args: &Check, folder: &Path) -> Result<ExitCode> {
+fn rows(args: &Check, folder: &Path) -> Result<bool> {
     let held = HeldDir::open(folder)?;
     let key_file = args.key_file.clone().unwrap_or_else(|| folder.join(SECRETS));
     let wrap = Arc::new(KeyFile::open(&key_file, Some("the databases"))?);
@@ -63,7 +69,7 @@ fn rows(args: &Check, folder: &Path) -> Result<ExitCode> {
         0 => println!("rows: {read} read, all as they were written: sound"),
         _ => println!("rows: {read} read, {parts} parts do not: NOT sound; restore a backup that has them"),
     }
-    Ok(if parts == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(parts == 0)
 }
 
 fn say(part: &Part) {
@@ -75,12 +81,12 @@ fn say(part: &Part) {
     }
 }
 
-fn log(args: &Check, folder: &Path) -> Result<ExitCode> {
+fn log(args: &Check, folder: &Path) -> Result<bool> {
     let held = HeldDir::open(folder)?;
     let store = RocksStore::read(held.path(), Database::Case, StoreOptions::default())?;
     let Some(file) = open_heads(args.heads.as_deref(), folder)? else {
-        let nothing = &mut std::iter::empty();
-        return Ok(told(&verify(&store, nothing, &|_, _| false)?));
+        let verdict = verify(&store, &mut std::iter::empty(), &|_, _| false)?;
+        return Ok(told(&verdict, heads_gone(&store, &verdict)?));
     };
     let key = public_key(args, folder)?;
     let mut heads = Heads::new(BufReader::new(file));
@@ -90,10 +96,18 @@ fn log(args: &Check, folder: &Path) -> Result<ExitCode> {
             "audit: the last line of the heads file was cut while it was written; it counts as not there"
         );
     }
-    Ok(told(&verdict))
+    // A crash may have cut the first head that there ever was.
+    let heads_gone = if heads.torn() { None } else { heads_gone(&store, &verdict)? };
+    Ok(told(&verdict, heads_gone))
 }
 
-fn proof(args: &Check, folder: &Path, file: &Path) -> Result<ExitCode> {
+/// The record up to which the log was made ready to be signed, if there is no head at all.
+fn heads_gone(store: &RocksStore, verdict: &Verdict) -> Result<Option<u64>> {
+    let signed = signing_reached(store)?;
+    Ok((verdict.heads == 0 && verdict.bad_line.is_none() && signed > 0).then_some(signed))
+}
+
+fn proof(args: &Check, folder: &Path, file: &Path) -> Result<bool> {
     let text = fs::read(file).with_context(|| format!("proof {}", file.display()))?;
     let proof: Proof = serde_json::from_slice(&text)
         .with_context(|| format!("{} is no answer of GET /api/v1/audit/proof", file.display()))?;
@@ -109,7 +123,7 @@ fn proof(args: &Check, folder: &Path, file: &Path) -> Result<ExitCode> {
                 "audit: record {number} is in the log of {} records that was signed at {} ms: {body}: proven",
                 head.number, head.at_ms
             );
-            Ok(ExitCode::SUCCESS)
+            Ok(true)
         }
         Ok(Proven::Consistent { earlier, later }) => {
             println!(
@@ -117,12 +131,12 @@ fn proof(args: &Check, folder: &Path, file: &Path) -> Result<ExitCode> {
                  ms: proven",
                 later.number, later.at_ms, earlier.number, earlier.at_ms
             );
-            Ok(ExitCode::SUCCESS)
+            Ok(true)
         }
         Err(nothing @ Unproven::NoHead { .. }) => Err(nothing.into()),
         Err(error) => {
             println!("audit: {error}: NOT proven");
-            Ok(ExitCode::from(1))
+            Ok(false)
         }
     }
 }
@@ -153,7 +167,8 @@ fn open_heads(named: Option<&Path>, folder: &Path) -> Result<Option<File>> {
     }
 }
 
-fn told(verdict: &Verdict) -> ExitCode {
+/// Prints what was found; whether it is sound.
+fn told(verdict: &Verdict, heads_gone: Option<u64>) -> bool {
     let Verdict { records, signed, fault, bad_line, .. } = verdict;
     if let Some(bad_line) = bad_line {
         println!("audit: {bad_line}");
@@ -161,10 +176,14 @@ fn told(verdict: &Verdict) -> ExitCode {
     if let Some(fault) = fault {
         println!("audit: {fault}");
     }
-    let (state, code) = match verdict.is_sound() {
-        true => ("sound", ExitCode::SUCCESS),
-        false => ("NOT sound", ExitCode::from(1)),
-    };
+    if let Some(record) = heads_gone {
+        println!(
+            "audit: the log was signed up to record {record}, but there is no signed head: the heads file was deleted, \
+             emptied or moved away; --heads says where it or your copy of it is"
+        );
+    }
+    let is_sound = verdict.is_sound() && heads_gone.is_none();
+    let state = if is_sound { "sound" } else { "NOT sound" };
     let signed = match signed {
         Some(head) => format!(
             "last signed head {} at {} ms, {} after it",
@@ -175,5 +194,5 @@ fn told(verdict: &Verdict) -> ExitCode {
         None => "no signed head: a log that was cut or written anew would not be seen".to_string(),
     };
     println!("audit: {records} records, {signed}: {state}");
-    code
+    is_sound
 }

@@ -44,7 +44,8 @@ pub fn forget_tree(store: &dyn Store) -> Result<(), StoreError> {
     store.commit(batch, Durability::Wal)
 }
 
-/// Records whose branches are stored.
+/// Records whose branches are stored. They are stored just before a head over them is signed, so that 0 says of a log that no
+/// head was signed, or that its tree was forgotten.
 pub fn stored(store: &dyn Store) -> Result<u64, StoreError> {
     store.get(SPACE, TREE_KEY)?.map_or(Ok(0), |row| decode_u64(SPACE, &row))
 }

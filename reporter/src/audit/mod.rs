@@ -32,7 +32,7 @@ use sha2::{Digest, Sha256};
 
 use crate::tx::Tx;
 
-pub use branches::{forget_tree, root_at};
+pub use branches::{forget_tree, root_at, stored as signing_reached};
 pub use heads::{BadLine, Genuine, Head, Heads, Line, SignedHead};
 pub use hex::{Hex, NotHex};
 pub use page::{Filter, Page, Shown, Side, page};
