@@ -249,7 +249,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
 fn start_logging(filter: &str) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::builder()
         .parse(filter)
-        .with_context(|| format!("--log '{filter}' is not a log filter"))?;
+        .map_err(|error| anyhow!("--log '{filter}' is not a log filter: {error}"))?;
     let ansi = std::io::stderr().is_terminal();
     let ours = filter_fn(|of| {
         let module = of.target().split("::").next().unwrap_or_default();

@@ -23,11 +23,15 @@ pub use kinds::{Cage, DurabilityWord, Names, Ports, Ranges, Reactor, Roles, Secr
 pub use ncmec::NcmecAccess;
 pub use settings::Settings;
 
+use warnings::IsSet;
+
 pub mod descriptors;
+mod environment;
 mod kinds;
 mod ncmec;
 mod settings;
 mod show;
+mod warnings;
 
 /// Where everything durable lies where nobody says otherwise.
 pub const DATA_DIR: &str = "hashward-data";
@@ -208,6 +212,12 @@ pub enum ConfigError {
     /// Buckets without a key.
     #[error("--s3-buckets needs HASHWARD_S3_ACCESS_KEY_ID and HASHWARD_S3_SECRET_ACCESS_KEY")]
     S3Key,
+    /// Nothing could be written there.
+    #[error("--audit-heads {path}: its folder is not there, or is no folder: make it, or give another path")]
+    HeadsFolder {
+        /// The setting.
+        path: String,
+    },
     /// More descriptors may be needed than the system allows.
     #[error(
         "these settings may need {needed} file descriptors, and the process may have {allowed}: raise the hard limit \
@@ -244,6 +254,8 @@ impl Config {
             ..Settings::default()
         };
         let settings = flags.or(environment).or(from_file);
+        let is_set =
+            IsSet { memory_max: settings.memory_max_bytes.is_some(), ffmpeg: settings.ffmpeg.is_some() };
         let mut warnings = Vec::new();
         let token = match (settings.token, &settings.token_file) {
             (Some(token), _) => Some(token),
@@ -298,7 +310,7 @@ impl Config {
         let cores = settings.cores.unwrap_or_else(|| allowance.shards());
         let descriptors = descriptors::share(descriptors::limit(), cores, settings.connections_max)?;
         warnings.extend(descriptors.warning);
-        let config = Config {
+        let mut config = Config {
             audit_heads: settings.audit_heads.unwrap_or_else(|| data_dir.join(HEADS_FILE)),
             audit_key_file: settings.audit_key_file.unwrap_or_else(|| data_dir.join(KEY_FILE)),
             audit_every: Duration::from_secs(settings.audit_head_seconds.unwrap_or(60)),
@@ -369,6 +381,8 @@ impl Config {
             log: settings.log.unwrap_or_else(|| "info".to_string()),
         };
         config.check()?;
+        let doubts = config.doubts(is_set);
+        config.warnings.extend(doubts);
         Ok(config)
     }
 
@@ -405,10 +419,20 @@ impl Config {
             ("hashes_max", limits.hashes_max, 1, 65_536, "1 to 65536"),
             ("window_frames", limits.window_frames as usize, 1, 65_536, "1 to 65536"),
             ("matches_max", limits.matches_max, 1, 4096, "1 to 4096"),
+            ("idle_seconds", limits.idle.as_secs() as usize, 1, 86_400, "1 to 86400"),
+            ("frame_seconds", limits.frame.as_secs() as usize, 1, 3600, "1 to 3600"),
         ] {
             if !(low..=high).contains(&found) {
                 return Err(ConfigError::Range { name, found: found.to_string(), allowed });
             }
+        }
+        let folder = self.audit_heads.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // The data directory is made later, where it is not there yet.
+        if let Some(folder) = folder
+            && folder != self.data_dir
+            && !folder.is_dir()
+        {
+            return Err(ConfigError::HeadsFolder { path: self.audit_heads.display().to_string() });
         }
         let percents = [
             ("video_fps", self.video.frames_per_second, 0.01, 60.0, "0.01 to 60"),
@@ -495,5 +519,10 @@ mod tests {
         assert!(error.contains("coers") && error.contains("line 1"), "{error}");
         let error = Config::resolve(settings("cores = 0"), None).unwrap_err().to_string();
         assert_eq!(error, "cores is 0, allowed is 1 to 1024");
+        let error = Config::resolve(settings("idle_seconds = 0"), None).unwrap_err().to_string();
+        assert_eq!(error, "idle_seconds is 0, allowed is 1 to 86400");
+        let error =
+            Config::resolve(settings("audit_heads = '/nowhere/heads'"), None).unwrap_err().to_string();
+        assert!(error.contains("--audit-heads /nowhere/heads") && error.contains("its folder"), "{error}");
     }
 }

@@ -33,6 +33,16 @@ impl Disk {
     /// Watches `folder`; `reserve` is the free space below which nothing is written (default: 256 MiB or
     /// 5 % of the file system, the smaller).
     pub fn new(folder: &Path, reserve: Option<u64>) -> Self {
+        if let (Some(reserve), Ok(stat)) = (reserve, rustix::fs::statvfs(folder))
+            && reserve > stat.f_blocks * stat.f_frsize
+        {
+            let size = stat.f_blocks * stat.f_frsize;
+            tracing::warn!(
+                reserve,
+                size,
+                "--disk-reserve-bytes is more than the whole disk: nothing will be written until it is lowered"
+            );
+        }
         Self { folder: folder.to_path_buf(), reserve, full: AtomicBool::new(false) }
     }
 
@@ -76,10 +86,15 @@ impl Disk {
 
     fn is_short(&self, free: &Free) -> StoreError {
         let folder = self.folder.display();
-        let path = if free.has_files {
-            folder.to_string()
-        } else {
-            format!("{folder} (its file system has no room for more files)")
+        let path = match self.reserve {
+            _ if !free.has_files => format!("{folder} (its file system has no room for more files)"),
+            Some(reserve) => {
+                format!(
+                    "{folder} ({} bytes are free, and --disk-reserve-bytes keeps {reserve} so)",
+                    free.bytes
+                )
+            }
+            None => folder.to_string(),
         };
         StoreError::DiskFull { path }
     }
@@ -119,7 +134,9 @@ mod tests {
     fn a_reserve_larger_than_the_free_space_is_a_full_disk_until_it_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::new(folder.path(), Some(u64::MAX));
-        assert!(disk.admit().unwrap_err().is_disk_full() && disk.is_full());
+        let error = disk.admit().unwrap_err();
+        assert!(error.is_disk_full() && disk.is_full());
+        assert!(error.to_string().contains("--disk-reserve-bytes keeps"), "{error}");
         let disk = Disk::new(folder.path(), Some(0));
         assert!(disk.admit().is_ok() && !disk.is_full());
     }

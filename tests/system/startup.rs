@@ -139,6 +139,33 @@ fn wrong_settings_and_rules_are_named() {
     assert!(words.contains("abacus") && words.contains("scalar"), "{words}");
     let words = refused(Setup::default().flag("--cores", "0"));
     assert!(words.contains("cores is 0"), "{words}");
+    let words = refused(Setup::default().flag("--idle-seconds", "0"));
+    assert!(words.contains("idle_seconds is 0"), "{words}");
+    let words = refused(Setup::default().flag("--audit-heads", "/nowhere/heads.ndjson"));
+    assert!(words.contains("--audit-heads /nowhere/heads.ndjson"), "{words}");
+    let words = refused(Setup::default().flag("--log", "foo=blah"));
+    assert_eq!(words.matches("blah").count(), 1, "the reason is said once: {words}");
+}
+
+#[test]
+fn settings_that_are_taken_and_look_wrong_are_said_at_the_start() {
+    let server = Setup::default()
+        .env("HASHWARD_CORSE", "2")
+        .flag("--memory-max-bytes", "100")
+        .flag("--ffmpeg", "/nowhere/ffmpeg")
+        .flag("--disk-reserve-bytes", u64::MAX)
+        .start();
+    let (status, answer) = server.http.post("/api/v1/banks", &json!({ "name": "B" }));
+    assert!(status == 507 && answer.to_string().contains("--disk-reserve-bytes"), "{status}: {answer}");
+    let log = server.log();
+    for words in [
+        "HASHWARD_CORSE is no setting",
+        "--memory-max-bytes 100 is less than",
+        "--ffmpeg /nowhere/ffmpeg is no file",
+        "--disk-reserve-bytes is more than the whole disk",
+    ] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
 }
 
 #[test]
