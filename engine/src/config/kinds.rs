@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reactor {
-    /// Glommio where the kernel allows io_uring, else epoll.
+    /// The same as epoll.
     #[default]
     Auto,
     /// io_uring.
