@@ -11,13 +11,14 @@ mod workers;
 
 pub use stores::KEY_FILE;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -29,9 +30,6 @@ use ingest::s3::{Objects, S3Options};
 use reporter::Cases;
 use reporter::router::rule::RulesFile;
 use tokio::sync::{Notify, Semaphore};
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use self::stores::Stores;
 use self::workers::Workers;
@@ -55,13 +53,12 @@ use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::outbound::{Caller, Signer};
 use crate::submit::Submitter;
-use crate::{alarm, clock, curator, damage, decoders, desk, exchanges, filer, merge, recent};
+use crate::{alarm, clock, curator, damage, decoders, desk, exchanges, filer, logging, merge, recent};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
 const HELD_MIB: usize = 512;
-/// Crates whose code may log all it likes: none of it logs a URL, a secret, or what somebody wrote.
-const OURS: [&str; 5] = ["engine", "hashward", "index", "ingest", "reporter"];
-
+/// How long the start waits for the reader of the ready line.
+const READY_LINE_MAX: Duration = Duration::from_secs(1);
 /// Alarms that may wait to be followed.
 const ALARMS_MAX: usize = 1024;
 
@@ -70,10 +67,12 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let raised = descriptors::raise();
     let config = Config::resolve(args.settings, args.config.as_deref())?;
     if args.print_config {
-        print!("{}", config.show());
+        std::io::stdout()
+            .write_all(config.show().as_bytes())
+            .context("the settings cannot be written to stdout")?;
         return Ok(ExitCode::SUCCESS);
     }
-    start_logging(&config.log)?;
+    logging::start(&config.log)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of file descriptors could not be raised to the hard limit");
@@ -241,27 +240,6 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     join("merge", merging)?;
     join("store", storing)?;
     tracing::info!("stopped");
-    Ok(())
-}
-
-/// Of what others' code says only warnings are taken, whatever the filter asks for: below that they tell of requests they
-/// make, with URLs and headers.
-fn start_logging(filter: &str) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .parse(filter)
-        .map_err(|error| anyhow!("--log '{filter}' is not a log filter: {error}"))?;
-    let ansi = std::io::stderr().is_terminal();
-    let ours = filter_fn(|of| {
-        let module = of.target().split("::").next().unwrap_or_default();
-        *of.level() <= tracing::Level::WARN || OURS.contains(&module)
-    });
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(ansi)
-        .with_writer(std::io::stderr)
-        .finish()
-        .with(ours)
-        .init();
     Ok(())
 }
 
@@ -454,10 +432,26 @@ fn announce(
         "admin": address.to_string(),
         "pid": std::process::id(),
     });
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    stdout.flush()?;
-    Ok(())
+    print_ready(format!("{line}\n"))
+}
+
+/// Writes the ready line to stdout. A reader that is late gets it when it reads, and the server serves meanwhile.
+fn print_ready(line: String) -> Result<()> {
+    let (done, written) = sync_channel(1);
+    thread::Builder::new().name("ready".into()).spawn(move || {
+        let mut stdout = std::io::stdout().lock();
+        let outcome = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+        let _ = done.send(outcome); // nobody waits any more if it came late
+    })?;
+    match written.recv_timeout(READY_LINE_MAX) {
+        Ok(outcome) => outcome.context(
+            "cannot write the ready line to stdout: give `serve` a stdout that takes one line (/dev/null does)",
+        ),
+        Err(_) => {
+            tracing::warn!("nobody reads stdout: the ready line waits there, and the server serves");
+            Ok(())
+        }
+    }
 }
 
 fn join(name: &str, thread: JoinHandle<()>) -> Result<()> {

@@ -23,7 +23,7 @@ pub fn failpoint(name: &str) {
     let times = passed.entry(name.to_string()).or_default();
     *times += 1;
     if *times == *count {
-        eprintln!("failpoint {name} hit");
+        crate::logging::say(&format!("failpoint {name} hit"));
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         loop {
             std::thread::park(); // the signal is on its way

@@ -36,6 +36,7 @@ mod in_hand;
 mod intake;
 mod last_words;
 mod ledger;
+pub mod logging;
 mod merge;
 mod metrics;
 mod nice;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use engine::cli::{Cli, Verb};
-use engine::{boot, command};
+use engine::{boot, command, logging};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -23,9 +23,12 @@ fn main() -> ExitCode {
         Verb::DecodeHelper(helper) => command::decode_helper::run(helper),
     };
     match outcome {
-        Ok(code) => code,
+        Ok(code) => {
+            logging::flush();
+            code
+        }
         Err(error) => {
-            eprintln!("hashward: {error:#}");
+            logging::say(&format!("hashward: {error:#}"));
             ExitCode::from(2)
         }
     }

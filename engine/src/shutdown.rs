@@ -3,6 +3,7 @@
 use index::store::StoreError;
 
 use crate::last_words::{self, End};
+use crate::logging;
 
 /// Exit status when storage failed: a supervisor should start the program again, and page someone.
 pub const STORAGE_FAILED: i32 = 74; // EX_IOERR of sysexits
@@ -17,7 +18,7 @@ pub fn stop_unless_curable(error: &StoreError) {
     }
     last_words::say(End::Storage, &error.to_string());
     tracing::error!(%error, "storage failed: stopping at once; nothing unacknowledged is lost that was promised");
-    eprintln!("hashward: {error}");
+    logging::say(&format!("hashward: {error}"));
     std::process::exit(STORAGE_FAILED);
 }
 

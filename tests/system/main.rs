@@ -26,6 +26,7 @@ mod hma;
 mod items;
 mod killed;
 mod loadtest;
+mod logs;
 mod matching;
 mod media;
 mod ncmec_stand_in;

@@ -1,7 +1,8 @@
-//! Signals, on a thread of their own that outlives everything else, so that the program can be ended at any moment.
+//! Handles signals, on a thread of its own that outlives everything else, so that the program can be ended at any moment.
 //!
-//! SIGTERM or SIGINT drains; the second one, or a drain that takes too long, ends the process at once. That loses nothing
-//! that was acknowledged: it is what kill -9 does, with a reason. SIGHUP reads again what can change.
+//! SIGTERM, SIGINT or SIGQUIT drains; a second one, or a drain that takes too long, ends the process at once. That loses
+//! nothing that was acknowledged: it is what kill -9 does, with a reason. SIGHUP reads the rules file again. Other signals
+//! that would end the process without a drain are logged and ignored.
 
 use std::io;
 use std::sync::Arc;
@@ -10,16 +11,37 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::last_words::{self, End};
+use crate::logging;
 
 /// How long a drain may take: longer than its parts together (5 s for the shards' clients, 5 s for requests of the admin
 /// port, and what is queued for the disk).
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// Signals to stop that come within this time of the first count as the same: `timeout` sends one to its child, and one
+/// to the group that its child is in.
+const SAME_REQUEST: Duration = Duration::from_millis(200);
+/// How long a process that ends at once waits for the disk to take the reason.
+const REASON_MAX: Duration = Duration::from_secs(2);
 /// Exit status of a server that ended before it had drained.
 pub const NOT_DRAINED: u8 = 75; // EX_TEMPFAIL of sysexits
+
+/// Signals to ignore whose default is to end the process. Log rotators send SIGUSR1. With SIGXFSZ ignored, a write beyond
+/// the limit of a file's size is an error of that write.
+const IGNORED: [(&str, Number); 9] = [
+    ("SIGUSR1", Number::USR1),
+    ("SIGUSR2", Number::USR2),
+    ("SIGALRM", Number::ALARM),
+    ("SIGVTALRM", Number::VTALARM),
+    ("SIGPROF", Number::PROF),
+    ("SIGIO", Number::IO),
+    ("SIGPWR", Number::POWER),
+    ("SIGSTKFLT", Number::STKFLT),
+    ("SIGXFSZ", Number::XFSZ),
+];
 
 /// The signals of this process.
 pub struct Signals {
@@ -29,7 +51,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Waits for SIGTERM or SIGINT.
+    /// Waits for a signal to stop.
     pub fn wait_for_stop(&self) {
         // An error means that the thread ended, which is a reason to stop as well.
         let _ = self.stop.recv();
@@ -42,45 +64,86 @@ pub fn start(accepting: Arc<AtomicBool>) -> io::Result<Signals> {
     let reload = Arc::new(Notify::new());
     let signals = Signals { stop, reload: reload.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let handlers = {
+    let (mut stops, mut hangup) = {
         let _inside = runtime.enter();
-        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal)
+        for (name, number) in IGNORED {
+            runtime.spawn(ignore(name, signal(SignalKind::from_raw(number.as_raw()))?));
+        }
+        (Stops::new()?, signal(SignalKind::hangup())?)
     };
-    let [terminate, interrupt, hangup] = handlers;
-    let (mut terminate, mut interrupt, mut hangup) = (terminate?, interrupt?, hangup?);
     thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
-            first(&mut terminate, &mut interrupt, &mut hangup, &reload).await;
+            first(&mut stops, &mut hangup, &reload).await;
             if !accepting.load(Ordering::Acquire) {
                 // Still loading: nothing was taken that must be settled here.
-                last_words::say(End::Stopped, "while loading");
-                std::process::exit(0);
+                end(End::Stopped, "while loading", 0);
             }
             let _ = sender.try_send(()); // the receiver lives as long as the program
-            let again = async {
-                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-                "a second signal came before the drain was done"
+            let same = async {
+                loop {
+                    stops.recv().await;
+                }
             };
-            let late = async {
-                tokio::time::sleep(DRAIN_MAX).await;
-                "the drain took too long"
+            let _ = tokio::time::timeout(SAME_REQUEST, same).await;
+            let reason = tokio::select! {
+                () = stops.recv() => "a second signal came before the drain was done",
+                () = tokio::time::sleep(DRAIN_MAX) => "the drain took too long",
             };
-            let reason = tokio::select! { reason = again => reason, reason = late => reason };
             tracing::warn!(reason, "ending at once; nothing that was acknowledged is lost");
-            last_words::say(End::NotDrained, reason);
-            std::process::exit(NOT_DRAINED.into());
+            end(End::NotDrained, reason, NOT_DRAINED);
         });
     })?;
     Ok(signals)
 }
 
+/// The signals to stop.
+struct Stops([Signal; 3]);
+
+impl Stops {
+    fn new() -> io::Result<Self> {
+        let [terminate, interrupt, quit] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()].map(signal);
+        Ok(Self([terminate?, interrupt?, quit?]))
+    }
+
+    /// Waits for any of them.
+    async fn recv(&mut self) {
+        let [terminate, interrupt, quit] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
+        }
+    }
+}
+
 /// Waits for the signal to stop, and passes on those to reload meanwhile.
-async fn first(terminate: &mut Signal, interrupt: &mut Signal, hangup: &mut Signal, reload: &Notify) {
+async fn first(stops: &mut Stops, hangup: &mut Signal, reload: &Notify) {
     loop {
         tokio::select! {
-            _ = terminate.recv() => return,
-            _ = interrupt.recv() => return,
+            () = stops.recv() => return,
             _ = hangup.recv() => reload.notify_one(),
         }
     }
+}
+
+/// Logs a signal whenever it comes, and does nothing else.
+async fn ignore(name: &'static str, mut signal: Signal) {
+    while signal.recv().await.is_some() {
+        tracing::info!(signal = name, "ignored: SIGTERM stops the server, SIGHUP reads the rules file again");
+    }
+}
+
+/// Ends the process, although neither the disk may take the reason nor anybody read the log.
+fn end(how: End, reason: &'static str, status: u8) -> ! {
+    let (done, said) = sync_channel(1);
+    let saying = thread::Builder::new().name("reason".into()).spawn(move || {
+        last_words::say(how, reason);
+        let _ = done.send(()); // nobody waits any more if the disk was slow
+    });
+    if saying.is_ok() {
+        let _ = said.recv_timeout(REASON_MAX);
+    }
+    logging::flush();
+    std::process::exit(status.into());
 }

@@ -1,8 +1,9 @@
-//! Samples of the machine: its clock, and the memory and CPUs that this process may use.
+//! Samples of the machine: its clock, the log, and the memory and CPUs that this process may use.
 
 use super::{Kind, Metrics, Sample};
 use crate::cgroup::Allowance;
 use crate::clock::clock;
+use crate::logging;
 
 /// All of them.
 pub(super) fn samples(metrics: &Metrics) -> Vec<Sample> {
@@ -28,6 +29,12 @@ pub(super) fn samples(metrics: &Metrics) -> Vec<Sample> {
             "Jumps of the wall clock since start",
             Kind::Counter,
             clock().jumps() as f64,
+        ),
+        (
+            "hashward_log_lines_dropped",
+            "Log lines since start that stderr did not take, or not fast enough",
+            Kind::Counter,
+            logging::dropped() as f64,
         ),
     ] {
         add(name, help, kind, one(value));
