@@ -283,9 +283,10 @@ mod tests {
         }
     }
 
+    type Allow = Sender<Result<usize, ErrorKind>>;
     type Told = Receiver<(u64, Option<ErrorKind>)>;
 
-    fn slow() -> (&'static Lines, Sender<Result<usize, ErrorKind>>, Receiver<Vec<u8>>, Told) {
+    fn slow() -> (&'static Lines, Allow, Receiver<Vec<u8>>, Told) {
         let lines: &'static Lines = Box::leak(Box::new(Lines::new()));
         lines.lock().bytes_max = 100;
         let ((allow, allowed), (taken, out), (say, told)) = (channel(), channel(), channel());
