@@ -223,10 +223,21 @@ impl Cases {
     /// Routes the next hits of the log, durably. After an error nothing of the step happened, except that a failed commit
     /// may have happened, whole: call again.
     pub fn step(&mut self, limit: usize, now_ms: u64) -> Result<Done, RouterError> {
+        self.step_until(limit, now_ms, &|| false)
+    }
+
+    /// Routes as [`Cases::step`] does; once `enough` says so, the hit at hand is the step's last.
+    pub fn step_until(
+        &mut self,
+        limit: usize,
+        now_ms: u64,
+        enough: &dyn Fn() -> bool,
+    ) -> Result<Done, RouterError> {
         let catalog = self.catalog.load_full();
         let mut tx = Tx::new(&*self.store);
         let terms = Terms { catalog: &catalog, askable: self.askable(&catalog), now_ms };
-        let Followed { routed, set_aside, gauges } = router::follow(&mut tx, &*self.store, terms, limit)?;
+        let Followed { routed, set_aside, gauges } =
+            router::follow(&mut tx, &*self.store, terms, limit, enough)?;
         let batch = tx.into_batch();
         let written = !batch.is_empty();
         self.commit(batch)?;

@@ -6,10 +6,12 @@
 //! |---|---|
 //! | `i` ‖ type ‖ NUL ‖ id ‖ NUL | JSON row, version 1: [`Item`], the newest that was settled |
 //! | `u` ‖ user's type ‖ NUL ‖ user's id ‖ NUL ‖ u64 BE: all ones minus the item's time ‖ type ‖ NUL ‖ id ‖ NUL | nothing: the user's items, newest first |
+//! | `m` ‖ type ‖ NUL ‖ id ‖ NUL ‖ digest of its signals | JSON row, version 1: a medium that was uploaded under the item's id |
 //! | `t` ‖ received ms u64 BE ‖ type ‖ NUL ‖ id ‖ NUL | nothing: items that may go when they are old and in no job |
 //! | `r` ‖ report id, 16 bytes | JSON row, version 1: [`Report`] |
 
 mod age;
+pub mod uploads;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -70,6 +72,9 @@ pub struct Item {
     /// Its media, in the order of its fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<Media>,
+    /// How many of its uploads are kept, in rows of their own.
+    #[serde(default)]
+    pub uploads: u64,
     /// Whether the platform sent a part of its fields: the others stay as they are known.
     #[serde(default)]
     pub partial: bool,
@@ -190,6 +195,7 @@ impl Item {
             creator: related_in(Role::CreatorId),
             thread: related_in(Role::ThreadId),
             media: media_of(of, &data),
+            uploads: 0,
             partial: false,
             arrival: 0,
             evaluated: None,
@@ -210,6 +216,7 @@ impl Item {
             creator: None,
             thread: None,
             media: Vec::new(),
+            uploads: 0,
             partial: false,
             arrival: 0,
             evaluated: None,
@@ -292,37 +299,48 @@ impl ItemKey {
     }
 }
 
-/// The item of this key, as it was settled last.
+/// The item of this key, as it was settled last, with all that was uploaded under its id.
 pub fn item(tx: &Tx<'_>, of: &ItemKey) -> Result<Option<Item>, StoreError> {
+    let mut found = item_alone(tx, of)?;
+    if let Some(item) = &mut found {
+        uploads::add_all(tx, item)?;
+    }
+    Ok(found)
+}
+
+/// The item of this key without its uploads. Rows of older versions hold these, too, until the item is written again.
+pub fn item_alone(tx: &Tx<'_>, of: &ItemKey) -> Result<Option<Item>, StoreError> {
     tx.read(Keyspace::Items, &key(b'i', &[&of.type_id, &of.id]))
 }
 
 /// Keeps a settled item, unless a newer one is there.
 pub fn put_item(tx: &mut Tx<'_>, mut new: Item) -> Result<(), StoreError> {
-    let place = key(b'i', &[&new.key.type_id, &new.key.id]);
-    if let Some(old) = tx.read::<Item>(Keyspace::Items, &place)? {
+    let mut further = uploads::take(&mut new);
+    new.uploads = 0;
+    if let Some(mut old) = item_alone(tx, &new.key)? {
         if old.arrival > new.arrival {
             return Ok(());
         }
         unlist(tx, &old);
-        // What was uploaded under its id is not in what the platform tells of it.
-        let uploads = old.media.into_iter().filter(|media| media.field == UPLOAD_FIELD);
-        let further: Vec<Media> =
-            uploads.filter(|media| !new.media.iter().any(|known| known.signals == media.signals)).collect();
-        new.media.extend(further);
+        new.uploads = old.uploads;
+        further.splice(0..0, uploads::take(&mut old));
+    }
+    for media in further {
+        uploads::put(tx, &mut new, media)?;
     }
     if let Some(listed) = listed_under(&new) {
         tx.put(Keyspace::Items, listed, []);
     }
     tx.put(Keyspace::Items, old_key(&new), []);
-    tx.save(Keyspace::Items, place, &new);
+    tx.save(Keyspace::Items, key(b'i', &[&new.key.type_id, &new.key.id]), &new);
     Ok(())
 }
 
 /// Forgets an item.
 pub fn forget_item(tx: &mut Tx<'_>, of: &ItemKey) -> Result<(), StoreError> {
-    if let Some(old) = item(tx, of)? {
+    if let Some(old) = item_alone(tx, of)? {
         unlist(tx, &old);
+        uploads::forget(tx, of)?;
         tx.delete(Keyspace::Items, key(b'i', &[&of.type_id, &of.id]));
     }
     Ok(())

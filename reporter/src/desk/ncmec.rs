@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::evidence::{self, MediumKey};
-use super::item::{Found, Item, ItemKey, Media, MediaKind, Screening, item, items_of};
+use super::item::{
+    Found, Item, ItemKey, Media, MediaKind, Screening, UPLOAD_FIELD, item, item_alone, items_of,
+};
 use super::job::{Enqueue, Job, JobId, JobKind, Reason, enqueue, job_key, numbered, open_job, put_job};
 use super::queue::QueueName;
 use super::retention;
@@ -106,6 +108,14 @@ pub fn escalate(tx: &mut Tx<'_>, settings: &Settings, what: Escalation<'_>) -> R
     let is_new = open_job(tx, JobKind::Ncmec, queue, &user)?.is_none();
     let mut job =
         enqueue(tx, Enqueue { kind: JobKind::Ncmec, subject: &user, queue, priority, reason, now_ms })?;
+    // What was uploaded under its id before is looked at once: when the item comes to the job.
+    if !job.contents.contains(&of.key)
+        && !job.listed_truncated
+        && let Some(known) = item(tx, &of.key)?
+    {
+        let earlier = known.media.iter().filter(|media| media.field == UPLOAD_FIELD);
+        add_media(tx, &mut job, of, earlier, Some(&words), now_ms)?;
+    }
     add_media(tx, &mut job, of, &of.media, Some(&words), now_ms)?;
     job.add_content(&of.key);
     if let Some(thread) = &of.thread {
@@ -127,11 +137,17 @@ pub fn join(tx: &mut Tx<'_>, settings: &Settings, of: &Item, now_ms: u64) -> Res
     let Some(user) = of.user() else { return Ok(()) };
     let Some(mut job) = open_job(tx, JobKind::Ncmec, &settings.ncmec_queue, user)? else { return Ok(()) };
     let before = (job.media, job.media_truncated);
+    // What was uploaded before has joined then, unless it was not known to be this user's.
+    if item_alone(tx, &of.key)?.is_some_and(|known| known.user() != Some(user))
+        && let Some(known) = item(tx, &of.key)?
+    {
+        add_media(tx, &mut job, of, &known.media, None, now_ms)?;
+    }
     add_media(tx, &mut job, of, &of.media, None, now_ms)?;
     if (job.media, job.media_truncated) != before {
         job.revision += 1;
+        put_job(tx, &job);
     }
-    put_job(tx, &job);
     Ok(())
 }
 

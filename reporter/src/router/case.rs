@@ -10,19 +10,16 @@ use index::{Hit, Position, SignalType, Tenant};
 use super::policy::Catalog;
 use super::table::{Classified, Facts, MatchFact, Screened, Source, Subject};
 use crate::desk::intake::{Answered, Arrival};
-use crate::desk::item::{Found, Item, ItemKey, Media, MediaKind, Report, Screening, UPLOAD_FIELD, item};
+use crate::desk::item::{
+    Found, Item, ItemKey, Media, MediaKind, Report, Screening, UPLOAD_FIELD, item_alone, uploads,
+};
 use crate::desk::settings::Settings;
 use crate::tx::Tx;
-
-/// Media of uploads that are kept with an item; its hits are kept always.
-const UPLOADED_MAX: usize = 1000;
-/// The nearest matches that a medium lists of all its uploads; a hit has its own.
-const MATCHES_MAX: usize = 500;
 
 /// Something that rules see.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// The item, with its media.
+    /// The item, with its media; of an upload without those that were uploaded before it.
     pub item: Item,
     /// Where it comes from.
     pub source: Source,
@@ -101,7 +98,7 @@ impl Case {
             _ => (format!("hit-{}", hit.position), Some(bytes_of(hit))),
         };
         let key = ItemKey::new(item_type.map_or_else(|| context.own(UPLOAD), Cow::Borrowed), id);
-        let known = if anonymous.is_some() { None } else { item(tx, &key)? };
+        let known = if anonymous.is_some() { None } else { item_alone(tx, &key)? };
         let creator = context.creator.as_deref().filter(|id| is_id(id));
         let mut item = known.unwrap_or_else(|| Item {
             created_ms: context.created_at_ms,
@@ -115,7 +112,7 @@ impl Case {
             .iter()
             .map(|found| Found { signal_type: hit.signal_type, signal: None, hit: found.clone() })
             .collect();
-        add_upload(&mut item, hit, &matches);
+        add_upload(tx, &mut item, hit, &matches)?;
         Ok(Self {
             source: Source::Upload,
             report: None,
@@ -229,22 +226,20 @@ pub fn bytes_of(hit: &Hit) -> Vec<u8> {
 }
 
 /// Adds what was uploaded to the item's media, or to the medium with this signal.
-fn add_upload(item: &mut Item, hit: &Hit, matches: &[Found]) {
+fn add_upload(tx: &Tx<'_>, item: &mut Item, hit: &Hit, matches: &[Found]) -> Result<(), StoreError> {
+    let upload = Media {
+        field: UPLOAD_FIELD.to_string(),
+        kind: MediaKind::Media,
+        url: hit.context.url.clone(),
+        signals: [(hit.signal_type, hit.signal.clone())].into(),
+        screening: Screening::Done { matches: matches.to_vec() },
+        kept: None,
+    };
     let same = |media: &&mut Media| media.signals.get(&hit.signal_type) == Some(&hit.signal);
     if let Some(known) = item.media.iter_mut().find(same) {
-        let mut all: Vec<Found> = known.matches().cloned().collect();
-        all.extend(matches.iter().filter(|found| !known.matches().any(|other| other == *found)).cloned());
-        all.sort_by_key(|found| found.hit.distance);
-        all.truncate(MATCHES_MAX);
-        known.screening = Screening::Done { matches: all };
-    } else if item.media.len() < UPLOADED_MAX {
-        item.media.push(Media {
-            field: UPLOAD_FIELD.to_string(),
-            kind: MediaKind::Media,
-            url: hit.context.url.clone(),
-            signals: [(hit.signal_type, hit.signal.clone())].into(),
-            screening: Screening::Done { matches: matches.to_vec() },
-            kept: None,
-        });
+        uploads::add_matches(known, &upload);
+    } else if uploads::has_room(tx, item, &upload)? {
+        item.media.push(upload);
     }
+    Ok(())
 }

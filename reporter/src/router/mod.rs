@@ -61,12 +61,13 @@ impl Gauges {
     }
 }
 
-/// Routes the next hits of the log.
+/// Routes the next hits of the log: one, and further ones until `limit` or `enough` ends the step.
 pub fn follow(
     tx: &mut Tx<'_>,
     store: &dyn Store,
     terms: Terms<'_>,
     limit: usize,
+    enough: &dyn Fn() -> bool,
 ) -> Result<Followed, RouterError> {
     let Gauges { cursor, log_end } = gauges(store)?;
     let limit = limit.clamp(1, STEP_HITS_MAX);
@@ -77,11 +78,12 @@ pub fn follow(
         }
         Err(error) => return Err(error),
     };
-    let Some(last) = hits.last().map(|(position, _)| *position) else {
-        return Ok(Followed { routed: Vec::new(), set_aside: 0, gauges: Gauges { cursor, log_end } });
-    };
-    let (mut routed, mut set_aside) = (Vec::new(), 0);
+    let (mut last, mut routed, mut set_aside) = (cursor, Vec::new(), 0);
     for (position, hit) in hits {
+        if last != cursor && enough() {
+            break;
+        }
+        last = position;
         let before = tx.savepoint();
         match hit.map_err(DeskError::from).and_then(|hit| route(tx, terms, &hit)) {
             Ok(ways) => routed.extend(ways),
@@ -93,7 +95,9 @@ pub fn follow(
             Err(error) => return Err(of_hit(error)),
         }
     }
-    tx.put(Keyspace::CaseMeta, cursor_key(STAGE), encode_u64(last.0));
+    if last != cursor {
+        tx.put(Keyspace::CaseMeta, cursor_key(STAGE), encode_u64(last.0));
+    }
     Ok(Followed { routed, set_aside, gauges: Gauges { cursor: last, log_end } })
 }
 
