@@ -25,8 +25,15 @@ use crate::shutdown;
 pub const QUEUE_MAX: usize = 4096;
 /// Commands of one commit.
 const GROUP_MAX: usize = 256;
-/// Hits a step takes: one synced commit each.
+/// Hits a step of the router takes: one synced commit each. A step begins with few, and takes twice as many as the one
+/// before it did as long as they take less than [`STEP_TIME_MAX`].
 const STEP_HITS_MAX: usize = 1024;
+const STEP_HITS_MIN: usize = 16;
+/// Commands are carried out after so long, between two steps.
+const STEP_TIME_MAX: Duration = Duration::from_millis(50);
+/// The pause after a step that failed, and how long it becomes at most. Commands are carried out meanwhile.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
 
 /// What the thread is woken for.
@@ -179,7 +186,7 @@ pub fn start(
 ) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name("desk".into()).spawn(move || {
         retry_set_aside(&mut cases, &disk);
-        let mut ticked = Instant::now();
+        let (mut ticked, mut pace) = (Instant::now(), Pace::default());
         let mut ended = false;
         while !ended {
             let mut commands = VecDeque::new();
@@ -202,7 +209,7 @@ pub fn start(
                 if !commands.is_empty() {
                     carry_out(&mut cases, &disk, &counts, &mut commands);
                 }
-                let more = follow(&mut cases, &disk, &counts) || !commands.is_empty();
+                let more = follow(&mut cases, &disk, &counts, &mut pace) || !commands.is_empty();
                 if ticked.elapsed() >= TICK {
                     ticked = Instant::now();
                     if let Err(error) = cases.tick(now_ms(), clock::trusted_ms()) {
@@ -315,10 +322,49 @@ fn raise_stopped(cases: &mut Cases, error: &RouterError) {
     let _ = cases.group(&mut VecDeque::from([command(raise, told)]), now_ms());
 }
 
+/// How many hits a step of the router takes, and when it may be tried again after one that failed.
+struct Pace {
+    hits: usize,
+    pause: Duration,
+    until: Option<Instant>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { hits: STEP_HITS_MIN, pause: PAUSE_MIN, until: None }
+    }
+}
+
+impl Pace {
+    /// A step has routed so many hits.
+    fn routed(&mut self, hits: u64) {
+        let hits = usize::try_from(hits).unwrap_or(STEP_HITS_MAX);
+        *self = Self { hits: (hits * 2).clamp(STEP_HITS_MIN, STEP_HITS_MAX), ..Self::default() };
+    }
+
+    /// A step has failed: it is tried again after a pause, each twice as long as the one before.
+    fn failed(&mut self, now: Instant) {
+        self.until = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+
+    /// Whether no step may be tried yet. A pause ends early when the disk it was made for has room again.
+    fn waits(&self, now: Instant, has_room: impl FnOnce() -> bool) -> bool {
+        self.until.is_some_and(|until| now < until) && !has_room()
+    }
+}
+
 /// Routes some hits, if any wait; true if more do.
-fn follow(cases: &mut Cases, disk: &Disk, counts: &DeskCounts) -> bool {
-    match cases.step(STEP_HITS_MAX, now_ms()) {
+fn follow(cases: &mut Cases, disk: &Disk, counts: &DeskCounts, pace: &mut Pace) -> bool {
+    let began = Instant::now();
+    // Whether the disk has room is asked only where that is what ended the last step.
+    if pace.waits(began, || disk.is_full() && disk.has_room()) {
+        return false;
+    }
+    let reached = counts.cursor.load(Ordering::Relaxed);
+    match cases.step_until(pace.hits, now_ms(), &|| began.elapsed() >= STEP_TIME_MAX) {
         Ok(done) => {
+            pace.routed(done.gauges.cursor.0.saturating_sub(reached));
             counts.cursor.store(done.gauges.cursor.0, Ordering::Relaxed);
             counts.failed.store(0, Ordering::Relaxed);
             counts.set_aside.fetch_add(done.set_aside, Ordering::Relaxed);
@@ -336,6 +382,7 @@ fn follow(cases: &mut Cases, disk: &Disk, counts: &DeskCounts) -> bool {
             if counts.failed.swap(1, Ordering::Relaxed) == 0 {
                 tracing::error!(%error, "hits are not routed; they stay in the log and are routed when this is mended");
                 if !is_full && find_place(cases, disk, counts) {
+                    *pace = Pace::default();
                     return true;
                 }
                 if !is_full {
@@ -346,7 +393,40 @@ fn follow(cases: &mut Cases, disk: &Disk, counts: &DeskCounts) -> bool {
                 disk.observe(Err(error));
                 shutdown::stop_unless_curable(error);
             }
-            false // tried again at the next ring or second
+            pace.failed(Instant::now());
+            false // tried again at the next ring or second behind the pause
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_steps_are_tried_again_later_and_later_and_at_once_when_there_is_room() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        assert!(!pace.waits(start, || false));
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            pace.failed(start);
+            let waits = |ms| pace.waits(start + Duration::from_millis(ms), || false);
+            pauses.push((1..=2000).find(|ms| !waits(*ms)).unwrap());
+        }
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
+        assert!(!pace.waits(start, || true));
+        pace.routed(1);
+        assert!(!pace.waits(start, || false));
+    }
+
+    #[test]
+    fn a_step_takes_at_most_twice_as_many_hits_as_the_one_before_it() {
+        let mut pace = Pace::default();
+        let mut taken = Vec::new();
+        for routed in [16, 32, 700, 1024, 3, 0] {
+            pace.routed(routed);
+            taken.push(pace.hits);
+        }
+        assert_eq!(taken, [32, 64, 1024, 1024, 16, 16]);
     }
 }

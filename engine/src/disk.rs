@@ -9,6 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use index::store::StoreError;
 
 const RESERVE_MAX: u64 = 256 << 20;
+/// The least default reserve: what admitted commits have put into write buffers (8 MiB each, `index::store`) must reach
+/// the disk as well. It holds a full buffer of the hit log, of the cases and of the banks, and as much again in logs.
+const RESERVE_MIN: u64 = 48 << 20;
+/// Of a small file system at most this part is reserved by default.
+const SMALL_PART: u64 = 2;
 /// Of the reserve, the part that is left to RocksDB alone; the rest is for removals.
 const LAST_PART: u64 = 4;
 /// Free files below which nothing more is written: a flush that cannot make its file stops a database.
@@ -30,8 +35,8 @@ struct Free {
 }
 
 impl Disk {
-    /// Watches `folder`; `reserve` is the free space below which nothing is written (default: 256 MiB or
-    /// 5 % of the file system, the smaller).
+    /// Watches `folder`; `reserve` is the free space below which nothing is written (default: 5 % of the file system,
+    /// at least 48 MiB or half of it, the smaller, and at most 256 MiB).
     pub fn new(folder: &Path, reserve: Option<u64>) -> Self {
         if let (Some(reserve), Ok(stat)) = (reserve, rustix::fs::statvfs(folder))
             && reserve > stat.f_blocks * stat.f_frsize
@@ -78,7 +83,7 @@ impl Disk {
     fn free(&self) -> Option<Free> {
         let stat = rustix::fs::statvfs(&self.folder).ok()?;
         let (bytes, size) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
-        let reserve = self.reserve.unwrap_or((size / 20).min(RESERVE_MAX));
+        let reserve = self.reserve.unwrap_or_else(|| default_reserve(size));
         // Some file systems make files as they are needed and count none.
         let has_files = stat.f_files == 0 || stat.f_favail >= FILES_RESERVE.min(stat.f_files / 20);
         Some(Free { bytes, reserve, has_files })
@@ -99,6 +104,11 @@ impl Disk {
         StoreError::DiskFull { path }
     }
 
+    /// Whether what is free exceeds the reserve, as it is now.
+    pub fn has_room(&self) -> bool {
+        self.free().is_none_or(|free| free.has_files && free.bytes >= free.reserve)
+    }
+
     /// Takes note of a commit's outcome.
     pub fn observe(&self, outcome: Result<(), &StoreError>) {
         match outcome {
@@ -110,7 +120,7 @@ impl Disk {
 
     /// Takes note of a commit that may have been a removal on a full disk.
     pub fn written(&self) {
-        if !self.is_full() || self.free().is_none_or(|free| free.has_files && free.bytes >= free.reserve) {
+        if !self.is_full() || self.has_room() {
             self.note(false);
         }
     }
@@ -126,9 +136,21 @@ impl Disk {
     }
 }
 
+/// What is reserved of a file system of this size.
+fn default_reserve(size: u64) -> u64 {
+    (size / 20).max(RESERVE_MIN.min(size / SMALL_PART)).min(RESERVE_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_reserve_holds_the_write_buffers_and_leaves_room() {
+        let of = |mebibytes: u64| default_reserve(mebibytes << 20) >> 20;
+        let sizes = [32, 64, 96, 512, 2048, 1 << 20];
+        assert_eq!(sizes.map(of), [16, 32, 48, 48, 102, 256]);
+    }
 
     #[test]
     fn a_reserve_larger_than_the_free_space_is_a_full_disk_until_it_is_not() {
