@@ -173,7 +173,7 @@ pub struct Scan {
     /// Requests under way at once [default: CPUs]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Hashes of a request: what one sweep of the tables serves. More are faster and take 140 bytes each
+    /// Hashes of a request: what one sweep of the tables serves. More are faster, and the server takes 204 bytes for each
     #[arg(long, default_value_t = 1 << 20)]
     pub part: usize,
     /// No progress bar

@@ -64,6 +64,12 @@ fn say(event: &Event) {
 
 fn words(event: &Event) -> String {
     match event {
+        Event::Jumped { by_ms: 0, .. } => {
+            "what the data directory knew of the time does not read, so the wall clock cannot be \
+             compared with it: nothing is deleted because of its age until somebody confirms the clock (POST \
+             /api/v1/clock/confirm), or it has been steady for an hour"
+                .to_string()
+        }
         Event::Jumped { by_ms, .. } => format!(
             "the wall clock is {} s {} of where it should be: nothing is deleted because of its age until somebody \
              confirms the clock (POST /api/v1/clock/confirm), or it has been steady for an hour; check NTP and the \

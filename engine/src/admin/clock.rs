@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::declared;
 use super::deed::Deed;
 use super::{Admin, Refusal};
 use crate::access::Caller;
@@ -42,14 +43,27 @@ pub async fn show() -> Json<Value> {
     Json(shown(&clock().state()))
 }
 
-/// `POST /api/v1/clock/confirm {"now_ms"}`: the server's wall clock is right. Deletion goes on.
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING) || declared(headers).is_some_and(|length| length > 0)
+}
+
+/// `POST /api/v1/clock/confirm {"now_ms"}?`: the server's wall clock is right. Deletion goes on. With `now_ms` the server
+/// first compares its wall clock with that.
 pub async fn confirm(
     State(admin): State<Arc<Admin>>,
     Extension(caller): Extension<Caller>,
-    body: Result<Json<TimeBody>, JsonRejection>,
+    headers: HeaderMap,
+    body: Result<Option<Json<TimeBody>>, JsonRejection>,
 ) -> Result<Json<Value>, Refusal> {
-    let Json(TimeBody { now_ms }) = body?;
     let (state, loaded) = (clock().state(), admin.loaded()?);
+    let now_ms = match body? {
+        Some(Json(TimeBody { now_ms })) => now_ms,
+        None if has_body(&headers) => {
+            let words = "content-type: a body with now_ms is application/json";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words.to_string()));
+        }
+        None => state.wall_ms,
+    };
     let conflict = |words: String| Err(Refusal::new(StatusCode::CONFLICT, words));
     let Some(doubt) = state.doubt else { return conflict("the clock is not in doubt".to_string()) };
     if now_ms.abs_diff(state.wall_ms) > APART_MS_MAX {

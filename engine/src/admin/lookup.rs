@@ -70,12 +70,8 @@ pub async fn lookup(
     let sees = caller.rights.has(Right::Distance);
     let rule = rule(&admin, &caller, kind, body.threshold)?;
     let limit = body.limit.unwrap_or(usize::MAX).min(admin.config.limits.matches_max);
-    let signals = body
-        .signals
-        .iter()
-        .map(|text| Signal::parse(kind, text))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(bad)?;
+    let signals =
+        body.signals.iter().map(|text| parse(kind, text)).collect::<Result<Vec<_>, _>>().map_err(bad)?;
     let turn = match kind.is_rebuilt() {
         true => Some(admin.turns.of(&caller).await?),
         false => None,
@@ -112,6 +108,14 @@ pub async fn lookup(
     .await
 }
 
+/// Reads a signal as `bank import` does: a PDQ hash may be written in upper case. HMA's routes refuse that, as HMA does.
+fn parse(kind: SignalType, text: &str) -> Result<Signal, index::SignalError> {
+    match kind {
+        SignalType::Pdq => Signal::parse(kind, &text.to_ascii_lowercase()),
+        _ => Signal::parse(kind, text),
+    }
+}
+
 /// Who is wanted.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,8 +140,7 @@ pub async fn nearest(
 ) -> Result<Json<Value>, Refusal> {
     let Query(query) = query?;
     let state = admin.loaded()?.banks.state_owned();
-    let signal =
-        Signal::parse(SignalType::Pdq, &query.signal).map_err(|error| Refusal::bad(error.to_string()))?;
+    let signal = parse(SignalType::Pdq, &query.signal).map_err(|error| Refusal::bad(error.to_string()))?;
     let Signal::Pdq(hash) = signal else { return Err(Refusal::bad("the signal is not a PDQ hash")) };
     let farthest = query.max_distance.unwrap_or(256);
     if !(1..=SIGNALS_MAX).contains(&query.k) || farthest > 256 {

@@ -65,7 +65,7 @@ fn text(value: &Value) -> &str {
 }
 
 fn nanoseconds(value: &Value) -> String {
-    value.as_f64().map_or_else(|| "-".to_string(), |value| format!("{value:.0}"))
+    value.as_f64().map_or_else(|| "-".to_string(), |value| format!("{:.0}", value + 0.0))
 }
 
 /// Equal neighbours together: `16 × 1`.
