@@ -13,7 +13,7 @@ const RESERVE_MAX: u64 = 256 << 20;
 /// the disk as well. It holds a full buffer of the hit log, of the cases and of the banks, and as much again in logs.
 const RESERVE_MIN: u64 = 48 << 20;
 /// Of a small file system at most this part is reserved by default.
-const SMALL_PART: u64 = 2;
+const SMALL_PART: u64 = 4;
 /// Of the reserve, the part that is left to RocksDB alone; the rest is for removals.
 const LAST_PART: u64 = 4;
 /// Free files below which nothing more is written: a flush that cannot make its file stops a database.
@@ -36,7 +36,7 @@ struct Free {
 
 impl Disk {
     /// Watches `folder`; `reserve` is the free space below which nothing is written (default: 5 % of the file system,
-    /// at least 48 MiB or half of it, the smaller, and at most 256 MiB).
+    /// at least 48 MiB or a quarter of it, the smaller, and at most 256 MiB).
     pub fn new(folder: &Path, reserve: Option<u64>) -> Self {
         if let (Some(reserve), Ok(stat)) = (reserve, rustix::fs::statvfs(folder))
             && reserve > stat.f_blocks * stat.f_frsize
@@ -149,7 +149,7 @@ mod tests {
     fn the_default_reserve_holds_the_write_buffers_and_leaves_room() {
         let of = |mebibytes: u64| default_reserve(mebibytes << 20) >> 20;
         let sizes = [32, 64, 96, 512, 2048, 1 << 20];
-        assert_eq!(sizes.map(of), [16, 32, 48, 48, 102, 256]);
+        assert_eq!(sizes.map(of), [8, 16, 24, 48, 102, 256]);
     }
 
     #[test]

@@ -81,7 +81,7 @@ settings! {
     durability: DurabilityWord = "HASHWARD_DURABILITY",
     /// Bytes of memory for what is read of the databases [default: 64 MiB]
     cache_bytes: usize = "HASHWARD_CACHE_BYTES",
-    /// Free bytes below which nothing more is written [default: 5 % of the disk, at least 48 MiB or half of it, at most 256 MiB]
+    /// Free bytes below which nothing more is written [default: 5 % of the disk, at least 48 MiB or a quarter of it, at most 256 MiB]
     disk_reserve_bytes: u64 = "HASHWARD_DISK_RESERVE_BYTES",
     /// Bytes the tables may take, merges included; banks take no more beyond it [default: 80 % of the memory that this process may use, and at least 384 MiB less than it]
     memory_max_bytes: u64 = "HASHWARD_MEMORY_MAX_BYTES",
