@@ -66,7 +66,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
         let line = lines.recv_timeout(Duration::from_secs(10));
         seen.push(line.unwrap_or_else(|_| panic!("no word about dropped lines: {seen:#?}")));
     }
-    assert!(seen[0].contains("what may be used"), "{seen:#?}");
+    assert!(seen.iter().any(|line| line.contains("what may be used")), "{seen:#?}");
     server.stop();
     let rest: Vec<_> = std::iter::from_fn(|| lines.recv_timeout(Duration::from_secs(5)).ok()).collect();
     assert!(rest.last().is_some_and(|line| line.ends_with("stopped")), "the last lines: {rest:#?}");
