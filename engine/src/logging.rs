@@ -3,7 +3,7 @@
 //! Threads that log put their lines into a bounded queue and never wait; only the thread `log` writes to stderr, so only
 //! it waits for a reader that stalls. Lines that find the queue full, and lines that cannot be written, are dropped and
 //! counted in `hashward_log_lines_dropped`. The process never ends because of its log, and waits for it at its end for
-//! [`FLUSH_MAX`] at most.
+//! `FLUSH_MAX` at most.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
@@ -68,12 +68,12 @@ pub fn start(filter: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until all lines are written, but not longer than [`FLUSH_MAX`].
+/// Waits until all lines are written, but not longer than `FLUSH_MAX`.
 pub fn flush() {
     LINES.wait_until_written(FLUSH_MAX);
 }
 
-/// Writes a last line to stderr. Does not wait for a reader longer than [`FLUSH_MAX`] once the log has started.
+/// Writes a last line to stderr. Does not wait for a reader longer than `FLUSH_MAX` once the log has started.
 pub fn say(line: &str) {
     let line = format!("{line}\n");
     if STARTED.load(Ordering::Acquire) {
