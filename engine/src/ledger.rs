@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use async_channel::{Receiver, Sender, TrySendError as ChannelError, bounded};
-use index::store::keys::{decode_u64, encode_hit, hit_key, wrong};
+use index::store::keys::{decode_u64, encode_hit, hit_key};
 use index::store::{
-    Batch, Durability, Keyspace, Moment, RequestWindow, Seen, Store, StoreError, WindowLimits,
+    Batch, Durability, KeptAnswer, Keyspace, Moment, RequestWindow, Seen, Store, StoreError, WindowLimits,
 };
 use index::{Generation, Hit, HitMatch, Position, RequestId};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,8 @@ const PRUNE_EVERY_MS: u64 = 60_000;
 pub struct Append {
     /// The client's id.
     pub request: RequestId,
+    /// Tells it from others under the same id; none where this program makes the ids.
+    pub digest: Option<u64>,
     /// State of the banks it was matched against.
     pub generation: Generation,
     /// Its hits, `position` still 0. Empty only for a retry, which must learn its first answer.
@@ -113,6 +115,11 @@ pub enum AppendError {
          set it, and submit again under a fresh id"
     )]
     Future(RequestId, u64),
+    /// The id stands for another Submit; nothing was logged.
+    #[error(
+        "request id {0} was used for another request, so nothing was logged: make a new id and submit again"
+    )]
+    Reused(RequestId),
     /// The store failed; the process stops.
     #[error("{0}")]
     Store(Arc<StoreError>),
@@ -243,15 +250,23 @@ impl Log {
         append: Append,
         now: Moment,
     ) -> (Ticket, Result<Receipt, AppendError>) {
-        let Append { request, generation, hits, verdicts, ticket } = append;
-        if let Some(receipt) = staged.answered.get(&request) {
-            return (ticket, Ok(receipt.clone())); // twice in one group: one effect, one fate
+        let Append { request, digest, generation, hits, verdicts, ticket } = append;
+        let replay = |kept: KeptAnswer<Receipt>| match kept.answers(digest) {
+            true => Ok(kept.answer),
+            false => Err(AppendError::Reused(request)),
+        };
+        if let Some(kept) = staged.answered.get(&request) {
+            return (ticket, replay(kept.clone())); // twice in one group: one effect, one fate
         }
         match self.requests.seen(&*self.parts.store, request, now) {
             Ok(Seen::Fresh) => {}
             Ok(Seen::TooOld) => return (ticket, Err(AppendError::TooOld(request))),
             Ok(Seen::Future(ahead_ms)) => return (ticket, Err(AppendError::Future(request, ahead_ms))),
-            Ok(Seen::Before(row)) => return (ticket, replay(&row).map_err(|error| refusal(Arc::new(error)))),
+            Ok(Seen::Before(row)) => {
+                let kept = KeptAnswer::read(Keyspace::CaseRequests, &row);
+                let receipt = kept.map_err(|error| refusal(Arc::new(error))).and_then(replay);
+                return (ticket, receipt.map(|receipt| Receipt { replayed: true, ..receipt }));
+            }
             Err(error) => return (ticket, Err(refusal(Arc::new(error)))),
         }
         let durability = (!hits.is_empty()).then_some(self.parts.durability);
@@ -271,9 +286,9 @@ impl Log {
         }
         let receipt = Receipt { generation, durability, first_position, outcomes, replayed: false };
         if !receipt.outcomes.is_empty() {
-            let row = serde_json::to_vec(&receipt).expect("a receipt is a struct with string keys");
-            self.requests.record(&mut staged.batch, request, &row);
-            staged.answered.insert(request, receipt.clone());
+            let kept = KeptAnswer { answer: receipt.clone(), request_digest: digest };
+            self.requests.record(&mut staged.batch, request, &kept.row());
+            staged.answered.insert(request, kept);
         }
         (ticket, Ok(receipt))
     }
@@ -301,13 +316,7 @@ impl Log {
 struct Staged {
     batch: Batch,
     last: Position,
-    answered: HashMap<RequestId, Receipt>,
-}
-
-fn replay(row: &[u8]) -> Result<Receipt, StoreError> {
-    let receipt: Receipt =
-        serde_json::from_slice(row).map_err(|error| wrong(Keyspace::CaseRequests, &error.to_string()))?;
-    Ok(Receipt { replayed: true, ..receipt })
+    answered: HashMap<RequestId, KeptAnswer<Receipt>>,
 }
 
 fn refusal(error: Arc<StoreError>) -> AppendError {

@@ -114,8 +114,9 @@ impl Submitter {
         for _ in 0..TRIES {
             let (inbox, settled) = bounded(1);
             let ticket = Ticket { inbox, connection: 0, correlation: 0 };
-            let append =
-                Append { request, generation, hits: hits.clone(), verdicts: verdicts.clone(), ticket };
+            // Its ids are this program's own: each stands for one content, whatever matches by now.
+            let (hits, verdicts) = (hits.clone(), verdicts.clone());
+            let append = Append { request, digest: None, generation, hits, verdicts, ticket };
             if self.ledger.append(append).is_ok() {
                 let settled = settled.recv().await.map_err(|_| SubmitError::Stopped)?;
                 return Ok(settled.outcome?);

@@ -9,6 +9,7 @@ mod budget;
 mod change;
 mod checkpoint;
 mod content;
+mod digest;
 mod directory;
 mod exchanged;
 mod history;

@@ -165,6 +165,9 @@ fn a_change_repeated_under_its_key_is_made_once() {
     assert_eq!((first.0, again.0), (201, 201));
     assert_eq!(first.1["first_content"], again.1["first_content"]);
     assert_eq!((&first.1["replayed"], &again.1["replayed"]), (&json!(false), &json!(true)));
+    let (status, refused) =
+        server.http.post_with("/api/v1/banks", &json!({ "name": "C" }), &[("idempotency-key", &key)]);
+    assert!(status == 409 && refused.to_string().contains("used for another change"), "{status}: {refused}");
     assert_eq!(server.http.get("/api/v1/banks/B").1["contents"], json!(1));
     // Born in 2023, and nothing that was born then was ever removed: it is made once.
     let old = "01890a5d-ac96-774b-bcce-b302099a8057";

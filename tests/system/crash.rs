@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use index::RequestId;
+use index::{Hash256, RequestId};
 use ingest::wire::{Client, ClientOptions, Query};
 use serde_json::json;
 use tests::{Server, Setup, flipped};
@@ -23,7 +23,7 @@ fn every_acknowledged_hit_is_in_the_queue_exactly_once_after_kill_9() {
         server.add_pdq("B", hash);
     }
     let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
-    let mut unknown: Vec<RequestId> = Vec::new();
+    let mut unknown: Vec<(RequestId, Hash256)> = Vec::new();
     let mut server = Some(server);
     for round in 0..6u64 {
         let running = server.take().unwrap();
@@ -45,7 +45,7 @@ fn every_acknowledged_hit_is_in_the_queue_exactly_once_after_kill_9() {
                             let hash = flipped(&hashes[at % 64], at % 32, number + 1);
                             let outcome = client.submit(request, Query::pdq(vec![hash]), vec![]);
                             answered.fetch_add(usize::from(outcome.is_ok()), Ordering::Relaxed);
-                            outcomes.push((request, outcome.ok()));
+                            outcomes.push((request, hash, outcome.ok()));
                         }
                         outcomes
                     })
@@ -61,13 +61,13 @@ fn every_acknowledged_hit_is_in_the_queue_exactly_once_after_kill_9() {
             stop.store(true, Ordering::Relaxed);
             submitters.into_iter().flat_map(|submitter| submitter.join().unwrap()).collect::<Vec<_>>()
         });
-        for (request, outcome) in outcomes {
+        for (request, hash, outcome) in outcomes {
             match outcome {
                 Some((answer, receipt)) => {
                     assert_eq!(answer.hits.len(), 1);
                     acknowledged.insert(request.to_string(), receipt.first_position.0);
                 }
-                None => unknown.push(request),
+                None => unknown.push((request, hash)),
             }
         }
         server = Some(Setup::default().data(&data).start());
@@ -77,8 +77,8 @@ fn every_acknowledged_hit_is_in_the_queue_exactly_once_after_kill_9() {
 
     // What is unknown is asked again under its id: now it is known, and there once.
     let mut client = server.client();
-    for request in &unknown {
-        let (_, receipt) = client.submit(*request, Query::pdq(vec![hashes[0]]), vec![]).unwrap();
+    for (request, hash) in &unknown {
+        let (_, receipt) = client.submit(*request, Query::pdq(vec![*hash]), vec![]).unwrap();
         acknowledged.insert(request.to_string(), receipt.first_position.0);
     }
     let queues = server.routed();

@@ -87,19 +87,35 @@ fn a_submit_logs_its_hits_once_however_often_it_is_sent() {
     let context =
         UploadContext { item_id: Some("i-1".into()), item_type: Some("photo".into()), ..Default::default() };
     let query = Query { upload_ids: vec![71, 72, 73], ..Query::pdq(hashes.clone()) };
-    let (answer, receipt) = client.submit(request, query.clone(), vec![(0, context)]).unwrap();
+    let (answer, receipt) = client.submit(request, query.clone(), vec![(0, context.clone())]).unwrap();
     assert_eq!((answer.hits.len(), receipt.durability, receipt.replayed), (1, Some(Durability::Sync), false));
 
     // The bank changes; the stored answer does not.
     server.add_pdq("B", &hashes[1]);
     for _ in 0..3 {
-        let (again, replay) = client.submit(request, query.clone(), vec![]).unwrap();
+        let (again, replay) = client.submit(request, query.clone(), vec![(0, context.clone())]).unwrap();
         // Hits make the ledger look the id up, so the first answer comes even without the retry mark.
         assert_eq!(
             (again, replay.first_position, replay.replayed),
             (answer.clone(), receipt.first_position, true)
         );
     }
+    // Under its id nothing else passes for it: other hashes or another content would be a lost hit.
+    let other = Query { upload_ids: vec![71, 72, 73], ..Query::pdq(vec![hashes[1], hashes[0], hashes[2]]) };
+    let other_item = UploadContext { item_id: Some("i-2".into()), ..context.clone() };
+    for (query, contexts) in [
+        (other, vec![(0, context.clone())]),
+        (query.clone(), vec![(1, context.clone())]),
+        (query.clone(), vec![(0, other_item)]),
+        (query.clone(), vec![]),
+    ] {
+        let error = client.submit(request, query, contexts).unwrap_err().to_string();
+        assert!(error.contains("was used for another request"), "{error}");
+    }
+    // A URL that was signed anew is the same upload.
+    let signed = UploadContext { url: Some("https://media.example/i-1?signature=2".into()), ..context };
+    let (again, _) = client.submit(request, query.clone(), vec![(0, signed)]).unwrap();
+    assert_eq!(again, answer);
     let hits = server.pages("/api/v1/hits");
     assert_eq!(hits.len(), 1);
     assert_eq!((&hits[0]["upload_id"], &hits[0]["signal"]), (&json!(71), &json!(hex(&hashes[0]))));

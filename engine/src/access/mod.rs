@@ -104,7 +104,8 @@ impl Caller {
 
     /// A change of banks that they ask for.
     pub fn asks(&self, id: Option<RequestId>, change: BankChange) -> BankRequest {
-        BankRequest { id, tenant: self.tenant.clone(), ..change.into() }
+        let digest = id.map(|_| change.digest());
+        BankRequest { id, digest, tenant: self.tenant.clone(), ..change.into() }
     }
 
     /// Their login name, if they are a person.

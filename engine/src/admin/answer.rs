@@ -187,6 +187,9 @@ impl From<BankError> for Refusal {
                 StatusCode::BAD_REQUEST
             }
             BankError::Exists { .. } => StatusCode::CONFLICT,
+            BankError::Reused { .. } => {
+                return Self::new(StatusCode::CONFLICT, format!("Idempotency-Key: {error}"));
+            }
             BankError::NotFound { .. } => StatusCode::NOT_FOUND,
             BankError::TooOld { .. } => StatusCode::GONE,
             BankError::Future { .. } => return Self::bad(format!("Idempotency-Key: {error}")),

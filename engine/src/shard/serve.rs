@@ -309,6 +309,7 @@ impl Core {
         let hits = self.work.hits.iter().map(|hit| self.hit(&state, submit, tenant, hit)).collect();
         let append = Append {
             request: submit.request.said_by(tenant),
+            digest: Some(submit.digest()),
             generation: state.generation,
             hits,
             verdicts: self.work.hits.iter().map(HitRef::verdict).collect(),
@@ -369,7 +370,7 @@ impl Core {
         let (code, retryable) = match &error {
             AppendError::DiskFull(_) => (ErrorCode::disk_full, true),
             AppendError::TooOld(_) => (ErrorCode::request_too_old, false),
-            AppendError::Future(..) => (ErrorCode::bad_request_id, false),
+            AppendError::Future(..) | AppendError::Reused(_) => (ErrorCode::bad_request_id, false),
             AppendError::Store(_) => (ErrorCode::internal, true),
         };
         self.parts.counts.errors.fetch_add(1, Ordering::Relaxed);

@@ -16,7 +16,7 @@ use crate::store::keys::{
     About, GENERATION_KEY, LAST_BANK_KEY, LAST_CONTENT_KEY, RemovedContent, bank_key, content_key,
     encode_content, encode_removed, encode_u64, json_row, removed_key,
 };
-use crate::store::{Batch, Durability, Keyspace, Moment, Seen, StoreError};
+use crate::store::{Batch, Durability, KeptAnswer, Keyspace, Moment, Seen, StoreError};
 use crate::tenant::{Tenant, is_name};
 
 const PRUNE_EVERY_MS: u64 = 60_000;
@@ -28,6 +28,8 @@ pub(super) const SIGNAL_BYTES: usize = 600;
 pub struct BankRequest {
     /// The client's id; without one the change cannot be replayed safely.
     pub id: Option<RequestId>,
+    /// Tells the change from others under the same id ([`BankChange::digest`]); none where this program makes the ids.
+    pub digest: Option<u64>,
     /// What to do.
     pub change: BankChange,
     /// For whom; without one the operator's hands are free.
@@ -38,7 +40,7 @@ pub struct BankRequest {
 
 impl From<BankChange> for BankRequest {
     fn from(change: BankChange) -> Self {
-        Self { id: None, change, tenant: None, beside: Batch::default() }
+        Self { id: None, digest: None, change, tenant: None, beside: Batch::default() }
     }
 }
 
@@ -156,17 +158,19 @@ impl Banks {
         let now_ms = now.now_ms;
         let scoped = request.id.map(|id| id.said_by(request.tenant.as_ref()));
         if let (Some(id), Some(told)) = (scoped, request.id) {
-            if let Some(answer) = group.answered.get(&id) {
-                return Ok(answer.clone()); // twice in one group: one effect, one fate
+            let replay = |kept: KeptAnswer<BankAnswer>| match kept.answers(request.digest) {
+                true => Ok(kept.answer),
+                false => Err(BankError::Reused { id: told }),
+            };
+            if let Some(kept) = group.answered.get(&id) {
+                return replay(kept.clone()); // twice in one group: one effect, one fate
             }
             match writer.requests.seen(&*self.store, id, now).map_err(Arc::new)? {
                 Seen::Fresh => {}
                 Seen::TooOld => return Err(BankError::TooOld { id: told }),
                 Seen::Future(ahead_ms) => return Err(BankError::Future { id: told, ahead_ms }),
                 Seen::Before(row) => {
-                    let answer: BankAnswer = serde_json::from_slice(&row).map_err(|error| {
-                        Arc::new(crate::store::keys::wrong(Keyspace::BankRequests, &error.to_string()))
-                    })?;
+                    let answer = replay(KeptAnswer::read(Keyspace::BankRequests, &row).map_err(Arc::new)?)?;
                     return Ok(BankAnswer { replayed: true, ..answer });
                 }
             }
@@ -189,9 +193,9 @@ impl Banks {
         };
         group.batch.changes.extend(request.beside.changes);
         if let Some(id) = scoped {
-            let row = serde_json::to_vec(&answer).expect("an answer is a struct with string keys");
-            writer.requests.record(&mut group.batch, id, &row);
-            group.answered.insert(id, answer.clone());
+            let kept = KeptAnswer { answer: answer.clone(), request_digest: request.digest };
+            writer.requests.record(&mut group.batch, id, &kept.row());
+            group.answered.insert(id, kept);
         }
         Ok(answer)
     }
@@ -243,7 +247,7 @@ pub(super) struct Group {
     pub(super) directory: Directory,
     pub(super) paused: Arc<Paused>,
     pub(super) effects: Vec<Effect>,
-    answered: HashMap<RequestId, BankAnswer>,
+    answered: HashMap<RequestId, KeptAnswer<BankAnswer>>,
     /// Of the change that is being made: when, by which request, and whether for an exchange.
     pub(super) cause: (u64, Option<RequestId>, bool),
     /// Contents added by this group, whether or not it removed them again.

@@ -84,6 +84,14 @@ pub enum BankError {
         /// How far ahead it is of this machine's clock.
         ahead_ms: u64,
     },
+    /// The request id stands for another change.
+    #[error(
+        "request id {id} was used for another change: nothing was changed; send this one under a fresh id"
+    )]
+    Reused {
+        /// The id.
+        id: RequestId,
+    },
     /// The tables would outgrow the memory they may take.
     #[error(
         "no memory for more: with these signals the tables and a merge of them would take {needed} bytes, \

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use data_dir::{DataDir, HeldDir};
 pub use error::StoreError;
 pub use memory::MemoryStore;
-pub use requests::{AHEAD_MAX, Moment, RequestWindow, Seen, WindowLimits};
+pub use requests::{AHEAD_MAX, KeptAnswer, Moment, RequestWindow, Seen, WindowLimits, request_digest};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{BlockCache, RocksSegments, RocksStore, StoreOptions};
 pub use salvage::{Lost, count_rows, salvage};

@@ -9,6 +9,10 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
 use super::keys::{decode_u64, encode_u64, wrong};
 use super::{Batch, Durability, Keyspace, Range, Store, StoreError, count_rows};
 use crate::hit::RequestId;
@@ -55,6 +59,46 @@ impl From<u64> for Moment {
     fn from(now_ms: u64) -> Self {
         Self { now_ms, newest_ms: now_ms, in_doubt: false }
     }
+}
+
+/// An answer as it is kept, with a digest of the request that it answers. Answers of older programs have none, and neither
+/// have requests whose ids this program makes: those are taken for the same request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptAnswer<A> {
+    /// The answer.
+    #[serde(flatten)]
+    pub answer: A,
+    /// See [`request_digest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_digest: Option<u64>,
+}
+
+impl<A: Serialize + DeserializeOwned> KeptAnswer<A> {
+    /// Reads what [`RequestWindow::record`] was given.
+    pub fn read(space: Keyspace, row: &[u8]) -> Result<Self, StoreError> {
+        serde_json::from_slice(row).map_err(|error| wrong(space, &error.to_string()))
+    }
+
+    /// The row.
+    pub fn row(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an answer is a struct with string keys")
+    }
+
+    /// Whether it may answer a request with this digest.
+    pub fn answers(&self, request_digest: Option<u64>) -> bool {
+        self.request_digest.zip(request_digest).is_none_or(|(kept, asked)| kept == asked)
+    }
+}
+
+/// Tells a request from others under the same id: the beginning of SHA-256 over its parts, each with its length. The same on
+/// every machine and in every later program, since it is compared with what was stored.
+pub fn request_digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> u64 {
+    let mut sum = Sha256::new();
+    for part in parts {
+        sum.update((part.len() as u64).to_le_bytes());
+        sum.update(part);
+    }
+    sum.finalize().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 /// What is known of a request id.
@@ -216,6 +260,25 @@ mod tests {
         requests.prune(store, &mut batch, now).unwrap();
         store.commit(batch, Durability::Sync).unwrap();
         requests.settle(true);
+    }
+
+    #[test]
+    fn a_kept_answer_is_told_from_one_of_another_request_and_older_rows_answer_any() {
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        struct Answer {
+            position: u64,
+        }
+        let [a, b] = [&[&b"a"[..], b"bc"], &[&b"ab"[..], b"c"]].map(|parts| request_digest(parts.to_vec()));
+        assert_ne!(a, b, "parts do not run into each other");
+        assert_eq!(a, 0xbec0_c6b6_a1cc_8a9a, "stored digests are compared with those of later programs");
+        let kept = KeptAnswer { answer: Answer { position: 7 }, request_digest: Some(a) };
+        let read = KeptAnswer::<Answer>::read(SPACES.0, &kept.row()).unwrap();
+        assert_eq!(read.answer, kept.answer);
+        assert_eq!([Some(a), Some(b), None].map(|of| read.answers(of)), [true, false, true]);
+        let older = KeptAnswer::<Answer>::read(SPACES.0, br#"{"position": 7}"#).unwrap();
+        assert!(older.answers(Some(a)) && older.answer == kept.answer);
+        let by_older: Answer = serde_json::from_slice(&kept.row()).unwrap();
+        assert_eq!(by_older, kept.answer, "an older program reads it as well");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a client asks: verified views for the server, encoders for the client.
 
 use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, VerifierOptions, WIPOffset};
+use index::store::request_digest;
 use index::{Digest, Distance, Hash256, RequestId, SignalType, UploadContext};
 
 use super::generated::hashward::wire as fb;
@@ -136,6 +137,22 @@ impl<'a> SubmitView<'a> {
             tenant: None,
             arrival: None,
         }
+    }
+
+    /// Tells this Submit from others under the same id: over the hashes, the threshold, the upload ids and whose items they
+    /// are. What else a context says (a signed URL, an address) may change from a try to the next and is left out.
+    pub fn digest(&self) -> u64 {
+        let query = &self.query;
+        let threshold = query.threshold.map_or(-1, |distance| i32::from(distance.bits())).to_le_bytes();
+        let ids: Vec<u8> = query.upload_ids.into_iter().flatten().flat_map(u64::to_le_bytes).collect();
+        let items: Vec<_> = self.contexts.into_iter().flatten().collect();
+        let of: Vec<[u8; 4]> = items.iter().map(|told| told.hash().to_le_bytes()).collect();
+        let items = items.iter().zip(&of).flat_map(|(told, of)| {
+            let [id, kind] = [told.item_id(), told.item_type()].map(|text| text.unwrap_or("").as_bytes());
+            [&of[..], id, kind]
+        });
+        let kind = [query.signal_type as u8];
+        request_digest([&kind[..], &threshold, query.bytes, &ids].into_iter().chain(items))
     }
 
     /// Contexts ascend by hash (checked), so this is a binary search.
