@@ -169,6 +169,10 @@ fn what_is_no_answer_says_what_came() {
     }
     let begin = refused("é".repeat(1000).as_bytes(), None);
     assert_eq!(begin.matches('é').count(), 200);
+    // What the XML reader quotes is as long as NCMEC, or something in its place, makes it.
+    let name = "x\t\u{9b}".repeat(1000);
+    let quoted = refused(format!("<a></{name}>").as_bytes(), None);
+    assert!(quoted.chars().count() < 600 && !quoted.contains(char::is_control), "{quoted}");
 }
 
 fn answer_like() -> impl Strategy<Value = Vec<u8>> {

@@ -8,6 +8,8 @@ mod pictures;
 mod policy;
 mod rows;
 
+use std::fmt;
+
 use serde_json::Value;
 
 /// A parser under test: the name of its fuzz target and of its corpus folder, and the function that feeds it.
@@ -46,6 +48,12 @@ pub fn feed(name: &str, bytes: &[u8]) {
 fn choose(bytes: &[u8], count: usize) -> Option<(usize, &[u8])> {
     let (first, rest) = bytes.split_first()?;
     Some((usize::from(first.wrapping_sub(b'0')) % count, rest))
+}
+
+/// Whether an error may stand in a log and an answer, however long the input is that it tells of.
+fn is_short(error: &impl fmt::Display) {
+    let error = error.to_string();
+    assert!(error.chars().count() < 1000, "{} characters: {error}", error.chars().count());
 }
 
 fn json(bytes: &[u8]) -> Option<Value> {

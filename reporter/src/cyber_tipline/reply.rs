@@ -73,10 +73,10 @@ pub fn parse(body: &[u8], content_type: Option<&str>) -> Result<Reply, ReplyErro
         return Err(ReplyError::Empty);
     }
     let not_xml =
-        |malformed: Malformed| ReplyError::NotXml { why: malformed.to_string(), begin: begin(body) };
+        |malformed: Malformed| ReplyError::NotXml { why: fit(&malformed.to_string()), begin: begin(body) };
     let text = tree::decode(body, content_type).map_err(not_xml)?;
     let root = tree::parse(&text).map_err(not_xml)?;
-    read(&root).map_err(|why| ReplyError::NotAReply { why, begin: begin(body) })
+    read(&root).map_err(|why| ReplyError::NotAReply { why: fit(&why), begin: begin(body) })
 }
 
 fn read(root: &Element) -> Result<Reply, String> {
@@ -134,8 +134,12 @@ fn file_id(id: String) -> Result<String, String> {
 
 /// The beginning of what came, fit to be shown.
 fn begin(body: &[u8]) -> String {
-    let head = String::from_utf8_lossy(&body[..body.len().min(BEGIN_CHARS * 4)]);
-    let head: String = head.chars().take(BEGIN_CHARS).collect();
+    fit(&String::from_utf8_lossy(&body[..body.len().min(BEGIN_CHARS * 4)]))
+}
+
+/// The beginning of a text that may quote what came.
+fn fit(text: &str) -> String {
+    let head: String = text.chars().take(BEGIN_CHARS).collect();
     // Control characters beyond those that XML forbids could speak to a terminal.
     clean(&head.replace(['\r', '\n', '\t'], " ")).replace(|c: char| c.is_control(), "\u{fffd}")
 }

@@ -20,6 +20,8 @@ use reporter::tip::organisation::{Credentials, Organisation};
 use reporter::{At, OrgName};
 use serde_json::json;
 
+use super::is_short;
+
 const NOW_MS: u64 = 1_800_000_000_000;
 
 /// Item types with a field of each scalar and each role.
@@ -139,7 +141,9 @@ pub fn platform_info(bytes: &[u8]) {
         ids.iter().map(|id| ItemKey::new(kind, (*id).to_string())).collect()
     };
     let (users, media) = (keys("user", &["u"]), keys("post", &["1", "2"]));
-    if let Ok(read) = info::read(bytes, &users, &media) {
+    let read = info::read(bytes, &users, &media);
+    read.as_ref().err().iter().for_each(is_short);
+    if let Ok(read) = read {
         for key in &users {
             assert!(read.user(key).is_some(), "taken without a user that was asked for");
         }
@@ -155,9 +159,7 @@ pub fn platform_info(bytes: &[u8]) {
 /// Reads what NCMEC, or something in its place, answers.
 pub fn ncmec_reply(bytes: &[u8]) {
     for content_type in [None, Some("application/xml;charset=ISO-8859-1")] {
-        if let Err(error) = reply::parse(bytes, content_type) {
-            assert!(error.to_string().chars().count() < 1000, "{error}");
-        }
+        reply::parse(bytes, content_type).err().iter().for_each(is_short);
     }
     let _ = schema::validate(bytes);
 }
