@@ -26,7 +26,7 @@ use arc_swap::{ArcSwap, Guard};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use ask::Filter;
-pub use ask::{Ask, OnMatch};
+pub use ask::{Ask, Interrupted, OnMatch, Slice};
 pub use budget::MemoryBudget;
 pub use change::{BankChange, BankRequest, name_fits};
 pub use content::{NewContent, StoredContent};

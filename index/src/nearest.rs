@@ -57,6 +57,14 @@ pub struct Nearest<M> {
     banks: Vec<BankId>,
 }
 
+/// What a query matched so far, where its search was interrupted. Bounded as the list is: by the limit and the banks.
+#[derive(Debug)]
+pub struct Partial<M> {
+    of: OfQuery<M>,
+    /// Of each bank the nearest match that the limit cut off.
+    cut: Vec<M>,
+}
+
 #[derive(Debug)]
 struct OfQuery<M> {
     total: u32,
@@ -117,6 +125,22 @@ impl<M: Ranked> Nearest<M> {
         of.noted = Some(of.noted.map_or(rank, |noted| noted.min(rank)));
         if is_watched {
             of.watched = Some(of.watched.map_or(rank, |watched| watched.min(rank)));
+        }
+    }
+
+    /// Takes out what a query matched so far, for a later block to go on with.
+    pub fn interrupt(&mut self, query: usize) -> Partial<M> {
+        let cut = self.cut.extract_if(|(of, _), _| *of as usize == query).map(|(_, found)| found).collect();
+        Partial { of: std::mem::take(&mut self.queries[query]), cut }
+    }
+
+    /// Goes on with what the first query of this block matched in an earlier one, of the same limit.
+    pub fn resume(&mut self, partial: Partial<M>) {
+        let Partial { of, cut } = partial;
+        if of.total > 0 || of.noted.is_some() {
+            self.touched.push(0);
+            self.queries[0] = of;
+            self.cut.extend(cut.into_iter().map(|found| ((0, found.bank()), found)));
         }
     }
 
@@ -302,7 +326,7 @@ mod tests {
         #[test]
         fn a_list_is_what_sorting_all_matches_and_cutting_them_gives(
             hits in prop::collection::vec((0u32..3, 0u32..6, 0u32..4, any::<bool>(), any::<bool>()), 0..120),
-            limit in 1usize..8, every_bank: bool, order: u64,
+            limit in 1usize..8, every_bank: bool, order: u64, pause in 0usize..120,
         ) {
             let hits: Vec<(Hit, bool, bool)> = hits.into_iter().enumerate().map(|(at, (query, bank, bits, counts, watched))| {
                 // Contents come in some order, each once.
@@ -342,6 +366,34 @@ mod tests {
                 prop_assert_eq!(nearest.listed(row), &expected[..]);
             }
             prop_assert_eq!(rows.next(), None);
+
+            // The last query again, in two blocks.
+            let (before, after) = hits.split_at(pause.min(hits.len()));
+            let mut parts = Nearest::default();
+            let take = |parts: &mut Nearest<Hit>, of: &[(Hit, bool, bool)], query: usize| {
+                for (hit, counts, watched) in of.iter().filter(|(hit, ..)| hit.query == 2) {
+                    parts.note(query, hit, *watched);
+                    if *counts {
+                        parts.take(query, *hit);
+                    }
+                }
+            };
+            parts.begin(3, limit, every_bank);
+            take(&mut parts, before, 2);
+            let partial = parts.interrupt(2);
+            parts.finish();
+            parts.keep_first(2);
+            prop_assert_eq!(parts.rows(), &[]);
+            parts.begin(1, limit, every_bank);
+            parts.resume(partial);
+            take(&mut parts, after, 0);
+            parts.finish();
+            let whole = nearest.rows().iter().find(|row| row.query == 2);
+            prop_assert_eq!(parts.rows().len(), usize::from(whole.is_some()));
+            if let (Some(whole), [row]) = (whole, parts.rows()) {
+                prop_assert_eq!(parts.listed(row), nearest.listed(whole));
+                prop_assert_eq!((row.total, row.noted, row.watched), (whole.total, whole.noted, whole.watched));
+            }
         }
     }
 

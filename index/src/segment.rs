@@ -13,7 +13,7 @@ use crate::faults;
 use crate::memory::Huge;
 use crate::mih::Scratch;
 use crate::signal::{BankId, ContentId, Distance};
-use crate::slices::{GoesOn, one_by_one};
+use crate::slices::{Reached, Stretch, read_all};
 use crate::store::StoreError;
 use crate::store::segments::SegmentId;
 
@@ -94,17 +94,17 @@ pub trait Searchable: Pod + Ord + Send + Sync {
         read: ReadPart<'_>,
     ) -> Result<Option<Self::Tables>, StoreError>;
 
-    /// Calls `found` with (query, place, distance) for every hash of a segment within the threshold. Returns how many
-    /// queries, from the first, were searched whole: all, or fewer where `goes_on` said no, and one at least.
+    /// Calls `found` with (query, place, distance) for every hash of a segment within the threshold. Returns how far it
+    /// came: to the end, or less where it was told not to go on, and always further than it began.
     fn search(
         tables: &Self::Tables,
         hashes: &[Self],
         queries: &[Self],
         threshold: Distance,
         scratch: &mut Scratch,
-        goes_on: GoesOn<'_>,
+        stretch: Stretch<'_>,
         found: impl FnMut(usize, u32, Distance),
-    ) -> usize;
+    ) -> Reached;
 
     /// The same for a few hashes that were looked over.
     fn search_young(
@@ -282,27 +282,27 @@ impl<H: Searchable> Segment<H> {
         scratch: &mut Scratch,
         found: impl FnMut(usize, Owner, Distance),
     ) {
-        self.search_while(queries, threshold, scratch, &|| true, found);
+        self.search_while(queries, threshold, scratch, Stretch { from: 0, goes_on: &|| true }, found);
     }
 
-    /// The same as long as `goes_on` says so; returns how many queries were searched whole, one at least.
+    /// The same for a part of the search, see [`Searchable::search`].
     pub fn search_while(
         &self,
         queries: &[H],
         threshold: Distance,
         scratch: &mut Scratch,
-        goes_on: GoesOn<'_>,
+        stretch: Stretch<'_>,
         mut found: impl FnMut(usize, Owner, Distance),
-    ) -> usize {
+    ) -> Reached {
         let mut found = |query, place: u32, distance| found(query, self.owners[place as usize], distance);
         let Some(tables) = &self.tables else {
-            return one_by_one(queries, goes_on, |at, query| {
-                H::scan(&self.hashes, query, threshold, scratch, |_, place, distance| {
-                    found(at, place, distance)
+            return read_all(&self.hashes, queries.len(), stretch, |at, first, hashes| {
+                H::scan(hashes, &queries[at..=at], threshold, scratch, |_, place, distance| {
+                    found(at, first as u32 + place, distance)
                 });
             });
         };
-        H::search(tables, &self.hashes, queries, threshold, scratch, goes_on, found)
+        H::search(tables, &self.hashes, queries, threshold, scratch, stretch, found)
     }
 }
 

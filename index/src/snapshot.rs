@@ -24,7 +24,7 @@ pub use merge::{MergeJob, Merged};
 use crate::nearest::Ranked;
 use crate::segment::{Owner, Segment};
 use crate::signal::{BankId, ContentId, Digest, Distance, Hash256};
-use crate::slices::GoesOn;
+use crate::slices::{GoesOn, Stretch};
 use delta::Delta;
 use removed::Removed;
 
@@ -62,6 +62,15 @@ impl Ranked for Found {
     fn bank(&self) -> BankId {
         self.bank
     }
+}
+
+/// Where a search of a snapshot was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The segment, or the delta behind them all.
+    segment: usize,
+    /// What was read of it.
+    read: usize,
 }
 
 /// Shape and size of a snapshot.
@@ -247,31 +256,47 @@ impl<H: Searchable> Snapshot<H> {
         scratch: &mut Scratch,
         found: impl FnMut(Found),
     ) {
-        self.visit_while(queries, threshold, scratch, &|| true, found);
+        self.visit_while(queries, threshold, scratch, &|| true, &mut None, found);
     }
 
-    /// The same as long as `goes_on` says so. Returns how many queries, from the first, were searched whole: one at least.
-    /// Of the others some signals may have been told.
+    /// The same as long as `goes_on` says so. Returns how many queries, from the first, were searched whole. Of the others
+    /// some signals may have been told: all before `place` of the next one if that is set, else they are to be dropped. With
+    /// a `place` the first query goes on there, alone.
     pub(crate) fn visit_while(
         &self,
         mut queries: &[H],
         threshold: Distance,
         scratch: &mut Scratch,
         goes_on: GoesOn<'_>,
+        place: &mut Option<Place>,
         mut found: impl FnMut(Found),
     ) -> usize {
+        let begun = place.take();
+        if begun.is_some() {
+            queries = &queries[..queries.len().min(1)];
+        }
         let mut keep = |query: usize, owner: Owner, distance: Distance| {
             if !self.is_removed(owner) {
                 found(Found::new(query, owner, distance));
             }
         };
-        for segment in &self.segments {
-            let whole = segment.search_while(queries, threshold, scratch, goes_on, &mut keep);
-            queries = &queries[..whole];
+        for number in begun.map_or(0, |place| place.segment)..=self.segments.len() {
+            if queries.is_empty() {
+                break;
+            }
+            let from = begun.filter(|place| place.segment == number).map_or(0, |place| place.read);
+            let stretch = Stretch { from, goes_on };
+            let reached = match self.segments.get(number) {
+                Some(segment) => segment.search_while(queries, threshold, scratch, stretch, &mut keep),
+                None => self.delta.search_while(queries, threshold, scratch, stretch, &mut keep),
+            };
+            if reached.whole < queries.len() {
+                *place = reached.read.map(|read| Place { segment: number, read });
+                queries = &queries[..reached.whole];
+            }
         }
-        let whole = self.delta.search_while(queries, threshold, scratch, goes_on, &mut keep);
         scratch.trim();
-        whole
+        queries.len()
     }
 
     /// Calls `visit` with all hashes in blocks of this size at most, and a way to tell whose a hash is.
@@ -319,7 +344,7 @@ mod tests {
     /// How often a search asks whether it goes on before it is told no.
     type Patience = usize;
 
-    /// Searches slice by slice; returns what was found, and how many queries each slice searched.
+    /// Searches slice by slice; returns what was found, and how many queries each slice searched whole.
     fn sliced<H: Searchable>(
         snapshot: &Snapshot<H>,
         queries: &[H],
@@ -327,15 +352,23 @@ mod tests {
         patience: Patience,
     ) -> (Vec<Found>, Vec<usize>) {
         let (mut scratch, mut found, mut slices, mut first) = (Scratch::default(), Vec::new(), Vec::new(), 0);
+        let (mut place, mut interrupted) = (None, Vec::new());
         while first < queries.len() {
+            let before = place;
             let asked = Cell::new(0);
             let goes_on = || {
                 asked.set(asked.get() + 1);
                 asked.get() <= patience
             };
-            let mut told = Vec::new();
+            let mut told: Vec<Found> = std::mem::take(&mut interrupted);
+            let rest = &queries[first..];
             let whole = snapshot
-                .visit_while(&queries[first..], threshold, &mut scratch, &goes_on, |hit| told.push(hit));
+                .visit_while(rest, threshold, &mut scratch, &goes_on, &mut place, |hit| told.push(hit));
+            assert!(whole > 0 || place != before, "a slice comes further than the one before");
+            if place.is_some() {
+                let next = told.iter().filter(|hit| hit.query as usize == whole);
+                interrupted = next.map(|hit| Found { query: 0, ..*hit }).collect();
+            }
             told.retain(|hit| (hit.query as usize) < whole);
             told.sort_unstable_by_key(|hit| (hit.query, hit.distance, hit.content));
             found.extend(told.into_iter().map(|hit| Found { query: hit.query + first as u32, ..hit }));
@@ -384,7 +417,32 @@ mod tests {
         digests.search(&queries, Distance::default(), &mut Scratch::default(), &mut expected);
         let (found, slices) = sliced(&digests, &queries, Distance::default(), 0);
         assert!(expected.len() == 50 * 1100 && found == expected, "{slices:?}");
-        assert!(slices.iter().all(|slice| *slice <= 3), "{slices:?}");
+        assert!(slices.iter().all(|slice| *slice <= 1), "{slices:?}");
+    }
+
+    #[test]
+    fn a_query_that_matches_everything_is_interrupted() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let same = Hash256(random.random());
+        let mut all = entries(vec![same; 70_000]);
+        let young = all.split_off(50_000);
+        let snapshot = PdqSnapshot::of(all, 30_000).with_added(&young);
+        let (asked, matches) = (Cell::new(0), Cell::new(0));
+        let most = Cell::new(0);
+        let goes_on = || {
+            asked.set(asked.get() + 1);
+            most.set(most.get().max(matches.replace(0)));
+            true
+        };
+        let mut scratch = Scratch::default();
+        for bits in [31, 128] {
+            let (threshold, mut place) = (Distance::new(bits).unwrap(), None);
+            let whole = snapshot.visit_while(&[same], threshold, &mut scratch, &goes_on, &mut place, |_| {
+                matches.set(matches.get() + 1);
+            });
+            assert_eq!((whole, place), (1, None));
+        }
+        assert!(asked.get() >= 16 && most.get() <= 8192, "{} matches between two questions", most.get());
     }
 
     #[test]
@@ -393,7 +451,7 @@ mod tests {
         let (snapshot, queries) = crowded(&mut random);
         let threshold = Distance::new(31).unwrap();
         let (_, slices) = sliced(&snapshot, &[queries[3]; 20], threshold, 0);
-        assert_eq!(slices, [1; 20]);
+        assert!(slices.iter().all(|whole| *whole <= 1), "{slices:?}");
         // Elsewhere one question for each block of 16, and not one for each query.
         let hashes: Vec<Hash256> = (0..24_000).map(|_| Hash256(random.random())).collect();
         let uniform = PdqSnapshot::from_entries(entries(hashes.clone()));
@@ -402,7 +460,9 @@ mod tests {
             asked.set(asked.get() + 1);
             true
         };
-        uniform.visit_while(&hashes[..64], threshold, &mut Scratch::default(), &goes_on, |_| {});
+        let mut place = None;
+        uniform.visit_while(&hashes[..64], threshold, &mut Scratch::default(), &goes_on, &mut place, |_| {});
+        assert_eq!(place, None);
         assert!(asked.get() <= 4 || uniform.segments[0].tables().is_none(), "{}", asked.get());
     }
 }

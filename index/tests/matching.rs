@@ -2,10 +2,12 @@
 //! banks that are off or deleted, duplicates without end, and lists that are short.
 #![allow(clippy::panic, clippy::unwrap_used)] // a test fails by panicking
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use index::bank::{Ask, Bank, BankChange, BankOptions, BankState, Banks, ENABLED, LoadProgress, NewContent};
+use index::bank::{
+    Ask, Bank, BankChange, BankOptions, BankState, Banks, ENABLED, LoadProgress, NewContent, Slice,
+};
 use index::store::{Durability, MemoryStore};
 use index::{
     BankId, ContentId, Digest, Distance, FindRule, FindScratch, Found, Hash256, Match, Nearest, Scratch,
@@ -239,19 +241,18 @@ proptest! {
                 banks: if asked.banks.is_some() { Some(&wanted) } else { None },
                 notes_all: asked.notes_all,
                 on_match: Some(&on_match),
-                goes_on: None,
             };
             let threshold = asked.threshold.and_then(Distance::new);
             let pdq = oracle(&contents, &ids, &of, asked, Some, true);
             let md5 = oracle(&contents, &ids, &of, asked, |bits| (bits < 32).then_some(0), false);
 
             let mut nearest: Nearest<Found> = Nearest::default();
-            state.search_pdq(&[hash(0)], threshold, &ask, &mut Scratch::default(), &mut nearest);
+            state.search_pdq(&[hash(0)], threshold, &ask, &mut Slice::whole(), &mut Scratch::default(), &mut nearest);
             agrees(&nearest, &pdq, asked, bank_of);
             let noted = pdq.iter().filter(|(.., counts)| *counts || asked.notes_all).count();
             prop_assert_eq!(calls.take(), noted, "each match is told of once");
             let kind = SignalType::Md5;
-            state.search_exact(kind, &[digest(0)], &ask, &mut Scratch::default(), &mut nearest);
+            state.search_exact(kind, &[digest(0)], &ask, &mut Slice::whole(), &mut Scratch::default(), &mut nearest);
             agrees(&nearest, &md5, asked, bank_of);
 
             let (rule, mut room) = (FindRule { threshold, ..FindRule::default() }, FindScratch::default());
@@ -275,4 +276,98 @@ proptest! {
             prop_assert_eq!(rows, if counted.is_empty() { 0 } else { 2 });
         }
     }
+}
+
+/// Of each query: its listed matches, how many there are, what was noted and what is watched for.
+type Listed = Vec<(Vec<(u32, ContentId, BankId)>, u32, Option<(u32, ContentId)>, Option<ContentId>)>;
+
+/// Calls `search` with the number of queries that are done until all are; lists what it found of each.
+fn in_slices(
+    queries: usize,
+    patience: usize,
+    mut search: impl FnMut(usize, &mut Slice<'_>, &mut Nearest<Found>) -> usize,
+) -> (Listed, usize) {
+    let (mut listed, mut interrupted, mut interruptions) = (Listed::new(), None, 0);
+    while listed.len() < queries {
+        let asked = Cell::new(0);
+        let goes_on = || {
+            asked.set(asked.get() + 1);
+            asked.get() <= patience
+        };
+        let mut nearest = Nearest::default(); // another's search comes between
+        let mut slice = Slice { goes_on: &goes_on, interrupted: interrupted.take() };
+        let whole = search(listed.len(), &mut slice, &mut nearest);
+        interrupted = slice.interrupted;
+        interruptions += usize::from(interrupted.is_some());
+        assert!(whole > 0 || interrupted.is_some(), "a slice that came nowhere");
+        let mut rows = nearest.rows().iter().peekable();
+        for query in 0..whole as u32 {
+            listed.push(rows.next_if(|row| row.query == query).map_or_else(Default::default, |row| {
+                let told = nearest.listed(row).iter();
+                let told = told.map(|hit| (u32::from(hit.distance.bits()), hit.content, hit.bank)).collect();
+                (told, row.total, row.noted, row.watched)
+            }));
+        }
+        assert_eq!(rows.next(), None);
+    }
+    (listed, interruptions)
+}
+
+#[test]
+fn an_interrupted_search_lists_what_a_whole_one_does() {
+    let held: Vec<Held> = (0..400)
+        .map(|at| Held { bank: at % NAMES.len(), bits: 0, removed: at % 11 == 0, until: [1, 0, 200][at % 3] })
+        .collect();
+    let of = [(); NAMES.len()].map(|()| Of { threshold: None, ratio: 1.0, deleted: false });
+    let (banks, _) = banks(&held, &of, Some(30_000));
+    let add = |first: u16, count: usize| {
+        for (at, name) in NAMES.into_iter().enumerate() {
+            let content = |number: usize| {
+                let bits = (first + number as u16 * 7 + at as u16) % 200;
+                let md5 = Signal::Exact(SignalType::Md5, digest(bits % 32));
+                NewContent { signals: vec![Signal::Pdq(hash(bits)), md5], ..NewContent::default() }
+            };
+            let contents = (0..count).map(content).collect();
+            change(&banks, BankChange::Add { bank: name.to_string(), contents });
+        }
+    };
+    add(3, 40_000 / NAMES.len());
+    while banks.merge_step(true) {}
+    add(5, 12_000 / NAMES.len());
+    let queries = [hash(0), Hash256([0xf0; 32]), hash(90), hash(0), hash(7)];
+    let digests = [digest(0), digest(40), digest(0)];
+    let on_match = |content: ContentId, _| content.0.is_multiple_of(5);
+    let mut interruptions = 0;
+    for (tenant, threshold, limit) in
+        [(None, Some(128), 3), (None, None, 1), (Some("ACME"), Some(31), 300), (None, Some(255), 5)]
+    {
+        let state = state_of(&banks, tenant);
+        let ask = Ask { notes_all: true, on_match: Some(&on_match), ..Ask::matching(limit, 100) };
+        let threshold = threshold.and_then(Distance::new);
+        let mut scratch = Scratch::default();
+        let mut pdq = |patience| {
+            in_slices(queries.len(), patience, |done, slice, nearest| {
+                state.search_pdq(&queries[done..], threshold, &ask, slice, &mut scratch, nearest)
+            })
+        };
+        let (expected, none) = pdq(usize::MAX);
+        assert!(none == 0 && expected[0].1 > 1000, "{expected:?}");
+        for patience in [0, 1, 4] {
+            let (listed, interrupted) = pdq(patience);
+            assert!(listed == expected, "{tenant:?}, {threshold:?}, {patience}");
+            interruptions += interrupted;
+        }
+        let mut exact = |patience| {
+            in_slices(digests.len(), patience, |done, slice, nearest| {
+                state.search_exact(SignalType::Md5, &digests[done..], &ask, slice, &mut scratch, nearest)
+            })
+        };
+        let (expected, _) = exact(usize::MAX);
+        for patience in [0, 3] {
+            let (listed, interrupted) = exact(patience);
+            assert!(listed == expected && listed[0].1 > 10_000, "{tenant:?}, {patience}");
+            interruptions += interrupted;
+        }
+    }
+    assert!(interruptions > 100, "{interruptions}");
 }

@@ -111,7 +111,6 @@ pub async fn list(
                 banks: Some(&of_bank),
                 notes_all: false,
                 on_match: None,
-                goes_on: None,
             };
             let mut found = Nearest::default();
             banks.state_owned().find_all(&[signal], &rule, &ask, &mut FindScratch::default(), &mut found);

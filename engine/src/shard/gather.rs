@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use index::bank::Slice;
 use index::{Distance, Hash256, SignalType, Tenant};
 use ingest::wire::QueryView;
 
 use super::connection::{Connection, ConnectionId};
 use super::serve::{Core, Told};
-use super::work::{Block, SLICE, fitting};
+use super::work::{Apart, Block, SLICE, fitting};
 
 /// Hashes of a lookup that is small: one that keeps the memory busy by itself is searched where it came from.
 const SMALL: usize = 32;
@@ -98,7 +99,8 @@ impl Core {
             let end = group.last().map_or(first, |lookup| lookup.hashes.end);
             self.work.clear();
             let wanted = &hashes[first as usize..end as usize];
-            let searched = self.search_pdq(&state, wanted, threshold, watch.as_deref(), &goes_on);
+            let mut slice = Slice { goes_on: &goes_on, interrupted: None };
+            let searched = self.search_pdq(&state, wanted, threshold, watch.as_deref(), &mut slice);
             let took = begun.elapsed() - before;
             self.count_search(searched, took);
             together = fitting(searched, took, TOGETHER);
@@ -122,12 +124,13 @@ impl Core {
                 self.work.pdq.extend_from_slice(its);
                 self.judge(&state, &block, SignalType::Pdq, tenant.as_ref(), |_| Told::default());
                 connection.gathered -= 1;
-                connection.share.spend(each * its.len().min(searched) as u32);
+                connection.share.spend(each * its.len().min(searched.max(1)) as u32);
                 if is_whole {
                     self.tell_lookup(&state, connection, lookup.correlation, SignalType::Pdq, its.len());
                     connection.bells.output();
                 } else if !connection.parting {
-                    self.work.go_apart(lookup.correlation, threshold, searched);
+                    let own = Apart { correlation: lookup.correlation, threshold };
+                    self.work.go_apart(own, searched, slice.interrupted.take());
                     self.keep_apart(connection, state.share());
                     apart.push(lookup.connection);
                 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use index::bank::{Ask, BankState};
+use index::bank::{Ask, BankState, Interrupted, Slice};
 use index::hit::UPLOAD;
 use index::{BankId, ContentId, Digest, Distance, Hash256, SignalType, Tenant};
 use ingest::wire::{HitRef, Match, QueryView};
@@ -22,7 +22,8 @@ use super::views::View;
 use crate::clock::{now_ms, now_s};
 use crate::defence::Matched;
 
-/// How long a frame is searched before the shard's other connections get their turn. One query more may be under way.
+/// How long a frame is searched before the shard's other connections get their turn. A query among very many matches is
+/// interrupted.
 pub(super) const SLICE: Duration = Duration::from_micros(500);
 /// Hashes searched together: at first, and at most.
 const BLOCK: usize = 16;
@@ -45,6 +46,8 @@ pub(super) struct Work {
     /// How many of them were searched for, and how many come next.
     pub(super) done: usize,
     block: usize,
+    /// The next of them, if its search was interrupted.
+    pub(super) interrupted: Option<Interrupted>,
     pub(super) hits: Vec<HitRef>,
     pub(super) matches: Vec<Match>,
     /// The nearest match of each hash that matched.
@@ -62,6 +65,7 @@ impl Default for Work {
             digests: Vec::new(),
             done: 0,
             block: BLOCK,
+            interrupted: None,
             hits: Vec::new(),
             matches: Vec::new(),
             nearest: Vec::new(),
@@ -78,14 +82,15 @@ impl Work {
         trim(&mut self.hits);
         trim(&mut self.matches);
         trim(&mut self.nearest);
-        (self.apart, self.state, self.honeytoken) = (None, None, None);
+        (self.apart, self.state, self.interrupted, self.honeytoken) = (None, None, None, None);
         (self.done, self.block) = (0, BLOCK);
     }
 
-    /// Makes it a lookup whose frame is served already, of whose hashes so many were searched for.
-    pub(super) fn go_apart(&mut self, correlation: u64, threshold: Option<Distance>, searched: usize) {
-        self.apart = Some(Apart { correlation, threshold });
-        self.done = searched;
+    /// Makes it a lookup whose frame is served already, of whose hashes so many were searched for, and the next perhaps
+    /// in part.
+    pub(super) fn go_apart(&mut self, apart: Apart, searched: usize, interrupted: Option<Interrupted>) {
+        self.apart = Some(apart);
+        (self.done, self.interrupted) = (searched, interrupted);
     }
 }
 
@@ -178,12 +183,14 @@ impl Core {
             let first = self.work.done;
             let end = asked.hashes.min(first + self.work.block);
             let (pdq, digests) = (std::mem::take(&mut self.work.pdq), std::mem::take(&mut self.work.digests));
+            let mut slice = Slice { goes_on: &goes_on, interrupted: self.work.interrupted.take() };
             let searched = match kind {
                 SignalType::Pdq => {
-                    self.search_pdq(state, &pdq[first..end], asked.threshold, watch.as_deref(), &goes_on)
+                    self.search_pdq(state, &pdq[first..end], asked.threshold, watch.as_deref(), &mut slice)
                 }
-                _ => self.search_exact(state, kind, &digests[first..end], watch.as_deref(), &goes_on),
+                _ => self.search_exact(state, kind, &digests[first..end], watch.as_deref(), &mut slice),
             };
+            self.work.interrupted = slice.interrupted;
             (self.work.pdq, self.work.digests) = (pdq, digests);
             let end = first + searched; // fewer than asked for where very much matches
             let block = Block { rows: 0..self.nearest.rows().len(), query: 0, hash: first as u32 };
@@ -199,18 +206,18 @@ impl Core {
         }
     }
 
-    /// Fills `nearest`; returns how many hashes were searched for, one at least.
+    /// Fills `nearest`; returns how many hashes were searched for whole.
     pub(super) fn search_pdq(
         &mut self,
         state: &BankState,
         hashes: &[Hash256],
         threshold: Option<Distance>,
         watch: Option<&Directory>,
-        goes_on: &dyn Fn() -> bool,
+        slice: &mut Slice<'_>,
     ) -> usize {
         let limit = self.limit();
         let Self { scratch, nearest, .. } = self;
-        with_watch(limit, watch, goes_on, |ask| state.search_pdq(hashes, threshold, ask, scratch, nearest))
+        with_watch(limit, watch, |ask| state.search_pdq(hashes, threshold, ask, slice, scratch, nearest))
     }
 
     fn search_exact(
@@ -219,11 +226,11 @@ impl Core {
         kind: SignalType,
         digests: &[Digest],
         watch: Option<&Directory>,
-        goes_on: &dyn Fn() -> bool,
+        slice: &mut Slice<'_>,
     ) -> usize {
         let limit = self.limit();
         let Self { scratch, nearest, .. } = self;
-        with_watch(limit, watch, goes_on, |ask| state.search_exact(kind, digests, ask, scratch, nearest))
+        with_watch(limit, watch, |ask| state.search_exact(kind, digests, ask, slice, scratch, nearest))
     }
 
     /// Matches that the next hash may list beside the nearest of every bank.
@@ -295,13 +302,8 @@ impl Core {
 }
 
 /// Calls `search` with what a frame asks: everything that matches now, and to be told of honeytokens where there are any.
-fn with_watch(
-    limit: usize,
-    watch: Option<&Directory>,
-    goes_on: &dyn Fn() -> bool,
-    search: impl FnOnce(&Ask<'_>) -> usize,
-) -> usize {
-    let ask = Ask { goes_on: Some(goes_on), ..Ask::matching(limit, now_s()) };
+fn with_watch(limit: usize, watch: Option<&Directory>, search: impl FnOnce(&Ask<'_>) -> usize) -> usize {
+    let ask = Ask::matching(limit, now_s());
     match watch {
         None => search(&ask),
         Some(directory) => {

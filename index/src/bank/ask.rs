@@ -5,10 +5,10 @@
 
 use super::{Bank, BankState};
 use crate::mih::Scratch;
-use crate::nearest::{Nearest, Ranked};
+use crate::nearest::{Nearest, Partial, Ranked};
 use crate::signal::{BankId, ContentId, Distance, Hash256, SignalType};
 use crate::slices::GoesOn;
-use crate::snapshot::{BulkRow, Found};
+use crate::snapshot::{BulkRow, Found, Place};
 
 /// Is told of a match and whether it counts; says whether it is watched for.
 pub type OnMatch<'a> = &'a dyn Fn(ContentId, bool) -> bool;
@@ -30,8 +30,6 @@ pub struct Ask<'a> {
     pub notes_all: bool,
     /// Told of what is noted; without it nothing is.
     pub on_match: Option<OnMatch<'a>>,
-    /// Says whether further queries are searched; all are if absent.
-    pub goes_on: Option<GoesOn<'a>>,
 }
 
 impl<'a> Ask<'a> {
@@ -45,7 +43,6 @@ impl<'a> Ask<'a> {
             banks: None,
             notes_all: false,
             on_match: None,
-            goes_on: None,
         }
     }
 
@@ -53,6 +50,50 @@ impl<'a> Ask<'a> {
     pub fn noting(limit: usize, now_s: u64, on_match: OnMatch<'a>) -> Self {
         Self { notes_all: true, on_match: Some(on_match), ..Self::matching(limit, now_s) }
     }
+}
+
+/// A part of a search: when it ends, and where it goes on.
+pub struct Slice<'g> {
+    /// Says whether the search goes on; asked often.
+    pub goes_on: GoesOn<'g>,
+    /// The search that the first query was interrupted in, which goes on with that query alone; afterwards that of the query
+    /// behind those that were searched whole, if it was interrupted. Only the same state, ask and threshold can go on with it.
+    pub interrupted: Option<Interrupted>,
+}
+
+impl<'g> Slice<'g> {
+    /// All of a search.
+    pub fn whole() -> Self {
+        Self { goes_on: &|| true, interrupted: None }
+    }
+
+    /// Gathers what `visit` takes for so many queries; it returns how many it searched whole.
+    fn search(
+        &mut self,
+        queries: usize,
+        ask: &Ask<'_>,
+        nearest: &mut Nearest<Found>,
+        visit: impl FnOnce(&mut Nearest<Found>, GoesOn<'g>, &mut Option<Place>) -> usize,
+    ) -> usize {
+        nearest.begin(queries, ask.limit, ask.every_bank);
+        let mut place = None;
+        if let Some(Interrupted { place: at, matches }) = self.interrupted.take() {
+            place = Some(at);
+            nearest.resume(matches);
+        }
+        let whole = visit(nearest, self.goes_on, &mut place);
+        self.interrupted = place.map(|place| Interrupted { place, matches: nearest.interrupt(whole) });
+        nearest.finish();
+        nearest.keep_first(whole);
+        whole
+    }
+}
+
+/// A query whose search was interrupted: where, and what it matched so far.
+#[derive(Debug)]
+pub struct Interrupted {
+    place: Place,
+    matches: Partial<Found>,
 }
 
 /// Decides of each match whether it counts. Remembers the last bank: duplicates lie in few.
@@ -139,25 +180,24 @@ impl<'s> Filter<'s> {
 
 impl BankState {
     /// The PDQ signals within the threshold of each query; without one, within that of each bank. Returns how many
-    /// queries, from the first, were searched: one at least, and all unless the ask ends the search earlier.
+    /// queries, from the first, were searched whole: all unless the slice ends earlier, and none where it ends within the
+    /// first query.
     pub fn search_pdq(
         &self,
         hashes: &[Hash256],
         threshold: Option<Distance>,
         ask: &Ask<'_>,
+        slice: &mut Slice<'_>,
         scratch: &mut Scratch,
         nearest: &mut Nearest<Found>,
     ) -> usize {
-        nearest.begin(hashes.len(), ask.limit, ask.every_bank);
         let (widest, own) = self.reach(threshold);
         let mut filter = Filter::new(self, ask, own);
-        let goes_on = ask.goes_on.unwrap_or(&|| true);
-        let searched = self.tables.pdq.visit_while(hashes, widest, scratch, goes_on, |found| {
-            filter.take(nearest, found.query as usize, found, found.distance);
-        });
-        nearest.finish();
-        nearest.keep_first(searched);
-        searched
+        slice.search(hashes.len(), ask, nearest, |nearest, goes_on, place| {
+            self.tables.pdq.visit_while(hashes, widest, scratch, goes_on, place, |found| {
+                filter.take(nearest, found.query as usize, found, found.distance);
+            })
+        })
     }
 
     /// The same of signals of a type that is compared whole.
@@ -166,20 +206,18 @@ impl BankState {
         kind: SignalType,
         digests: &[crate::signal::Digest],
         ask: &Ask<'_>,
+        slice: &mut Slice<'_>,
         scratch: &mut Scratch,
         nearest: &mut Nearest<Found>,
     ) -> usize {
-        nearest.begin(digests.len(), ask.limit, ask.every_bank);
         let mut filter = Filter::new(self, ask, None);
-        let goes_on = ask.goes_on.unwrap_or(&|| true);
-        let searched = self.tables.exact(kind).map_or(digests.len(), |exact| {
-            exact.visit_while(digests, Distance::default(), scratch, goes_on, |found| {
-                filter.take(nearest, found.query as usize, found, found.distance);
+        slice.search(digests.len(), ask, nearest, |nearest, goes_on, place| {
+            self.tables.exact(kind).map_or(digests.len(), |exact| {
+                exact.visit_while(digests, Distance::default(), scratch, goes_on, place, |found| {
+                    filter.take(nearest, found.query as usize, found, found.distance);
+                })
             })
-        });
-        nearest.finish();
-        nearest.keep_first(searched);
-        searched
+        })
     }
 
     /// Tells of each query that matches what [`BankState::search_pdq`] lists of it, by query. `pause` is called before

@@ -8,7 +8,7 @@ use super::cost::Costs;
 use super::{Plan, Tables, skew};
 use crate::kernel::{AHEAD_MAX, Kernel, Probes, Scanned, ahead, prefetch};
 use crate::signal::{Distance, Hash256};
-use crate::slices::{GoesOn, one_by_one};
+use crate::slices::{GoesOn, Reached, Stretch, read_all};
 
 /// Queries whose buckets are listed together: 16 lists of 272 fit the first-level cache beside the lines.
 const BLOCK: usize = 16;
@@ -19,8 +19,6 @@ const SURVIVORS_MAX: usize = 1 << 18;
 /// Hashes in crowded buckets of one query that take as long to read as some ordinary queries: after it the time is looked
 /// at.
 const CROWDED: usize = 1 << 13;
-/// Hashes that are read flat together: bounds what a query that matches everything yields at once.
-const FLAT_BLOCK: usize = 1 << 14;
 /// Entries whose room each buffer keeps for the next search.
 const KEPT: usize = 1 << 15;
 
@@ -60,25 +58,28 @@ pub(super) fn survivors_max(hashes: usize) -> usize {
 }
 
 impl Tables {
-    /// Calls `found` with (query, slot, distance) for every hash within the threshold. Asks `goes_on` after each block,
-    /// and after each query that meets crowded buckets or is read flat; returns how many queries were searched whole.
+    /// Calls `found` with (query, slot, distance) for every hash within the threshold. Asks whether it goes on after each
+    /// block of queries, after each query that meets crowded buckets, and while one is read flat: only then a query can be
+    /// interrupted.
     pub fn search(
         &self,
         hashes: &[Hash256],
         queries: &[Hash256],
         threshold: Distance,
         scratch: &mut Scratch,
-        goes_on: GoesOn<'_>,
+        stretch: Stretch<'_>,
         mut found: impl FnMut(usize, u32, Distance),
-    ) -> usize {
+    ) -> Reached {
+        if stretch.from > 0 {
+            return flat_while(hashes, &queries[..1], threshold, scratch, stretch, found);
+        }
         let Some(plan) = self.plan(threshold, scratch) else {
-            return one_by_one(queries, goes_on, |at, query| {
-                flat(hashes, query, at, threshold, scratch, &mut found);
-            });
+            return flat_while(hashes, queries, threshold, scratch, stretch, found);
         };
+        let goes_on = stretch.goes_on;
         let mut first = 0;
-        let mut whole = queries.len();
-        while first < whole {
+        let mut end = None;
+        while first < queries.len() && end.is_none() {
             let block = &queries[first..queries.len().min(first + BLOCK)];
             let scanned = self.scan(block, &plan, hashes.len(), scratch, goes_on);
             let block = &block[..scanned];
@@ -87,19 +88,27 @@ impl Tables {
             });
             // A query among crowded buckets: reading everything once is cheaper.
             let rest = std::mem::take(&mut scratch.flat);
-            let read = one_by_one(&rest, goes_on, |_, at| {
-                let at = at[0];
-                flat(hashes, &block[at..=at], first + at, threshold, scratch, &mut found);
-            });
-            // Those before the next one that is to be read flat are whole.
-            first += rest.get(read).copied().unwrap_or(scanned);
-            if read < rest.len() || !goes_on() {
-                whole = first;
+            for (number, at) in rest.iter().enumerate() {
+                let tell = |_, slot, distance| found(first + at, slot, distance);
+                let reached = flat_while(hashes, &block[*at..=*at], threshold, scratch, stretch, tell);
+                if let Some(read) = reached.read {
+                    end = Some(Reached::within(first + at, read));
+                } else if !goes_on() {
+                    // Those before the next one that is to be read flat are whole.
+                    end = Some(Reached::whole(first + rest.get(number + 1).copied().unwrap_or(scanned)));
+                }
+                if end.is_some() {
+                    break;
+                }
             }
             scratch.flat = rest;
+            first += scanned;
+            if end.is_none() && !goes_on() {
+                end = Some(Reached::whole(first));
+            }
         }
         scratch.plan = Some((threshold, plan));
-        whole
+        end.unwrap_or(Reached::whole(queries.len()))
     }
 
     /// The even plan where probing is expected to cost less than reading everything.
@@ -210,22 +219,30 @@ impl Tables {
     }
 }
 
-/// Reads every hash, for queries of which the first has the number `first`.
+/// Calls `found` with (query, place, distance) for every hash within the threshold, and reads them all for it.
 pub fn flat(
     hashes: &[Hash256],
     queries: &[Hash256],
-    first: usize,
     threshold: Distance,
     scratch: &mut Scratch,
-    mut found: impl FnMut(usize, u32, Distance),
+    found: impl FnMut(usize, u32, Distance),
 ) {
-    let kernel = Kernel::current();
-    for (at, query) in queries.iter().enumerate() {
-        for (block, hashes) in hashes.chunks(FLAT_BLOCK).enumerate() {
-            scratch.near.clear();
-            kernel.flat(query, hashes, u32::from(threshold.bits()), &mut scratch.near);
-            let before = (block * FLAT_BLOCK) as u32;
-            scratch.near.iter().for_each(|(place, distance)| found(first + at, before + *place, *distance));
-        }
-    }
+    flat_while(hashes, queries, threshold, scratch, Stretch { from: 0, goes_on: &|| true }, found);
+}
+
+/// The same for a part of them.
+pub fn flat_while(
+    hashes: &[Hash256],
+    queries: &[Hash256],
+    threshold: Distance,
+    scratch: &mut Scratch,
+    stretch: Stretch<'_>,
+    mut found: impl FnMut(usize, u32, Distance),
+) -> Reached {
+    let (kernel, bits) = (Kernel::current(), u32::from(threshold.bits()));
+    read_all(hashes, queries.len(), stretch, |query, first, hashes| {
+        scratch.near.clear();
+        kernel.flat(&queries[query], hashes, bits, &mut scratch.near);
+        scratch.near.iter().for_each(|(place, distance)| found(query, first as u32 + *place, *distance));
+    })
 }

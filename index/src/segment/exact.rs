@@ -9,7 +9,7 @@ use super::{Owner, ReadPart, Searchable};
 use crate::memory::Huge;
 use crate::mih::Scratch;
 use crate::signal::{ContentId, Digest, Distance};
-use crate::slices::GoesOn;
+use crate::slices::{Reached, Stretch};
 use crate::store::StoreError;
 
 /// Matches after which a search asks whether it goes on: tens of microseconds.
@@ -95,26 +95,29 @@ impl Searchable for Digest {
         queries: &[Self],
         _threshold: Distance,
         _scratch: &mut Scratch,
-        goes_on: GoesOn<'_>,
+        stretch: Stretch<'_>,
         mut found: impl FnMut(usize, u32, Distance),
-    ) -> usize {
+    ) -> Reached {
         let shift = tables.shift();
-        let mut unasked = 0;
+        let (mut unasked, mut from) = (0, stretch.from);
         for (at, query) in queries.iter().enumerate() {
             let bucket = (prefix(query) >> shift) as usize;
             let (first, end) = (tables.starts[bucket] as usize, tables.starts[bucket + 1] as usize);
             let first = first + hashes[first..end].partition_point(|hash| hash < query);
-            let count = hashes[first..end].iter().take_while(|hash| *hash == query).count();
-            (first..first + count).for_each(|place| found(at, place as u32, Distance::counted(0)));
-            unasked += count;
-            if unasked >= MATCHES_UNASKED {
-                unasked = 0;
-                if !goes_on() {
-                    return at + 1;
+            // Of each query the matches are neighbours: what was read of an interrupted one are the first of them.
+            for place in (first + from..end).take_while(|place| hashes[*place] == *query) {
+                found(at, place as u32, Distance::counted(0));
+                unasked += 1;
+                if unasked >= MATCHES_UNASKED {
+                    unasked = 0;
+                    if !(stretch.goes_on)() {
+                        return Reached::within(at, place + 1 - first);
+                    }
                 }
             }
+            from = 0;
         }
-        queries.len()
+        Reached::whole(queries.len())
     }
 
     fn scan(

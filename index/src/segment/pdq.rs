@@ -6,7 +6,7 @@ use super::{Owner, ReadPart, Searchable};
 use crate::mih::cost::Costs;
 use crate::mih::{Scratch, Tables, flat};
 use crate::signal::{Distance, Hash256};
-use crate::slices::GoesOn;
+use crate::slices::{Reached, Stretch};
 use crate::store::StoreError;
 
 impl Searchable for Hash256 {
@@ -60,10 +60,10 @@ impl Searchable for Hash256 {
         queries: &[Self],
         threshold: Distance,
         scratch: &mut Scratch,
-        goes_on: GoesOn<'_>,
+        stretch: Stretch<'_>,
         found: impl FnMut(usize, u32, Distance),
-    ) -> usize {
-        tables.search(hashes, queries, threshold, scratch, goes_on, found)
+    ) -> Reached {
+        tables.search(hashes, queries, threshold, scratch, stretch, found)
     }
 
     fn scan(
@@ -73,6 +73,6 @@ impl Searchable for Hash256 {
         scratch: &mut Scratch,
         found: impl FnMut(usize, u32, Distance),
     ) {
-        flat(block, queries, 0, threshold, scratch, found);
+        flat(block, queries, threshold, scratch, found);
     }
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use crate::mih::Scratch;
 use crate::segment::{Entry, Owner, Searchable};
 use crate::signal::{BankId, ContentId, Distance};
-use crate::slices::GoesOn;
+use crate::slices::{Reached, Stretch};
 
 /// Entries of a chunk: what an addition copies at most (24 KiB of PDQ).
 const CHUNK: usize = 512;
 /// Queries that are searched together: they share what is read of a chunk.
 const BLOCK: usize = 4;
+/// Chunks that a block of queries reads before it asks whether it goes on: some hundred microseconds where all match.
+const CHUNKS_UNASKED: usize = 8;
 
 struct Chunk<H: Searchable> {
     hashes: Vec<H>,
@@ -99,33 +101,38 @@ impl<H: Searchable> Delta<H> {
         scratch: &mut Scratch,
         found: impl FnMut(usize, Owner, Distance),
     ) {
-        self.search_while(queries, threshold, scratch, &|| true, found);
+        self.search_while(queries, threshold, scratch, Stretch { from: 0, goes_on: &|| true }, found);
     }
 
-    /// The same as long as `goes_on` says so, asked after each block of queries; returns how many were searched.
+    /// The same for a part of the search. A query that is interrupted goes on with the chunk of this number.
     pub(super) fn search_while(
         &self,
         queries: &[H],
         threshold: Distance,
         scratch: &mut Scratch,
-        goes_on: GoesOn<'_>,
+        stretch: Stretch<'_>,
         mut found: impl FnMut(usize, Owner, Distance),
-    ) -> usize {
+    ) -> Reached {
         if self.chunks.is_empty() {
-            return queries.len(); // nothing to read, so no reason to look at the time
+            return Reached::whole(queries.len()); // nothing to read, so no reason to look at the time
         }
+        let (goes_on, mut from) = (stretch.goes_on, stretch.from);
         for (block, queries) in queries.chunks(BLOCK).enumerate() {
             let first = block * BLOCK;
-            for chunk in &self.chunks {
+            for (number, chunk) in self.chunks.iter().enumerate().skip(from) {
+                if number > from && (number - from).is_multiple_of(CHUNKS_UNASKED) && !goes_on() {
+                    return Reached::within(first, number); // the others of the block start over
+                }
                 let found =
                     |at, place: u32, distance| found(first + at, chunk.owners[place as usize], distance);
                 H::search_young(&chunk.young, &chunk.hashes, queries, threshold, scratch, found);
             }
+            from = 0;
             if !goes_on() {
-                return first + queries.len();
+                return Reached::whole(first + queries.len());
             }
         }
-        queries.len()
+        Reached::whole(queries.len())
     }
 }
 

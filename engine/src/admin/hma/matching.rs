@@ -82,7 +82,6 @@ fn search_here(admin: &Admin, state: &BankState, signal: &Signal, gate: &Gate) -
         banks: Some(&passes),
         notes_all: true,
         on_match: Some(&on_match),
-        goes_on: None,
     };
     ROOM.with_borrow_mut(|(room, nearest)| {
         state.find_all(std::slice::from_ref(signal), &admin.config.find_rule(), &ask, room, nearest);

@@ -125,7 +125,8 @@ fn the_first_slice_of_a_frame_is_short_as_well() {
     let crowded = guest(&mut shard);
     ask(&mut shard, crowded, vec![same(); 64]);
     assert_eq!(shard.serve(), Turn::More);
-    assert!((1..=8).contains(&searched(&shard, crowded)), "{}", searched(&shard, crowded));
+    let work = shard.connections[&crowded].work.as_ref().expect("the frame waits for its next slice");
+    assert!(work.done <= 8 && (work.done > 0 || work.interrupted.is_some()), "{} hashes", work.done);
 }
 
 #[test]
