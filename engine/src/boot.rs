@@ -154,8 +154,13 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
     let (bell, merging) = merge::start(banks.clone(), admin.disk.clone(), others)?;
     bell.ring();
     let (curator, curating) = curator::start(banks.clone(), admin.disk.clone(), bell)?;
-    let (exchanges, fetching) =
-        exchanges::start(banks.clone(), curator.clone(), wrap, admin.config.durability)?;
+    let (exchanges, fetching) = exchanges::start(
+        banks.clone(),
+        curator.clone(),
+        wrap,
+        admin.config.list_dirs.clone(),
+        admin.config.durability,
+    )?;
     let (signing, auditing) = sign_audit(&admin, case_store.clone())?;
     let (desk, desk_queue) = desk::channel();
     let (ledger, logging) = ledger::start(LedgerParts {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use index::store::Durability;
 use index::{FindRule, VideoRule};
+use ingest::exchange::ListDirs;
 use ingest::media::cage::Launcher;
 use ingest::media::fetch::FetchPolicy;
 use ingest::media::video::VideoOptions;
@@ -19,7 +20,10 @@ use crate::audit::{HEADS_FILE, KEY_FILE};
 use crate::cgroup::Allowance;
 use crate::recent::RecentOptions;
 
-pub use kinds::{Cage, DurabilityWord, Names, Ports, Ranges, Reactor, Roles, Secret, SignalTypes};
+pub use error::ConfigError;
+pub use kinds::{
+    Cage, Directories, DurabilityWord, Names, Ports, Ranges, Reactor, Roles, Secret, SignalTypes,
+};
 pub use ncmec::NcmecAccess;
 pub use settings::Settings;
 
@@ -27,6 +31,7 @@ use warnings::IsSet;
 
 pub mod descriptors;
 mod environment;
+mod error;
 mod kinds;
 mod ncmec;
 mod settings;
@@ -80,6 +85,8 @@ pub struct Config {
     pub dev: bool,
     /// Routes of HMA's that are served.
     pub roles: Roles,
+    /// Directories whose hash lists exchanges may read.
+    pub list_dirs: ListDirs,
     /// What may be fetched; a file that is uploaded is no longer either.
     pub fetch: FetchPolicy,
     /// Bytes of a file that is preserved as evidence.
@@ -170,79 +177,6 @@ pub struct Limits {
     pub stalled: Duration,
 }
 
-/// Why the settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file cannot be read.
-    #[error("cannot read {what} {path}: {reason}")]
-    Read {
-        /// Which file.
-        what: &'static str,
-        /// Where.
-        path: String,
-        /// The system's words.
-        reason: String,
-    },
-    /// The TOML file does not parse.
-    #[error("config file {path}: {reason}")]
-    Parse {
-        /// Where.
-        path: String,
-        /// Line and fault.
-        reason: String,
-    },
-    /// A port would be open to others without proof.
-    #[error(
-        "{port} {address} is not loopback, and there is no token: set HASHWARD_TOKEN or --token-file \
-         (32 characters or more), or listen on 127.0.0.1"
-    )]
-    OpenPort {
-        /// Which setting.
-        port: &'static str,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// The token is too short to be one.
-    #[error("the token has {found} characters; use 32 or more, for example from `openssl rand -hex 32`")]
-    WeakToken {
-        /// Its length.
-        found: usize,
-    },
-    /// A classifier without a key.
-    #[error("--content-safety-url needs HASHWARD_CONTENT_SAFETY_KEY")]
-    ClassifierKey,
-    /// Buckets without a key.
-    #[error("--s3-buckets needs HASHWARD_S3_ACCESS_KEY_ID and HASHWARD_S3_SECRET_ACCESS_KEY")]
-    S3Key,
-    /// Nothing could be written there.
-    #[error("--audit-heads {path}: its folder is not there, or is no folder: make it, or give another path")]
-    HeadsFolder {
-        /// The setting.
-        path: String,
-    },
-    /// More descriptors may be needed than the system allows.
-    #[error(
-        "these settings may need {needed} file descriptors, and the process may have {allowed}: raise the hard limit \
-         (`ulimit -Hn`, LimitNOFILE= of systemd, --ulimit nofile= of containers), or lower --connections-max or --cores"
-    )]
-    Descriptors {
-        /// How many may be needed.
-        needed: u64,
-        /// The hard limit.
-        allowed: u64,
-    },
-    /// A number is out of its range.
-    #[error("{name} is {found}, allowed is {allowed}")]
-    Range {
-        /// The setting.
-        name: &'static str,
-        /// What was set.
-        found: String,
-        /// What is allowed.
-        allowed: &'static str,
-    },
-}
-
 impl Config {
     /// Brings the sources together: flags with environment already in `flags`, then the file.
     pub fn resolve(flags: Settings, file: Option<&Path>) -> Result<Self, ConfigError> {
@@ -309,6 +243,7 @@ impl Config {
         };
         let allowance = Allowance::read(Path::new("/"));
         let data_dir = settings.data_dir.unwrap_or_else(|| DATA_DIR.into());
+        let list_dirs = list_dirs(settings.list_dir.unwrap_or_default(), &data_dir)?;
         let cores = settings.cores.unwrap_or_else(|| allowance.shards());
         let descriptors = descriptors::share(descriptors::limit(), cores, settings.connections_max)?;
         warnings.extend(descriptors.warning);
@@ -332,6 +267,7 @@ impl Config {
                 matcher: settings.role_matcher.unwrap_or(true),
                 curator: settings.role_curator.unwrap_or(true),
             },
+            list_dirs,
             fetch,
             warnings,
             evidence_bytes_max: settings.evidence_bytes_max.unwrap_or(8 << 30),
@@ -474,6 +410,23 @@ fn readable(what: &str, path: &Path) -> Option<String> {
             path.display()
         )
     })
+}
+
+/// The directories of lists. One that holds the data directory, or lies in it, would make a list of its keys.
+fn list_dirs(named: Directories, data_dir: &Path) -> Result<ListDirs, ConfigError> {
+    let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    let fault =
+        |path: &Path, reason: String| ConfigError::ListDir { path: path.display().to_string(), reason };
+    for dir in &named.0 {
+        let (real, data) = (whole(dir), whole(data_dir));
+        let (Ok(real), Ok(data)) = (real, data) else { continue }; // the next line says why
+        if real.starts_with(&data) || data.starts_with(&real) {
+            let reason = "it holds the data directory, or lies in it: keep lists in a directory of their own";
+            return Err(fault(dir, reason.to_string()));
+        }
+    }
+    let paths = named.to_string();
+    ListDirs::new(named.0).map_err(|error| fault(Path::new(&paths), error.to_string()))
 }
 
 fn read_file(path: &Path) -> Result<Settings, ConfigError> {

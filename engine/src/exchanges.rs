@@ -16,7 +16,7 @@ use std::time::Duration;
 use index::bank::{BankChange, BankError, BankRequest, Banks, NewContent};
 use index::store::keys::{json_row, read_json_row};
 use index::store::{Batch, Durability, Keyspace, Range, Store, StoreError};
-use ingest::exchange::{Record, api};
+use ingest::exchange::{ListDirs, Record, api};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -204,11 +204,12 @@ pub fn start(
     banks: Arc<Banks>,
     curator: Curator,
     wrap: Arc<dyn Wrap>,
+    lists: ListDirs,
     durability: Durability,
 ) -> io::Result<(Exchanges, JoinHandle<()>)> {
     let (wake, woken) = sync_channel(8);
     let store = banks.store();
-    let fetcher = Fetcher { banks, curator, store: store.clone() };
+    let fetcher = Fetcher { banks, curator, lists, store: store.clone() };
     let thread = thread::Builder::new().name("exchanges".into()).spawn(move || fetcher.run(&woken))?;
     Ok((Exchanges { store, durability, wrap, wake }, thread))
 }
@@ -216,6 +217,7 @@ pub fn start(
 struct Fetcher {
     banks: Arc<Banks>,
     curator: Curator,
+    lists: ListDirs,
     store: Arc<dyn Store>,
 }
 
@@ -250,7 +252,7 @@ impl Fetcher {
         let started = now_s();
         let fetched = api(&exchange.api)
             .ok_or_else(|| anyhow::anyhow!("there is no programme {}", exchange.api))
-            .and_then(|api| Ok(api.fetch(&exchange.config)?))
+            .and_then(|api| Ok(api.fetch(&exchange.config, &self.lists)?))
             .and_then(|records| self.take(name, records));
         let status = &mut exchange.status;
         status.last_fetch_complete_ts = Some(now_s().max(started));

@@ -5,6 +5,8 @@
 //! counted in `hashward_log_lines_dropped`. The process never ends because of its log, and waits for it at its end for
 //! `FLUSH_MAX` at most.
 
+mod one_line;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -20,6 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::failpoint::test_number;
+use one_line::OneLine;
 
 /// Crates whose lines of all levels are logged: they log no URL, no secret and no text of a user.
 const OURS: [&str; 5] = ["engine", "hashward", "index", "ingest", "reporter"];
@@ -60,6 +63,7 @@ pub fn start(filter: &str) -> Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(ansi)
+        .fmt_fields(OneLine::default())
         .log_internal_errors(false)
         .with_writer(|| Queued)
         .finish()

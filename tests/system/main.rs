@@ -25,6 +25,7 @@ mod filing_places;
 mod hma;
 mod items;
 mod killed;
+mod lists;
 mod loadtest;
 mod logs;
 mod matching;

@@ -60,10 +60,11 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
 }
 
 /// With all secrets that an installation can have, and all that can be logged.
-fn setup(platform: &Platform) -> Setup {
+fn setup(platform: &Platform, lists: &Path) -> Setup {
     Setup::default()
         .flag("--log", "trace")
         .flag("--dev", true)
+        .flag("--list-dir", lists.display())
         .flag("--fetch-allow", "127.0.0.1/32")
         .flag("--signing-key-file", Platform::key_file().display())
         .flag("--content-safety-url", platform.url(""))
@@ -80,7 +81,7 @@ fn picture(seed: u32, word: &str) -> Vec<u8> {
 }
 
 /// Does everything that brings words of others in, each time with a planted one.
-fn live(platform: &Platform, server: &Server) {
+fn live(platform: &Platform, server: &Server, lists: &Path) {
     let http = &server.http;
     let ok = |(status, answer): (u16, Value)| {
         assert!((200..300).contains(&status), "{status} {answer}");
@@ -105,10 +106,10 @@ fn live(platform: &Platform, server: &Server) {
     ok(http.post("/api/v1/banks/KNOWN/contents", &text));
     let login = json!({ "credential_json": { "user": "PLANTED-user", "password": "PLANTED-password" } });
     ok(http.post("/c/exchanges/api/ncmec", &login));
-    let list = tempfile::Builder::new().prefix("PLANTED-list").tempfile().unwrap();
-    fs::write(list.path(), "raw_text some words of PLANTED-listed-text by a partner\n").unwrap();
+    let list = lists.join("PLANTED-list");
+    fs::write(&list, "raw_text some words of PLANTED-listed-text by a partner\n").unwrap();
     let exchange = json!({ "api": "local_file", "bank": "LIST",
-        "api_json": { "filename": list.path(), "signal_type": "pdq" } });
+        "api_json": { "filename": list, "signal_type": "pdq" } });
     ok(http.post("/c/exchanges", &exchange));
     assert_eq!(http.post("/dev/run_fetch", &json!({})).0, 302);
     assert_eq!(http.get("/c/exchange/LIST/status").1["fetched_items"], 1);
@@ -235,8 +236,9 @@ fn nothing_lies_open(stopped: &Stopped, log: &str) {
 #[test]
 fn after_a_stop_nothing_planted_lies_in_the_data_directory_or_the_log() {
     let platform = Platform::start();
-    let server = setup(&platform).start();
-    live(&platform, &server);
+    let lists = tempfile::tempdir().unwrap();
+    let server = setup(&platform, lists.path()).start();
+    live(&platform, &server, lists.path());
     all_is_there(&server);
     let mut server = server;
     server.signal(rustix::process::Signal::TERM);
@@ -245,15 +247,16 @@ fn after_a_stop_nothing_planted_lies_in_the_data_directory_or_the_log() {
     let log = server.log();
     let stopped = server.kill();
     nothing_lies_open(&stopped, &log);
-    let server = stopped.restart_with(setup(&platform));
+    let server = stopped.restart_with(setup(&platform, lists.path()));
     all_is_there(&server);
 }
 
 #[test]
 fn after_kill_9_nothing_planted_lies_in_the_logs_of_the_databases_either() {
     let platform = Platform::start();
-    let server = setup(&platform).start();
-    live(&platform, &server);
+    let lists = tempfile::tempdir().unwrap();
+    let server = setup(&platform, lists.path()).start();
+    live(&platform, &server, lists.path());
     let log = server.log();
     let stopped = server.kill();
     let logs =
@@ -263,7 +266,7 @@ fn after_kill_9_nothing_planted_lies_in_the_logs_of_the_databases_either() {
         "the WALs hold the rows"
     );
     nothing_lies_open(&stopped, &log);
-    let server = stopped.restart_with(setup(&platform));
+    let server = stopped.restart_with(setup(&platform, lists.path()));
     all_is_there(&server);
 }
 

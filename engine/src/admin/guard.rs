@@ -72,7 +72,13 @@ impl Rules<'_> {
         let listed = is_hmas(uri.path()) && self.hma_allow.iter().any(|range| range.contains(&peer));
         self.check_page(headers, uri, listed)?;
         if listed {
-            return Ok(Caller::new(Who::Listed(peer), LISTED));
+            // Whoever shows more than an address is whom that says: a tenant sees its own banks, an administrator may more.
+            let given = shown(headers, uri.path());
+            return match given.as_ref().and_then(|given| self.door.bearer(given)) {
+                Some(caller) => Ok(caller),
+                None if given.is_some_and(|given| is_key(&given)) => Err(unknown()),
+                None => Ok(Caller::new(Who::Listed(peer), LISTED)),
+            };
         }
         if EVERYBODYS.contains(&uri.path()) || page::is_file(uri.path()) {
             return Ok(Caller::new(Who::Nobody, Rights::default()));

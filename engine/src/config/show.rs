@@ -34,6 +34,8 @@ impl Config {
             role_hasher: bool,
             role_matcher: bool,
             role_curator: bool,
+            #[serde(skip_serializing_if = "String::is_empty")]
+            list_dir: String,
             fetch_allow: String,
             fetch_http: bool,
             fetch_ports: String,
@@ -98,6 +100,7 @@ impl Config {
             role_hasher: self.roles.hasher,
             role_matcher: self.roles.matcher,
             role_curator: self.roles.curator,
+            list_dir: self.list_dirs.to_string(),
             fetch_allow: Ranges(self.fetch.allow.clone()).to_string(),
             fetch_http: self.fetch.http,
             fetch_ports: Ports(self.fetch.ports.clone()).to_string(),

@@ -5,12 +5,15 @@
 
 mod fields;
 mod file;
+mod lists;
 mod sample;
 
 use index::Signal;
 use serde_json::{Map, Value};
 
 pub use fields::{Field, Kind, check};
+pub use file::read as read_list;
+pub use lists::{LIST_BYTES_MAX, ListDirs, ListError};
 
 /// A programme.
 #[derive(Debug)]
@@ -23,10 +26,13 @@ pub struct Api {
     pub credentials: Option<&'static [Field]>,
     /// Whether it shares with its members only, so that what it gives must not simply be passed on.
     pub restricted: bool,
+    /// Whether it reads files of this machine: only where the operator named directories, and only an administrator makes
+    /// such an exchange.
+    pub reads_files: bool,
     fetch: Option<FetchFn>,
 }
 
-type FetchFn = fn(&Map<String, Value>) -> Result<Vec<Record>, ExchangeError>;
+type FetchFn = fn(&Map<String, Value>, &ListDirs) -> Result<Vec<Record>, ExchangeError>;
 
 /// What a programme says about one content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,12 +64,20 @@ pub enum ExchangeError {
 
 /// Every programme, in HMA's order; ours behind them.
 pub static APIS: [Api; 6] = [
-    Api { name: "sample", config: &[], credentials: None, restricted: false, fetch: Some(sample::fetch) },
+    Api {
+        name: "sample",
+        config: &[],
+        credentials: None,
+        restricted: false,
+        reads_files: false,
+        fetch: Some(|config, _| sample::fetch(config)),
+    },
     Api {
         name: "infinite_random",
         config: &fields::RANDOM,
         credentials: None,
         restricted: false,
+        reads_files: false,
         fetch: None,
     },
     Api {
@@ -71,6 +85,7 @@ pub static APIS: [Api; 6] = [
         config: &fields::THREATEXCHANGE,
         credentials: Some(&fields::META),
         restricted: true,
+        reads_files: false,
         fetch: None,
     },
     Api {
@@ -78,6 +93,7 @@ pub static APIS: [Api; 6] = [
         config: &fields::NCMEC,
         credentials: Some(&fields::NCMEC_LOGIN),
         restricted: true,
+        reads_files: false,
         fetch: None,
     },
     Api {
@@ -85,6 +101,7 @@ pub static APIS: [Api; 6] = [
         config: &[],
         credentials: Some(&fields::STOPNCII_KEYS),
         restricted: true,
+        reads_files: false,
         fetch: None,
     },
     Api {
@@ -92,6 +109,7 @@ pub static APIS: [Api; 6] = [
         config: &fields::FILE,
         credentials: None,
         restricted: false,
+        reads_files: true,
         fetch: Some(file::fetch),
     },
 ];
@@ -103,9 +121,9 @@ pub fn api(name: &str) -> Option<&'static Api> {
 
 impl Api {
     /// Everything the programme has at present. Takes as long as it takes.
-    pub fn fetch(&self, config: &Map<String, Value>) -> Result<Vec<Record>, ExchangeError> {
+    pub fn fetch(&self, config: &Map<String, Value>, lists: &ListDirs) -> Result<Vec<Record>, ExchangeError> {
         match self.fetch {
-            Some(fetch) => fetch(config),
+            Some(fetch) => fetch(config, lists),
             None => Err(ExchangeError::NotFetched { api: self.name }),
         }
     }

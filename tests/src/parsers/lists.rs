@@ -1,14 +1,11 @@
 //! Hash lists, exchanges and events of object stores.
 
-use std::fs::File;
-use std::io::{BufReader, Seek, Write};
-use std::os::fd::AsRawFd;
+use std::io::BufReader;
 
 use index::{Signal, SignalType};
 use ingest::import::{BadLine, Format, ImportError, Record, Records};
 use ingest::{exchange, s3};
-use rustix::fs::{MemfdFlags, memfd_create};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{choose, is_short, json};
 
@@ -72,18 +69,9 @@ pub fn exchange(bytes: &[u8]) {
         }
     }
     let Some((kind, list)) = choose(bytes, SignalType::ALL.len() + 1) else { return };
-    let memory = memfd_create("exchange", MemfdFlags::CLOEXEC).expect("Linux gives memory as a file");
-    let mut file = File::from(memory);
-    file.write_all(list).and_then(|()| file.rewind()).expect("memory takes it");
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let mut config = Map::from_iter([("filename".to_string(), Value::String(path))]);
-    if let Some(kind) = SignalType::ALL.get(kind) {
-        config.insert("signal_type".to_string(), Value::String(kind.name().to_string()));
-    }
-    let api = exchange::api("local_file").expect("it is ours");
-    let fetched = api.fetch(&config);
-    fetched.as_ref().err().iter().for_each(is_short);
-    if let Ok(records) = fetched {
+    let read = exchange::read_list(list, SignalType::ALL.get(kind).copied());
+    read.as_ref().err().iter().for_each(is_short);
+    if let Ok(records) = read {
         assert!(!records.is_empty());
         records.iter().flat_map(|record| &record.signals).for_each(|signal| survives(signal, signal.kind()));
     }

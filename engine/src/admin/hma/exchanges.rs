@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use index::bank::{BankChange, BankRequest};
 use ingest::exchange::{APIS, Api, Field, api, check};
+use reporter::access::Right;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
@@ -16,6 +17,7 @@ use super::super::cases::blocking;
 use super::Admin;
 use super::answer::{Answer, Fault, json, message, text};
 use super::fields::{Fields, json_body};
+use crate::access::Caller;
 use crate::exchanges::{Exchange, Exchanges};
 
 fn exchanges(admin: &Admin) -> Result<Exchanges, Fault> {
@@ -23,8 +25,17 @@ fn exchanges(admin: &Admin) -> Result<Exchanges, Fault> {
 }
 
 /// `GET /c/exchanges/apis`
-pub async fn apis() -> Answer {
-    Ok(json(&APIS.iter().map(|api| json!(api.name)).collect()))
+pub async fn apis(State(admin): State<Arc<Admin>>) -> Answer {
+    Ok(json(&APIS.iter().filter(|api| is_offered(&admin, api)).map(|api| json!(api.name)).collect()))
+}
+
+/// Whether a programme is there for this server: those that read files are not unless directories are named for them.
+fn is_offered(admin: &Admin, api: &Api) -> bool {
+    !api.reads_files || !admin.config.list_dirs.is_empty()
+}
+
+fn offered(admin: &Admin, name: &str) -> Option<&'static Api> {
+    api(name).filter(|api| is_offered(admin, api))
 }
 
 fn no_api(name: &str) -> Fault {
@@ -33,7 +44,7 @@ fn no_api(name: &str) -> Fault {
 
 /// `GET /c/exchanges/api/NAME`
 pub async fn show_api(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Answer {
-    let api = api(&name).ok_or_else(|| no_api(&name))?;
+    let api = offered(&admin, &name).ok_or_else(|| no_api(&name))?;
     authentication(&admin, api).await
 }
 
@@ -52,7 +63,7 @@ pub async fn set_credentials(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let api = api(&name).ok_or_else(|| no_api(&name))?;
+    let api = offered(&admin, &name).ok_or_else(|| no_api(&name))?;
     let Value::Object(given) = json_body(&headers, &body)? else {
         return Err(Fault::bad("this endpoint expects a json object payload"));
     };
@@ -84,8 +95,9 @@ fn known(api: &Api, credentials: &Map<String, Value>) -> Result<Map<String, Valu
 }
 
 /// `GET /c/exchanges/api/NAME/schema`
-pub async fn schema(Path(name): Path<String>) -> Answer {
-    let api = api(&name).ok_or_else(|| Fault::missing(format!("Exchange API '{name}' not found")))?;
+pub async fn schema(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Answer {
+    let api =
+        offered(&admin, &name).ok_or_else(|| Fault::missing(format!("Exchange API '{name}' not found")))?;
     let shown = |fields: &[Field]| json!({ "fields": fields.iter().map(Field::shown).collect::<Vec<_>>() });
     Ok(json(&json!({
         "config_schema": shown(api.config),
@@ -100,7 +112,12 @@ pub async fn list(State(admin): State<Arc<Admin>>) -> Answer {
 }
 
 /// `POST /c/exchanges {"bank", "api", "api_json"?}`: makes the exchange and its bank.
-pub async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: Bytes) -> Answer {
+pub async fn create(
+    State(admin): State<Arc<Admin>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let given = json_body(&headers, &body)?;
     let field = |name: &str| given.get(name).filter(|value| !value.is_null());
     let bank = field("bank").ok_or_else(|| Fault::bad("bank is required"))?;
@@ -116,7 +133,12 @@ pub async fn create(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: B
     };
     let name =
         field("api").and_then(Value::as_str).ok_or_else(|| Fault::bad("Field `api_type` is required"))?;
-    let api = api(name).ok_or_else(|| Fault::bad(format!("No such exchange type '{name}'")))?;
+    let api = offered(&admin, name).ok_or_else(|| Fault::bad(format!("No such exchange type '{name}'")))?;
+    if api.reads_files && !caller.rights.has(Right::Admin) {
+        let words =
+            format!("an exchange of {name} reads files of the server: only an administrator makes one");
+        return Err(Fault::Message(StatusCode::FORBIDDEN, words));
+    }
     let unparsed = |fault: String| Fault::bad(format!("Failed to parse `api_json` - {fault}"));
     let enabled = match config.get("enabled") {
         None => true,
