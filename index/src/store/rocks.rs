@@ -18,9 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rocksdb::{
-    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
-    CompactOptions, DB, DBCompressionType, DBRawIterator, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, Error,
-    FlushOptions, LogLevel, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily,
+    ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, DBRawIterator, DBRecoveryMode,
+    DEFAULT_COLUMN_FAMILY_NAME, Error, FlushOptions, LogLevel, LruCacheOptions, Options, ReadOptions,
+    Snapshot, WriteBatch, WriteOptions,
 };
 
 use self::damaged::Spaces;
@@ -35,6 +36,10 @@ pub use segments::RocksSegments;
 
 /// Bits of a Bloom filter for each key: one in a hundred look-ups of a key that is not there reads a block.
 const BLOOM_BITS: f64 = 10.0;
+/// Bytes of a part of an index or filter: each is read and kept by itself.
+const PART: usize = 16 << 10;
+/// Bytes of a shard of the cache: the filter of a few million rows fits, as files of older programs have it in one piece.
+const CACHE_SHARD: usize = 8 << 20;
 /// Threads that flush and compact, whatever the number of cores: at least and at most.
 const JOBS: (usize, usize) = (2, 8);
 
@@ -45,7 +50,12 @@ pub struct BlockCache(Cache);
 impl BlockCache {
     /// A cache of so many bytes.
     pub fn new(bytes: usize) -> Self {
-        Self(Cache::new_lru_cache(bytes))
+        // What does not fit a shard is never kept. Left to itself RocksDB makes shards of 512 KiB.
+        let shards = (bytes / CACHE_SHARD).max(1).ilog2().min(6);
+        let mut options = LruCacheOptions::default();
+        options.set_capacity(bytes);
+        options.set_num_shard_bits(shards as i32);
+        Self(Cache::new_lru_cache_opts(&options))
     }
 
     /// Bytes that it holds now.
@@ -440,6 +450,11 @@ fn family_options(space: Option<Keyspace>, cache: &Cache) -> Options {
     // Filters and indexes grow with the rows: in the cache they are bounded by it.
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // A look-up reads one part of each, and not the filter of a million rows.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(PART);
+    blocks.set_pin_top_level_index_and_filter(true);
     if space.is_some_and(is_looked_up) {
         blocks.set_bloom_filter(BLOOM_BITS, false);
     }

@@ -4,9 +4,9 @@
 //! at any moment there is the old file, the new one, or none where there was none. A draft that a crash leaves is
 //! written over by the next write.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Who may read a file.
@@ -16,6 +16,18 @@ pub enum Readers {
     Owner,
     /// Whoever the process's umask lets.
     Umask,
+    /// Everybody, whatever the umask.
+    Everybody,
+}
+
+impl Readers {
+    /// Lets them read a file that was just made.
+    pub fn admit(self, file: &File) -> io::Result<()> {
+        match self {
+            Readers::Everybody => file.set_permissions(Permissions::from_mode(0o644)),
+            Readers::Owner | Readers::Umask => Ok(()),
+        }
+    }
 }
 
 /// Writes a file in the place of the one that is there, if there is one. Durable when it returns.
@@ -62,6 +74,7 @@ fn draft(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<PathBuf> {
         options.mode(0o600);
     }
     let written = options.open(&draft).and_then(|mut file| {
+        readers.admit(&file)?;
         file.write_all(bytes)?;
         file.sync_all()
     });
@@ -76,8 +89,6 @@ fn forget(draft: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
