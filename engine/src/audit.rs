@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use index::store::whole_file::sync_folder_of;
+use index::store::whole_file::{Readers, sync_folder_of};
 use index::store::{Store, StoreError};
 use reporter::Tx;
 use reporter::audit::{self, BadLine, Head, Heads, SignedHead, TreeHash};
@@ -92,6 +92,8 @@ pub struct AuditSigner {
     pub key: AuditKey,
     /// The heads file.
     pub file: PathBuf,
+    /// Who may read it.
+    pub readers: Readers,
     /// How often it is looked whether the log has grown.
     pub every: Duration,
     /// Told of each head.
@@ -180,7 +182,7 @@ impl AuditSigner {
         let head = Head { number: tip.number, hash: tip.hash, root: Some(root), at_ms: now_ms() };
         let head = head.signed(|bytes| self.key.sign(bytes));
         *known = None; // a write that fails may leave anything
-        self.in_file(append(&self.file, head.line().as_bytes()))?;
+        self.in_file(append(&self.file, self.readers, head.line().as_bytes()))?;
         *known = Some(Some(head));
         self.counts.set(Some(head));
         Ok(())
@@ -253,9 +255,12 @@ fn mend_end(path: &Path, torn: bool) -> io::Result<()> {
 }
 
 /// Durable when it returns.
-fn append(path: &Path, line: &[u8]) -> io::Result<()> {
+fn append(path: &Path, readers: Readers, line: &[u8]) -> io::Result<()> {
     let is_new = !path.exists();
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    if is_new {
+        readers.admit(&file)?;
+    }
     file.write_all(line)?;
     file.sync_all()?;
     if is_new { sync_folder_of(path) } else { Ok(()) }

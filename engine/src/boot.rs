@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use index::bank::{Admit, BankOptions, Banks, LoadProgress, MemoryBudget, Storing};
+use index::store::whole_file::Readers;
 use index::store::{DataDir, Database, RocksSegments, Store, StoreError, WindowLimits};
 use index::{Costs, Kernel, SignalType};
 use ingest::media::fetch::Fetcher;
@@ -53,7 +54,9 @@ use crate::ledger::{self, LedgerParts};
 use crate::metrics::Metrics;
 use crate::outbound::{Caller, Signer};
 use crate::submit::Submitter;
-use crate::{alarm, clock, curator, damage, decoders, desk, exchanges, filer, logging, merge, recent};
+use crate::{
+    alarm, clock, curator, damage, decoders, desk, exchanges, filer, logging, merge, private, recent,
+};
 
 /// MiB of files that wait to be hashed; a few of the largest, or very many of the usual.
 const HELD_MIB: usize = 512;
@@ -88,6 +91,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let admin_port = bind_admin(config.admin)?;
     refuse_taken_port(config.listen)?;
     let data_dir = DataDir::open(&config.data_dir).map_err(StoreError::of_opening)?;
+    private::close(data_dir.path());
     let last_end = last_words::begin(data_dir.path());
     let prepared = Prepared { config, started, kernel, rules, caller, admin_port, last_end };
     let outcome = run(prepared, &data_dir);
@@ -322,13 +326,19 @@ pub fn open_cases_alone(config: &Config) -> Result<(Arc<dyn Store>, DataDir)> {
 fn sign_audit(admin: &Admin, store: Arc<dyn Store>) -> Result<(Signing, JoinHandle<()>)> {
     let config = &admin.config;
     let path = &config.audit_key_file;
-    let key = AuditKey::open(path).with_context(|| format!("audit key {}", path.display()))?;
+    // Signed heads and the key's public half are for others, where they lie where others come.
+    let readers = |path: &Path| match path.starts_with(&config.data_dir) {
+        true => Readers::Owner,
+        false => Readers::Everybody,
+    };
+    let key = AuditKey::open(path, readers(path)).with_context(|| format!("audit key {}", path.display()))?;
     // Copied by whatever keeps the logs: another place to compare the key with.
     tracing::info!(public = %key.public(), heads = %config.audit_heads.display(), "the audit log is signed");
     let signer = AuditSigner {
         store,
         key,
         file: config.audit_heads.clone(),
+        readers: readers(&config.audit_heads),
         every: config.audit_every,
         counts: admin.metrics.audit.clone(),
     };

@@ -42,6 +42,7 @@ mod metrics;
 mod nice;
 mod outbound;
 mod preserve;
+pub mod private;
 mod recent;
 mod rekey;
 mod retention;

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use engine::cli::{Cli, Verb};
-use engine::{boot, command, logging};
+use engine::{boot, command, logging, private};
 
 fn main() -> ExitCode {
+    private::begin();
     let cli = Cli::parse();
     let outcome = match cli.verb {
         Verb::Serve(serve) => boot::serve(*serve),

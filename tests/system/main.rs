@@ -36,6 +36,7 @@ mod organisations;
 mod outbound;
 mod page;
 mod powercut;
+mod private;
 mod reactor;
 mod rekey;
 mod reporting;

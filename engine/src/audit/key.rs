@@ -19,8 +19,8 @@ pub struct AuditKey {
 }
 
 impl AuditKey {
-    /// Reads the key file, and makes it with its public half if there is none.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    /// Reads the key file, and makes it with its public half, which `readers` may read, if there is none.
+    pub fn open(path: &Path, readers: Readers) -> io::Result<Self> {
         let public = public_file(path);
         if !path.exists() && read_public(&public).is_ok() {
             let text = format!(
@@ -42,13 +42,13 @@ impl AuditKey {
         let pair = Ed25519KeyPair::from_pkcs8(&stored).map_err(|error| wrong(&error.to_string()))?;
         let half = pair.public_key().as_ref().try_into().map_err(|_| wrong("its public half is cut"))?;
         let key = Self { pair, public: Hex(half) };
-        key.keep_public(&public)?;
+        key.keep_public(&public, readers)?;
         Ok(key)
     }
 
     /// Writes the public half where there is none, or where what is there is no key: it follows from the key, and a
     /// crash of a program before this one could leave a part of it.
-    fn keep_public(&self, path: &Path) -> io::Result<()> {
+    fn keep_public(&self, path: &Path, readers: Readers) -> io::Result<()> {
         match read_public(path) {
             Ok(found) if found == self.public => Ok(()),
             Ok(_) => Err(io::Error::new(
@@ -63,7 +63,7 @@ impl AuditKey {
                 if error.kind() == io::ErrorKind::InvalidData {
                     tracing::warn!(%error, "the public half of the audit key is written anew");
                 }
-                replace_file(path, format!("{}\n", self.public).as_bytes(), Readers::Umask)
+                replace_file(path, format!("{}\n", self.public).as_bytes(), readers)
             }
             Err(error) => Err(error),
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use index::store::whole_file::Readers;
 use index::store::{Batch, Durability, Keyspace, MemoryStore};
 use reporter::audit::{Entry, append as remember, verify};
 
@@ -25,7 +26,8 @@ impl Place {
     fn signer(&self) -> AuditSigner {
         AuditSigner {
             store: self.store.clone(),
-            key: AuditKey::open(&self.folder.path().join(KEY_FILE)).unwrap(),
+            readers: Readers::Owner,
+            key: AuditKey::open(&self.folder.path().join(KEY_FILE), Readers::Owner).unwrap(),
             file: self.file(),
             every: Duration::from_secs(60),
             counts: Arc::default(),
@@ -193,9 +195,9 @@ fn a_changed_heads_file_or_key_stops_the_signing_and_is_counted() {
 fn a_key_is_made_once_for_its_owner_alone_and_not_replaced_unseen() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(KEY_FILE);
-    let key = AuditKey::open(&path).unwrap();
+    let key = AuditKey::open(&path, Readers::Owner).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(AuditKey::open(&path).unwrap().public(), key.public());
+    assert_eq!(AuditKey::open(&path, Readers::Owner).unwrap().public(), key.public());
     assert_eq!(read_public(&public_file(&path)).unwrap(), key.public());
     let signature = key.sign(b"words");
     assert!(
@@ -203,8 +205,8 @@ fn a_key_is_made_once_for_its_owner_alone_and_not_replaced_unseen() {
     );
 
     fs::remove_file(&path).unwrap();
-    let error = AuditKey::open(&path).err().unwrap();
+    let error = AuditKey::open(&path, Readers::Owner).err().unwrap();
     assert!(error.to_string().contains("audit.key is missing"), "{error}");
     fs::write(&path, "short").unwrap();
-    assert!(AuditKey::open(&path).err().unwrap().to_string().contains("no Ed25519 key"));
+    assert!(AuditKey::open(&path, Readers::Owner).err().unwrap().to_string().contains("no Ed25519 key"));
 }
