@@ -22,6 +22,7 @@ mod filing;
 mod filing_faults;
 mod filing_killed;
 mod filing_places;
+mod half_closed;
 mod hma;
 mod items;
 mod killed;

@@ -10,8 +10,8 @@ use futures_lite::{StreamExt, future, stream};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::Refusal;
 use super::cases::blocking;
+use super::{Admin, Refusal};
 
 /// How long the rest of a body that nobody wants is read all the same.
 const LINGER: Duration = Duration::from_secs(5);
@@ -19,6 +19,27 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The length a body is said to have.
 pub fn declared(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads an upload of at most so many bytes, if it ends in time. What a longer one is refused with is the caller's to say.
+pub async fn upload<E: From<Refusal>>(
+    admin: &Admin,
+    body: Body,
+    bytes_max: usize,
+    too_long: impl FnOnce() -> E,
+) -> Result<Bytes, E> {
+    let read = async {
+        let (mut chunks, mut all) = (body.into_data_stream(), Vec::new());
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| Refusal::bad(format!("the body is not whole: {error}")))?;
+            if chunk.len() > bytes_max - all.len() {
+                return Err(too_long());
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(Bytes::from(all))
+    };
+    admin.in_upload_time(read).await?
 }
 
 /// Lets `work` read the body away from the runtime's own thread.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Admin;
-use super::body::declared;
+use super::body::{declared, upload};
 use super::cases::blocking;
 use crate::access::Caller;
 use crate::clock::now_ms;
@@ -204,8 +204,7 @@ async fn read(
         return Err(too_long());
     }
     let room = admin.hold(Some(length.unwrap_or(BODY_MAX).saturating_mul(4))).await?;
-    let bytes = admin.in_upload_time(to_bytes(body, BODY_MAX)).await?.map_err(|_| too_long())?;
-    Ok((bytes, room))
+    Ok((upload(admin, body, BODY_MAX, too_long).await?, room))
 }
 
 fn refusal(refused: &[Refused], good: usize) -> Errors {

@@ -2,18 +2,20 @@
 //! slashes become single ones, and who may not call is refused.
 //!
 //! Slow and hostile clients: so many connections at once, and an end for those that stay silent where a request, or more
-//! of one, should come (`--idle-seconds`), and for those that do not read their answers.
+//! of one, should come (`--idle-seconds`), for those that do not read their answers, and for those that are gone.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::Version;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -24,6 +26,7 @@ use tokio::sync::Semaphore;
 use tower::Service as _;
 
 use super::body::lingering;
+use super::client::{Client, ClientStream};
 use super::coop::Errors;
 use super::patient::Patient;
 use super::{Admin, guard};
@@ -48,7 +51,8 @@ impl Front {
     pub async fn serve(self, port: TcpListener, stop: impl Future<Output = ()>) {
         let mut http = http1::Builder::new();
         let idle = self.admin.config.limits.idle;
-        http.timer(TokioTimer::new()).header_read_timeout(idle);
+        // What a client that is gone would cost is `Client`'s affair: hyper cannot tell it from one that only sends no more.
+        http.timer(TokioTimer::new()).header_read_timeout(idle).half_close(true);
         let graceful = GracefulShutdown::new();
         let turns = Arc::new(Semaphore::new(self.admin.config.limits.admin_connections_max));
         let mut stop = std::pin::pin!(stop);
@@ -69,13 +73,18 @@ impl Front {
                     }
                 },
             };
-            let _ = stream.set_nodelay(true); // slower without, and as right
-            let calling = Calling { front: self.clone(), peer: peer_of(peer) };
+            let client = Client::new(stream);
+            let calling = Calling { front: self.clone(), peer: peer_of(peer), client: client.clone() };
             let counts = self.admin.metrics.turns.clone();
-            let stream = Patient::new(stream, self.admin.config.limits.stalled, counts);
+            let stalled = self.admin.config.limits.stalled;
+            let stream = Patient::new(ClientStream(client.clone()), stalled, counts.clone());
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), calling));
             tokio::spawn(async move {
-                let _ = connection.await; // a client that broke off is its own affair
+                tokio::select! {
+                    biased; // `gone` comes second, see there
+                    _ = connection => {} // a client that broke off is its own affair
+                    () = client.gone() => { counts.gone.fetch_add(1, Ordering::Relaxed); }
+                }
                 drop(turn);
             });
         }
@@ -111,6 +120,7 @@ type Answering = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Sen
 struct Calling {
     front: Front,
     peer: IpAddr,
+    client: Arc<Client>,
 }
 
 impl hyper::service::Service<hyper::Request<Incoming>> for Calling {
@@ -123,7 +133,18 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Calling {
         let patient = |body: Incoming| {
             if body.is_end_stream() { Body::empty() } else { lingering(Body::new(body), idle) }
         };
-        self.front.call(request.map(patient), self.peer)
+        let knows_interim = request.version() >= Version::HTTP_11;
+        let answering = self.front.call(request.map(patient), self.peer);
+        if !knows_interim {
+            return answering;
+        }
+        let client = self.client.clone();
+        client.next_turn();
+        Box::pin(async move {
+            let answer = answering.await;
+            client.next_turn();
+            answer
+        })
     }
 }
 

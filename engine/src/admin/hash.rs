@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::banks::no_bank;
-use super::body::declared;
+use super::body::{declared, upload};
 use super::cases::blocking;
 use super::hashing::{self, Hashed, Wanted};
 use super::lookup::chosen;
@@ -84,7 +84,7 @@ pub async fn hash_file(
         return Err(too_large());
     }
     let room = admin.hold(length).await?;
-    let bytes = admin.in_upload_time(to_bytes(body, max)).await?.map_err(|_| too_large())?;
+    let bytes = upload(&admin, body, max, too_large).await?;
     let hashed = hash_bytes(&admin, bytes, content_type, kinds, query.dihedral).await;
     drop(room);
     Ok(Json(shown(&hashed?)))

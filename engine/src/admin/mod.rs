@@ -10,6 +10,7 @@ mod audit;
 mod banks;
 mod body;
 mod cases;
+mod client;
 mod clock;
 mod contents;
 mod coop;

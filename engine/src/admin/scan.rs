@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use async_channel::{Sender, TrySendError, bounded};
 use axum::Extension;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::body::declared;
+use super::body::{declared, upload};
 use super::{Admin, Refusal, Turns, lookup};
 use crate::access::Caller;
 use crate::clock::now_s;
@@ -73,7 +73,7 @@ pub async fn scan(
         return Err(too_large());
     }
     let memory = admin.turns.scan_memory(length / size_of::<Hash256>() * HASH_BYTES + FOUND_BYTES).await?;
-    let body = admin.in_upload_time(to_bytes(body, length)).await?.map_err(|_| too_large())?;
+    let body = upload(&admin, body, length, too_large).await?;
     let (hashes, rest) = body.as_chunks::<32>();
     if !rest.is_empty() {
         return Err(Refusal::bad(format!("{} bytes are not whole hashes of 32 bytes each", body.len())));

@@ -17,6 +17,8 @@ pub struct TurnCounts {
     pub censuses: AtomicU64,
     /// Connections of the admin port since start whose answers were not read in time.
     pub stalled: AtomicU64,
+    /// Connections of the admin port since start whose clients were gone before their answers ended.
+    pub gone: AtomicU64,
 }
 
 /// Returns their samples.
@@ -41,6 +43,12 @@ pub(super) fn samples(turns: &TurnCounts) -> Vec<Sample> {
         "Connections of the admin port since start that did not read their answers in time",
         Kind::Counter,
         vec![(Vec::new(), read(&turns.stalled))],
+    );
+    add(
+        "hashward_clients_gone",
+        "Connections of the admin port since start whose clients were gone before their answers ended",
+        Kind::Counter,
+        vec![(Vec::new(), read(&turns.gone))],
     );
     samples
 }
