@@ -137,7 +137,7 @@ fn every_upload_of_an_item_is_found_and_goes_with_it() {
     let distinct: BTreeSet<_> = listed.iter().map(|media| media.url.clone()).collect();
     assert_eq!((listed.len(), distinct.len()), (1000, 1000));
     let mut tx = Tx::new(&store.rows);
-    forget_item(&mut tx, &key).unwrap();
+    assert!(forget_item(&mut tx, &key, usize::MAX).unwrap());
     store.rows.commit(tx.into_batch(), Durability::Sync).unwrap();
     let mut left = 0;
     let mut count = |_: &[u8], _: &[u8]| {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // clippy takes this file's helpers for code outside tests
 
+use index::SignalType;
 use index::store::{Durability, Keyspace, MemoryStore, Store};
 use reporter::cyber_tipline::Environment;
 use reporter::desk::decision::{self, Decider, Decision, DecisionKind};
@@ -15,6 +16,7 @@ use reporter::desk::settings::{Settings, put_settings};
 use reporter::tip::filing::{Draft, Filed, Informed, rows, step};
 use reporter::tip::record;
 use reporter::{Tx, audit, census};
+use serde_json::json;
 
 const DAY: u64 = 24 * 3_600_000;
 
@@ -243,6 +245,101 @@ fn items_that_made_no_job_go_when_they_are_old_and_those_of_jobs_stay() {
     let is_there = |tx: &Tx<'_>, id: &str| item(tx, &ItemKey::new("post", id)).unwrap().is_some();
     assert!(is_there(&tx, "1") && !is_there(&tx, "2") && is_there(&tx, "3"));
     commit(&store, tx);
+}
+
+/// Gives an item so many uploads, however many one keeps.
+fn upload(tx: &mut Tx<'_>, of: &Item, count: u64) {
+    let place = |kind: u8| [&[kind], of.key.type_id.as_bytes(), &[0], of.key.id.as_bytes(), &[0]].concat();
+    let known = item(tx, &of.key).unwrap().unwrap();
+    tx.save(Keyspace::Items, place(b'i'), &Item { uploads: count, ..known });
+    for number in 1..=count {
+        let signals = [(SignalType::Pdq, format!("{number:064x}"))].into();
+        let media = Media { field: "upload".to_string(), url: None, signals, ..of.media[0].clone() };
+        let row = json!({ "number": number, "media": media });
+        tx.save(Keyspace::Items, [&place(b'm')[..], &[0; 24], &number.to_be_bytes()].concat(), &row);
+    }
+}
+
+/// Commits steps until the last, each sound and small; gives how many there were.
+fn steps(store: &MemoryStore, mut step: impl FnMut(&mut Tx<'_>) -> bool) -> usize {
+    for steps in 1.. {
+        let mut tx = Tx::new(store);
+        let done = step(&mut tx);
+        assert!(tx.writes() < 5_100, "{} writes in one commit", tx.writes());
+        commit(store, tx);
+        if done {
+            return steps;
+        }
+    }
+    unreachable!("a bound of usize")
+}
+
+fn rows_of_items(store: &MemoryStore) -> usize {
+    Tx::new(store).rows(Keyspace::Items, b"", usize::MAX).unwrap().len()
+}
+
+#[test]
+fn items_with_very_many_uploads_go_in_steps_and_what_is_left_is_whole() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    put_item(&mut tx, post("few", "v")).unwrap();
+    put_item(&mut tx, post("many", "v")).unwrap();
+    upload(&mut tx, &post("many", "v"), 12_000);
+    for at in 0..20 {
+        put_item(&mut tx, post(&format!("z{at}"), "v")).unwrap();
+        upload(&mut tx, &post(&format!("z{at}"), "v"), 1_000);
+    }
+    commit(&store, tx);
+    let (mut items, mut seen) = (0, Vec::new());
+    let taken = steps(&store, |tx| {
+        let swept = retention::sweep(tx, 31 * DAY).unwrap();
+        items += swept.items;
+        let left = item(tx, &ItemKey::new("post", "many")).unwrap();
+        seen.extend(left.map(|item| (item.uploads, item.media.len() as u64)));
+        !swept.more
+    });
+    assert_eq!((items, rows_of_items(&store)), (22, 0));
+    assert!((7..=9).contains(&taken), "32 000 uploads went in {taken} steps");
+    assert!(!seen.is_empty() && seen.iter().all(|(uploads, media)| uploads + 1 == *media), "{seen:?}");
+}
+
+#[test]
+fn an_item_whose_deletion_is_cut_short_stays_when_it_comes_again() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    put_item(&mut tx, post("1", "v")).unwrap();
+    upload(&mut tx, &post("1", "v"), 6_000);
+    commit(&store, tx);
+    let mut tx = Tx::new(&store);
+    assert!(retention::sweep(&mut tx, 31 * DAY).unwrap().more);
+    put_item(&mut tx, Item { received_ms: 31 * DAY, arrival: 1, ..post("1", "v") }).unwrap();
+    assert_eq!(retention::sweep(&mut tx, 32 * DAY).unwrap(), Swept::default());
+    let left = item(&tx, &ItemKey::new("post", "1")).unwrap().unwrap();
+    assert_eq!(left.uploads + 1, left.media.len() as u64);
+    commit(&store, tx);
+}
+
+#[test]
+fn a_job_whose_items_have_very_many_uploads_goes_in_steps() {
+    let store = MemoryStore::default();
+    let mut tx = Tx::new(&store);
+    let (one, two) = (post("1", "u"), post("2", "u"));
+    let mut first = escalated(&mut tx, &one, "blob-1");
+    decide(&mut tx, &mut first, DecisionKind::Ignore, DAY);
+    let second = escalated(&mut tx, &two, "blob-2"); // it has the first one's item, too
+    let other = post("3", "u");
+    put_item(&mut tx, other.clone()).unwrap();
+    retention::name(&mut tx, first.id, &other.key);
+    upload(&mut tx, &one, 6_000);
+    upload(&mut tx, &other, 12_000);
+    retention::begin(&mut tx, first.id, "root", 99 * DAY).unwrap();
+    commit(&store, tx);
+    let taken = steps(&store, |tx| retention::go_on(tx, first.id, 99 * DAY).unwrap());
+    assert!((3..=4).contains(&taken), "12 000 uploads went in {taken} steps");
+    let tx = Tx::new(&store);
+    assert!(job(&tx, first.id).unwrap().is_none() && job(&tx, second.id).unwrap().is_some());
+    assert!(item(&tx, &other.key).unwrap().is_none());
+    assert_eq!(item(&tx, &one.key).unwrap().unwrap().uploads, 6_000, "another job needs it");
 }
 
 #[test]

@@ -336,14 +336,20 @@ pub fn put_item(tx: &mut Tx<'_>, mut new: Item) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Forgets an item.
-pub fn forget_item(tx: &mut Tx<'_>, of: &ItemKey) -> Result<(), StoreError> {
-    if let Some(old) = item_alone(tx, of)? {
+/// Forgets an item, and at most so many of its uploads; false if it has more: then the item is there without those that
+/// went, and the next call goes on.
+pub fn forget_item(tx: &mut Tx<'_>, of: &ItemKey, uploads_max: usize) -> Result<bool, StoreError> {
+    let Some(mut old) = item_alone(tx, of)? else { return Ok(true) };
+    let (gone, all) = uploads::forget(tx, of, uploads_max)?;
+    let place = key(b'i', &[&of.type_id, &of.id]);
+    if all {
         unlist(tx, &old);
-        uploads::forget(tx, of)?;
-        tx.delete(Keyspace::Items, key(b'i', &[&of.type_id, &of.id]));
+        tx.delete(Keyspace::Items, place);
+    } else {
+        old.uploads = old.uploads.saturating_sub(gone as u64).max(1); // while there are any, they are shown
+        tx.save(Keyspace::Items, place, &old);
     }
-    Ok(())
+    Ok(all)
 }
 
 fn unlist(tx: &mut Tx<'_>, item: &Item) {

@@ -51,6 +51,8 @@ const JOBS_AT_ONCE: usize = 20;
 const ITEMS_AT_ONCE: usize = 500;
 /// Rows that one commit takes out of a job.
 const ROWS_AT_ONCE: usize = 5000;
+/// Writes after which one call of [`sweep`] or [`go_on`] begins nothing more: an item has its uploads, a job its media.
+const WRITES_AT_ONCE: usize = 5000;
 
 /// Why a job's contents are kept for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -384,14 +386,16 @@ fn forget_hits(tx: &mut Tx<'_>, doomed: &mut Job) -> Result<bool, StoreError> {
 fn forget_items(tx: &mut Tx<'_>, doomed: &Job) -> Result<bool, StoreError> {
     let prefix = job_key(b'I', doomed.id);
     let rows = tx.rows(SPACE, &prefix, ROWS_AT_ONCE)?;
-    let done = rows.len() < ROWS_AT_ONCE;
+    let (done, budget) = (rows.len() < ROWS_AT_ONCE, Budget::begin(tx));
     for (place, _) in rows {
         let of = read_item(&place[prefix.len()..])?;
-        tx.delete(SPACE, [&named_key(&of)[..], &doomed.id.0.to_be_bytes()].concat());
-        tx.delete(SPACE, place);
-        if !is_named(tx, &of)? {
-            item::forget_item(tx, &of)?;
+        let name = [&named_key(&of)[..], &doomed.id.0.to_be_bytes()].concat();
+        let others = tx.rows(SPACE, &named_key(&of), 2)?.iter().any(|(other, _)| *other != name);
+        if budget.left(tx) == 0 || !others && !item::forget_item(tx, &of, budget.left(tx))? {
+            return Ok(false);
         }
+        tx.delete(SPACE, name);
+        tx.delete(SPACE, place);
     }
     for id in &doomed.reports {
         if let Some(report) = item::report(tx, id)?
@@ -415,6 +419,22 @@ fn forget_rows(tx: &mut Tx<'_>, space: Keyspace, prefix: &[u8]) -> Result<usize,
     Ok(count)
 }
 
+/// Writes that a step may still make.
+struct Budget {
+    /// Writes of the transaction when the step began: others' commands may be in it.
+    before: usize,
+}
+
+impl Budget {
+    fn begin(tx: &Tx<'_>) -> Self {
+        Self { before: tx.writes() }
+    }
+
+    fn left(&self, tx: &Tx<'_>) -> usize {
+        WRITES_AT_ONCE.saturating_sub(tx.writes() - self.before)
+    }
+}
+
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -435,9 +455,13 @@ pub fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<Swept, DeskError> {
         due.push(decode_u64(SPACE, key.get(9..).unwrap_or_default()).map(JobId));
         if due.len() < JOBS_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    let (mut jobs, more_jobs) = (0, due.len() == JOBS_AT_ONCE);
+    let (mut jobs, mut more, budget) = (0, due.len() == JOBS_AT_ONCE, Budget::begin(tx));
     for id in due {
         let id = id?;
+        if budget.left(tx) == 0 {
+            more = true;
+            break;
+        }
         let over = term(tx, id)?.ok_or_else(|| wrong(SPACE, "a term runs out and is not there"))?;
         let until_ms = over.end_ms(&settings);
         if until_ms > now_ms {
@@ -452,15 +476,17 @@ pub fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<Swept, DeskError> {
     let before_ms = now_ms.saturating_sub(settings.retention_unmatched_days * DAY_MS);
     let mut items = 0;
     let old = item::older(tx, before_ms, ITEMS_AT_ONCE)?;
-    let more = more_jobs || old.len() == ITEMS_AT_ONCE;
+    more |= old.len() == ITEMS_AT_ONCE;
     for (place, of) in old {
-        tx.delete(Keyspace::Items, place);
         // What a job names goes with the job. What came again since is listed again.
-        let is_old = item::item(tx, &of)?.is_some_and(|item| item.received_ms < before_ms);
-        if is_old && !is_named(tx, &of)? {
-            item::forget_item(tx, &of)?;
-            items += 1;
+        let is_old = item::item_alone(tx, &of)?.is_some_and(|item| item.received_ms < before_ms);
+        let goes = is_old && !is_named(tx, &of)?;
+        if budget.left(tx) == 0 || goes && !item::forget_item(tx, &of, budget.left(tx))? {
+            more = true;
+            break;
         }
+        tx.delete(Keyspace::Items, place);
+        items += u64::from(goes);
     }
     if items > 0 {
         let details = json!({ "items": items, "before_ms": before_ms });

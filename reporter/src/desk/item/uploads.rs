@@ -85,17 +85,22 @@ pub fn add_matches(known: &mut Media, now: &Media) {
     known.screening = Screening::Done { matches: all };
 }
 
-/// Forgets all uploads of an item.
-pub(super) fn forget(tx: &mut Tx<'_>, of: &ItemKey) -> Result<(), StoreError> {
-    let (from, mut places) = (prefix(of), Vec::new());
+/// Forgets an item's uploads, at most so many; says how many, and whether none is left.
+pub(super) fn forget(tx: &mut Tx<'_>, of: &ItemKey, max: usize) -> Result<(usize, bool), StoreError> {
+    let (from, mut places, mut more) = (prefix(of), Vec::new(), false);
     let end = after_prefix(&from);
     let range = Range { from: &from, to: end.as_deref(), backwards: false };
     tx.scan(SPACE, range, &mut |place, _| {
+        more = places.len() >= max;
+        if more {
+            return ControlFlow::Break(());
+        }
         places.push(place.to_vec());
         ControlFlow::Continue(())
     })?;
+    let count = places.len();
     places.into_iter().for_each(|place| tx.delete(SPACE, place));
-    Ok(())
+    Ok((count, !more))
 }
 
 fn prefix(of: &ItemKey) -> Vec<u8> {
