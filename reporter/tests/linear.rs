@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // clippy takes this file's helpers for code outside tests
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,9 +13,12 @@ use index::store::{Batch, Change, Durability, Keyspace, MemoryStore, Range, Stor
 use index::{
     BankId, ContentId, Distance, Generation, Hit, HitMatch, Position, RequestId, SignalType, UploadContext,
 };
+use reporter::desk::decision::{self, Decider, Decision, DecisionKind};
+use reporter::desk::item::uploads::UPLOADS_MAX;
 use reporter::desk::item::{ItemKey, forget_item, item};
-use reporter::desk::job::JobId;
+use reporter::desk::job::{JobId, job};
 use reporter::desk::ncmec::media_of;
+use reporter::router::effect::escalate_job;
 use reporter::router::rule::RulesFile;
 use reporter::{Cases, Gate, Tx, census};
 
@@ -90,13 +94,17 @@ fn hit(position: u64) -> Hit {
     }
 }
 
-fn routed(rules: &str, hits: u64) -> (Arc<Counting>, Cases) {
-    let store = Arc::new(Counting::default());
+fn log(store: &Counting, hits: RangeInclusive<u64>) {
     let mut batch = Batch::default();
-    for position in 1..=hits {
+    for position in hits {
         batch.put(Keyspace::Hits, hit_key(Position(position)), encode_hit(&hit(position)));
     }
     store.rows.commit(batch, Durability::Sync).unwrap();
+}
+
+fn routed(rules: &str, hits: u64) -> (Arc<Counting>, Cases) {
+    let store = Arc::new(Counting::default());
+    log(&store, 1..=hits);
     let mut cases = Cases::open(store.clone(), Durability::Sync, Box::new(Open)).unwrap();
     cases.apply_file(Some(&RulesFile::parse(rules).unwrap()), 1).unwrap();
     (store, cases)
@@ -125,17 +133,19 @@ fn a_hit_costs_the_same_however_many_contents_its_item_has_matched() {
 
 #[test]
 fn every_upload_of_an_item_is_found_and_goes_with_it() {
-    let (store, mut cases) = routed(NCMEC, 1100);
+    let (store, mut cases) = routed(NCMEC, UPLOADS_MAX + 100);
     while cases.step(64, 1000).unwrap().gauges.lag() > 0 {}
     let key = ItemKey::new("upload", "a");
     let found = item(&Tx::new(&store.rows), &key).unwrap().unwrap();
     let signals: Vec<&String> = found.media.iter().flat_map(|media| media.signals.values()).collect();
-    let expected: Vec<String> = (1..=1000).map(|position| format!("{position:064x}")).collect();
-    assert!(signals.into_iter().eq(&expected), "the first 1000, in their order");
+    let expected: Vec<String> = (1..=UPLOADS_MAX).map(|position| format!("{position:064x}")).collect();
+    assert!(signals.into_iter().eq(&expected), "those that came first, in their order");
+    assert_eq!(found.uploads_not_kept, 100);
     let listed = media_of(&Tx::new(&store.rows), JobId(1), 0, usize::MAX).unwrap();
     assert!(listed.iter().all(|media| media.reported && media.matches.len() == 1));
     let distinct: BTreeSet<_> = listed.iter().map(|media| media.url.clone()).collect();
-    assert_eq!((listed.len(), distinct.len()), (1000, 1000));
+    let all = UPLOADS_MAX as usize + 100;
+    assert_eq!((listed.len(), distinct.len()), (all, all), "a job lists what it is about");
     let mut tx = Tx::new(&store.rows);
     assert!(forget_item(&mut tx, &key, usize::MAX).unwrap());
     store.rows.commit(tx.into_batch(), Durability::Sync).unwrap();
@@ -146,6 +156,58 @@ fn every_upload_of_an_item_is_found_and_goes_with_it() {
     };
     store.rows.scan(Keyspace::Items, Range::ALL, &mut count).unwrap();
     assert_eq!(left, 0);
+}
+
+/// The URLs of the media that a job lists.
+fn urls(store: &Counting, id: u64) -> BTreeSet<String> {
+    let listed = media_of(&Tx::new(&store.rows), JobId(id), 0, usize::MAX).unwrap();
+    listed.into_iter().filter_map(|media| media.url).collect()
+}
+
+fn url(position: u64) -> String {
+    format!("https://media.example/{position}")
+}
+
+#[test]
+fn a_later_job_lists_what_came_after_the_first_one_and_says_that_there_was_more() {
+    let (store, mut cases) = routed(NCMEC, UPLOADS_MAX + 100);
+    while cases.step(64, 1000).unwrap().gauges.lag() > 0 {}
+    let mut tx = Tx::new(&store.rows);
+    let mut first = job(&tx, JobId(1)).unwrap().unwrap();
+    assert_eq!((first.media, first.media_truncated), (UPLOADS_MAX + 100, false));
+    let decided = Decision {
+        job: first.id,
+        kind: DecisionKind::Ignore,
+        by: Decider::Reviewer { name: "anna".to_string() },
+        at_ms: 1001,
+        revision: first.revision,
+        request: None,
+        reason: None,
+        webhooks: Vec::new(),
+        report: None,
+    };
+    decision::record(&mut tx, &mut first, &decided, 1001).unwrap();
+    store.rows.commit(tx.into_batch(), Durability::Sync).unwrap();
+    let new = UPLOADS_MAX + 101..=UPLOADS_MAX + 300;
+    log(&store, new.clone());
+    while cases.step(64, 1002).unwrap().gauges.lag() > 0 {}
+    let listed = urls(&store, 2);
+    assert!(new.map(url).all(|url| listed.contains(&url)), "{} media", listed.len());
+    assert!(job(&Tx::new(&store.rows), JobId(2)).unwrap().unwrap().media_truncated);
+    assert_eq!(census(&store.rows).unwrap().faults, 0);
+}
+
+#[test]
+fn what_a_reviewer_saw_comes_along_to_the_report() {
+    let (store, mut cases) = routed(REVIEW, UPLOADS_MAX + 100);
+    while cases.step(64, 1000).unwrap().gauges.lag() > 0 {}
+    let mut tx = Tx::new(&store.rows);
+    let mut review = job(&tx, JobId(1)).unwrap().unwrap();
+    let catalog = cases.catalog().load_full();
+    escalate_job(&mut tx, &catalog, &mut review, None, "anna", 1001).unwrap();
+    store.rows.commit(tx.into_batch(), Durability::Sync).unwrap();
+    assert_eq!(urls(&store, 2), (1..=UPLOADS_MAX + 100).map(url).collect());
+    assert_eq!(census(&store.rows).unwrap().faults, 0);
 }
 
 #[test]

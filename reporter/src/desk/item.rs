@@ -75,6 +75,9 @@ pub struct Item {
     /// How many of its uploads are kept, in rows of their own.
     #[serde(default)]
     pub uploads: u64,
+    /// How often one came that is not kept: a job that lists the item later says that there was more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub uploads_not_kept: u64,
     /// Whether the platform sent a part of its fields: the others stay as they are known.
     #[serde(default)]
     pub partial: bool,
@@ -84,6 +87,11 @@ pub struct Item {
     /// What rules said of it last: time and number of the evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated: Option<(u64, u64)>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a medium is, by the type of its field.
@@ -196,6 +204,7 @@ impl Item {
             thread: related_in(Role::ThreadId),
             media: media_of(of, &data),
             uploads: 0,
+            uploads_not_kept: 0,
             partial: false,
             arrival: 0,
             evaluated: None,
@@ -217,6 +226,7 @@ impl Item {
             thread: None,
             media: Vec::new(),
             uploads: 0,
+            uploads_not_kept: 0,
             partial: false,
             arrival: 0,
             evaluated: None,
@@ -316,13 +326,13 @@ pub fn item_alone(tx: &Tx<'_>, of: &ItemKey) -> Result<Option<Item>, StoreError>
 /// Keeps a settled item, unless a newer one is there.
 pub fn put_item(tx: &mut Tx<'_>, mut new: Item) -> Result<(), StoreError> {
     let mut further = uploads::take(&mut new);
-    new.uploads = 0;
+    (new.uploads, new.uploads_not_kept) = (0, 0);
     if let Some(mut old) = item_alone(tx, &new.key)? {
         if old.arrival > new.arrival {
             return Ok(());
         }
         unlist(tx, &old);
-        new.uploads = old.uploads;
+        (new.uploads, new.uploads_not_kept) = (old.uploads, old.uploads_not_kept);
         further.splice(0..0, uploads::take(&mut old));
     }
     for media in further {

@@ -68,6 +68,18 @@ pub struct JobMedia {
     pub unscreened: Option<String>,
 }
 
+impl JobMedia {
+    /// The medium without its job.
+    pub fn into_media(self) -> Media {
+        let Self { field, kind, url, signals, matches, unscreened, .. } = self;
+        let screening = match unscreened {
+            Some(why) => Screening::Unknown { why },
+            None => Screening::Done { matches },
+        };
+        Media { field, kind, url, signals, screening, kept: None }
+    }
+}
+
 /// What makes or joins an NCMEC job.
 pub struct Escalation<'a> {
     /// The item behind it.
@@ -113,6 +125,7 @@ pub fn escalate(tx: &mut Tx<'_>, settings: &Settings, what: Escalation<'_>) -> R
         && !job.listed_truncated
         && let Some(known) = item(tx, &of.key)?
     {
+        job.media_truncated |= known.uploads_not_kept > 0;
         let earlier = known.media.iter().filter(|media| media.field == UPLOAD_FIELD);
         add_media(tx, &mut job, of, earlier, Some(&words), now_ms)?;
     }
@@ -126,6 +139,7 @@ pub fn escalate(tx: &mut Tx<'_>, settings: &Settings, what: Escalation<'_>) -> R
         job.media_truncated |= more;
         known.extend(item(tx, &user)?);
         for other in known.iter().filter(|other| other.key != of.key) {
+            job.media_truncated |= other.uploads_not_kept > 0;
             add_media(tx, &mut job, other, &other.media, None, now_ms)?;
         }
     }
@@ -141,6 +155,7 @@ pub fn join(tx: &mut Tx<'_>, settings: &Settings, of: &Item, now_ms: u64) -> Res
     if item_alone(tx, &of.key)?.is_some_and(|known| known.user() != Some(user))
         && let Some(known) = item(tx, &of.key)?
     {
+        job.media_truncated |= known.uploads_not_kept > 0;
         add_media(tx, &mut job, of, &known.media, None, now_ms)?;
     }
     add_media(tx, &mut job, of, &of.media, None, now_ms)?;

@@ -112,7 +112,7 @@ impl Case {
             .iter()
             .map(|found| Found { signal_type: hit.signal_type, signal: None, hit: found.clone() })
             .collect();
-        add_upload(tx, &mut item, hit, &matches)?;
+        add_upload(&mut item, hit, &matches);
         Ok(Self {
             source: Source::Upload,
             report: None,
@@ -225,8 +225,9 @@ pub fn bytes_of(hit: &Hit) -> Vec<u8> {
     bytes
 }
 
-/// Adds what was uploaded to the item's media, or to the medium with this signal.
-fn add_upload(tx: &Tx<'_>, item: &mut Item, hit: &Hit, matches: &[Found]) -> Result<(), StoreError> {
+/// Adds what was uploaded to the item's media, or to the medium with this signal: what a case is about is looked at, even
+/// where the item keeps no more.
+fn add_upload(item: &mut Item, hit: &Hit, matches: &[Found]) {
     let upload = Media {
         field: UPLOAD_FIELD.to_string(),
         kind: MediaKind::Media,
@@ -236,10 +237,8 @@ fn add_upload(tx: &Tx<'_>, item: &mut Item, hit: &Hit, matches: &[Found]) -> Res
         kept: None,
     };
     let same = |media: &&mut Media| media.signals.get(&hit.signal_type) == Some(&hit.signal);
-    if let Some(known) = item.media.iter_mut().find(same) {
-        uploads::add_matches(known, &upload);
-    } else if uploads::has_room(tx, item, &upload)? {
-        item.media.push(upload);
+    match item.media.iter_mut().find(same) {
+        Some(known) => uploads::add_matches(known, &upload),
+        None => item.media.push(upload),
     }
-    Ok(())
 }

@@ -267,7 +267,14 @@ pub fn escalate_job(
     let queue = queue_of(tx, from)?;
     let what =
         Escalation { item: &of, user: Some(user), queue: queue.as_ref(), reason, priority: PRIORITY, now_ms };
+    let words = what.reason.words.clone();
     let mut job = escalate(tx, &catalog.settings, what)?;
+    // What the reviewer saw comes along, also what the item no longer keeps.
+    job.media_truncated |= from.media_truncated;
+    for listed in media_of(tx, from.id, 0, usize::MAX)? {
+        let its = Item { created_ms: listed.created_ms, ..Item::bare(listed.item.clone(), now_ms) };
+        add_media(tx, &mut job, &its, &[listed.into_media()], Some(&words), now_ms)?;
+    }
     from.reports.iter().for_each(|report| job.add_report(report));
     from.threads.iter().for_each(|thread| job.add_thread(thread));
     put_job(tx, &job);

@@ -11,8 +11,9 @@ use super::{Item, ItemKey, Media, Screening, UPLOAD_FIELD};
 use crate::tx::{Tx, after_prefix, key, read_row};
 
 const SPACE: Keyspace = Keyspace::Items;
-/// Uploads that are kept with an item; its hits are kept always.
-const UPLOADS_MAX: u64 = 1000;
+/// Uploads that are kept with an item, as many as a job lists of what came before it. Hits are kept always, and a job lists
+/// what it is about.
+pub const UPLOADS_MAX: u64 = 2000;
 /// The nearest matches that an upload lists of all its hits; a hit has its own.
 const MATCHES_MAX: usize = 500;
 
@@ -21,11 +22,6 @@ const MATCHES_MAX: usize = 500;
 struct Upload {
     number: u64,
     media: Media,
-}
-
-/// Whether an item keeps this upload: it has room, or keeps it already.
-pub fn has_room(tx: &Tx<'_>, item: &Item, media: &Media) -> Result<bool, StoreError> {
-    Ok(item.uploads < UPLOADS_MAX || tx.get(SPACE, &place(&item.key, media))?.is_some())
 }
 
 /// Adds an item's uploads to its media, in the order in which they came; those that the platform has told of itself are
@@ -66,7 +62,10 @@ pub(super) fn put(tx: &mut Tx<'_>, item: &mut Item, media: Media) -> Result<(), 
             add_matches(&mut known.media, &media);
             known
         }
-        None if item.uploads >= UPLOADS_MAX => return Ok(()),
+        None if item.uploads >= UPLOADS_MAX => {
+            item.uploads_not_kept += 1;
+            return Ok(());
+        }
         None => {
             item.uploads += 1;
             Upload { number: item.uploads, media }
