@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use index::store::StoreError;
+use index::store::{FORMAT_FILE, StoreError};
+use rustix::io::Errno;
 
 const RESERVE_MAX: u64 = 256 << 20;
 /// The least default reserve: what admitted commits have put into write buffers (8 MiB each, `index::store`) must reach
@@ -19,11 +20,16 @@ const LAST_PART: u64 = 4;
 /// Free files below which nothing more is written: a flush that cannot make its file stops a database.
 const FILES_RESERVE: u64 = 64;
 
+/// What the system says of a path that is not there any more.
+const GONE: [Errno; 3] = [Errno::NOENT, Errno::NOTDIR, Errno::STALE];
+
 /// Watches the file system that holds the data directory.
 #[derive(Debug)]
 pub struct Disk {
     folder: PathBuf,
     reserve: Option<u64>,
+    /// Whether it was seen to be a data directory.
+    had_format: AtomicBool,
     full: AtomicBool,
 }
 
@@ -48,7 +54,8 @@ impl Disk {
                 "--disk-reserve-bytes is more than the whole disk: nothing will be written until it is lowered"
             );
         }
-        Self { folder: folder.to_path_buf(), reserve, full: AtomicBool::new(false) }
+        let (had_format, full) = Default::default();
+        Self { folder: folder.to_path_buf(), reserve, had_format, full }
     }
 
     /// Whether the last look, or the last commit, found the disk full.
@@ -63,6 +70,7 @@ impl Disk {
 
     /// Whether so many bytes may be written beside the reserve.
     pub fn admit_bytes(&self, bytes: u64) -> Result<(), StoreError> {
+        self.check_there()?;
         let Some(free) = self.free() else { return Ok(()) };
         if free.has_files && free.bytes >= free.reserve.saturating_add(bytes) {
             return Ok(()); // whether it can be written shows when it is
@@ -75,8 +83,25 @@ impl Disk {
 
     /// Whether a commit that takes away more than it writes may be tried: most of the reserve is for these.
     pub fn admit_removal(&self) -> Result<(), StoreError> {
+        self.check_there()?;
         let Some(free) = self.free() else { return Ok(()) };
         if free.bytes >= free.reserve / LAST_PART { Ok(()) } else { Err(self.is_short(&free)) }
+    }
+
+    /// Whether the directory is still where it was. Files of one that was deleted can be written and synced, and are gone
+    /// with the process: what is acknowledged then would be lost.
+    fn check_there(&self) -> Result<(), StoreError> {
+        match rustix::fs::stat(self.folder.join(FORMAT_FILE)) {
+            Ok(_) => self.had_format.store(true, Ordering::Relaxed),
+            Err(errno) if GONE.contains(&errno) && self.had_format.load(Ordering::Relaxed) => {
+                return Err(StoreError::Failed {
+                    path: self.folder.display().to_string(),
+                    reason: "the data directory was deleted or moved while the server runs".to_string(),
+                });
+            }
+            Err(_) => {} // not made yet, or a folder beside a data directory
+        }
+        Ok(())
     }
 
     /// What is left; a file system that cannot be asked is left to RocksDB's own errors.
@@ -161,6 +186,19 @@ mod tests {
         assert!(error.to_string().contains("--disk-reserve-bytes keeps"), "{error}");
         let disk = Disk::new(folder.path(), Some(0));
         assert!(disk.admit().is_ok() && !disk.is_full());
+    }
+
+    #[test]
+    fn nothing_is_admitted_into_a_directory_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FORMAT_FILE), "1").unwrap();
+        let disk = Disk::new(folder.path(), Some(0));
+        assert!(disk.admit().is_ok() && disk.admit_removal().is_ok());
+        std::fs::remove_file(folder.path().join(FORMAT_FILE)).unwrap();
+        for refused in [disk.admit().unwrap_err(), disk.admit_removal().unwrap_err()] {
+            assert!(refused.to_string().contains("deleted or moved"), "{refused}");
+            assert!(!refused.is_disk_full());
+        }
     }
 
     #[test]

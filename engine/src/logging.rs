@@ -5,6 +5,7 @@
 //! counted in `hashward_log_lines_dropped`. The process never ends because of its log, and waits for it at its end for
 //! `FLUSH_MAX` at most.
 
+mod filter;
 mod one_line;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -16,7 +17,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -43,9 +44,7 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// Starts the log. Crates of others log warnings and errors only, whatever the filter asks for: their lower levels hold
 /// URLs and headers of requests.
 pub fn start(filter: &str) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .parse(filter)
-        .map_err(|error| anyhow!("--log '{filter}' is not a log filter: {error}"))?;
+    let filter = filter::read(filter)?;
     let ansi = io::stderr().is_terminal();
     let ours = filter_fn(|of| {
         let module = of.target().split("::").next().unwrap_or_default();

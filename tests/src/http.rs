@@ -156,6 +156,15 @@ impl Http {
         answer(request.send(body.to_string()))
     }
 
+    /// POST of a text with headers.
+    pub fn text_with(&self, path: &str, text: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        let mut request = self.agent.post(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.send(text))
+    }
+
     /// POST of JSON to a server that may die meanwhile; an error says whether it may have been taken.
     pub fn try_post(&self, path: &str, body: &Value) -> Result<(u16, Value), Unanswered> {
         attempt(self.agent.post(format!("{}{path}", self.base)), body)

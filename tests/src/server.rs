@@ -132,7 +132,7 @@ impl Setup {
         Ok(Server {
             child,
             data,
-            _own: own,
+            _own: own.map(Arc::new),
             listen: address("listen").parse().expect("an address"),
             http: Http::new(&address("admin")),
             admin: address("admin"),
@@ -166,7 +166,7 @@ pub fn refusal(setup: Setup) -> (ExitStatus, String) {
 pub struct Server {
     child: Child,
     data: PathBuf,
-    _own: Option<TempDir>,
+    _own: Option<Arc<TempDir>>,
     /// Binary port.
     pub listen: SocketAddr,
     /// Admin port, `host:port`.
@@ -380,7 +380,7 @@ impl Drop for Server {
 /// The folder of a server that ended.
 pub struct Stopped {
     data: PathBuf,
-    _own: Option<TempDir>,
+    _own: Option<Arc<TempDir>>,
 }
 
 impl Stopped {
@@ -396,7 +396,9 @@ impl Stopped {
 
     /// The same with these settings.
     pub fn restart_with(&self, setup: Setup) -> Server {
-        setup.data(&self.data).start()
+        let mut server = setup.data(&self.data).start();
+        server._own.clone_from(&self._own); // a server whose folder goes ends
+        server
     }
 }
 

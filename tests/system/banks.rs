@@ -188,6 +188,33 @@ fn a_change_repeated_under_its_key_is_made_once() {
 }
 
 #[test]
+fn an_answer_does_not_outlive_the_bank_it_tells_of() {
+    let server = Server::start();
+    let [one, list] = [(); 2].map(|()| index::RequestId::fresh().to_string());
+    let body = json!({ "signals": { "pdq": hex(&random_hashes(8, 1)[0]) } });
+    let lines: String = random_hashes(9, 300).iter().map(|hash| hex(hash) + "\n").collect();
+    let send = || {
+        let added = server.http.post_with("/api/v1/banks/B/contents", &body, &[("idempotency-key", &one)]);
+        let path = "/api/v1/banks/B/import?signal_type=pdq";
+        let headers = [("idempotency-key", list.as_str())];
+        (added, server.http.text_with(path, &lines, &headers))
+    };
+    server.create_bank("B");
+    for replayed in [0, 300] {
+        let (added, imported) = send();
+        assert_eq!((added.0, imported.0), (201, 200), "{}", imported.1);
+        assert_eq!((&imported.1["imported"], &imported.1["replayed"]), (&json!(300), &json!(replayed)));
+    }
+    assert_eq!(server.http.delete("/api/v1/banks/B").0, 200);
+    let (added, imported) = send();
+    assert_eq!((added.0, imported.0), (404, 404), "{} {}", added.1, imported.1);
+    server.create_bank("B");
+    let (added, imported) = send();
+    assert_eq!((added.0, imported.0), (409, 409), "{} {}", added.1, imported.1);
+    assert_eq!(server.http.get("/api/v1/banks/B").1["contents"], json!(0));
+}
+
+#[test]
 fn a_bank_is_read_in_pages_and_filtered() {
     let server = Setup::default().start();
     server.create_bank("B");

@@ -331,3 +331,23 @@ fn a_failing_sync_stops_the_server_before_anything_false_is_said() {
     let hits = server.pages("/api/v1/hits");
     assert_eq!(hits.len(), 2, "the first, and the unknown one once: {receipt:?}");
 }
+
+#[test]
+fn nothing_is_acknowledged_into_a_directory_that_was_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, away) = (folder.path().join("data"), folder.path().join("away"));
+    let mut server = Setup::default().data(&data).start();
+    server.create_bank("B");
+    let hash = random_hashes(43, 1)[0];
+    server.add_pdq("B", &hash);
+    fs::rename(&data, &away).unwrap(); // as good as deleted for whoever starts the server again
+    let options = ClientOptions { patience: Duration::from_millis(500), ..ClientOptions::default() };
+    let outcome =
+        Client::new(server.listen, options).submit(RequestId::fresh(), Query::pdq(vec![hash]), vec![]);
+    assert!(outcome.is_err(), "acknowledged into a directory that is not there");
+    assert_eq!(server.wait().code(), Some(74), "{}", server.log());
+    assert!(server.log().contains("deleted or moved"), "{}", server.log());
+    fs::rename(&away, &data).unwrap();
+    let server = Setup::default().data(&data).start();
+    assert_eq!(server.client().lookup(Query::pdq(vec![hash])).unwrap().hits.len(), 1);
+}

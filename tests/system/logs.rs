@@ -150,9 +150,19 @@ fn signals_that_ask_for_nothing_are_logged_and_end_nothing() {
         (Signal::POWER, "SIGPWR"),
         (Signal::STKFLT, "SIGSTKFLT"),
         (Signal::XFSZ, "SIGXFSZ"),
+        (Signal::XCPU, "SIGXCPU"),
     ];
-    for (signal, name) in ignored {
-        server.signal(signal);
+    let real_time = |server: &Server| {
+        let kill = format!("kill -40 {}", server.pid());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    };
+    for (signal, name) in
+        ignored.map(|(signal, name)| (Some(signal), name)).into_iter().chain([(None, "real-time range")])
+    {
+        match signal {
+            Some(signal) => server.signal(signal),
+            None => real_time(&server),
+        }
         let until = Instant::now() + Duration::from_secs(10);
         while !server.log().contains(name) {
             assert!(server.runs(), "{name} ends the server: {}", server.log());

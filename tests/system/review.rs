@@ -211,6 +211,9 @@ fn a_user_has_one_open_ncmec_job_with_all_their_media_and_what_comes_joins_it() 
     let mut twice = body;
     twice["request"] = json!("0198-2");
     assert_eq!(act(&server, &again, "decision", twice).0, 409);
+    let other = json!({ "decision": "ignore", "lease": again["lease"]["token"], "revision": again["revision"],
+        "request": "0198-1" });
+    assert_eq!(act(&server, &again, "decision", other).0, 409, "another decision under the same id");
     assert_eq!(decision["by"], json!({ "reviewer": { "name": "anna" } }));
     let filings = server.http.get("/api/v1/filings").1;
     assert_eq!(filings.as_array().unwrap().len(), 1, "{filings}");

@@ -117,6 +117,9 @@ impl Rules<'_> {
 
     /// Refuses what a page of somebody else's may have sent.
     fn check_page(&self, headers: &HeaderMap, uri: &Uri, listed: bool) -> Result<(), Refusal> {
+        if headers.get_all(header::HOST).iter().count() > 1 {
+            return Err(Refusal::bad("more than one Host header"));
+        }
         let host = text(headers, &header::HOST).or(uri.authority().map(|authority| authority.as_str()));
         // Servers on the list call us by whatever name their network gives us; browsers are not on it, and say so.
         let by_any_name = listed && !headers.contains_key(header::ORIGIN);

@@ -50,6 +50,8 @@ pub struct ImportQuery {
 pub struct ImportAnswer {
     /// Contents added; durable and visible.
     imported: u64,
+    /// Those of them that an earlier import under the same `Idempotency-Key` had added.
+    replayed: u64,
     /// Lines that were not taken.
     bad: u64,
     /// The first of them, with number and reason.
@@ -57,6 +59,8 @@ pub struct ImportAnswer {
     /// State that shows all of it.
     generation: u64,
     seconds: f64,
+    #[serde(skip)]
+    bank: Option<BankId>,
 }
 
 /// `POST /api/v1/banks/{name}/import?signal_type=T[&format=lines|csv|ndjson][&strict=true]`, the list as body.
@@ -148,7 +152,16 @@ fn write(
     curator::wait_for_merge(&loaded.banks);
     let change = BankChange::Add { bank: job.bank.clone(), contents };
     let done = loaded.curator.change_blocking(job.caller.asks(job.id.map(|id| id.part(number)), change))?;
+    // An import that goes on in another bank would leave its first part in one that is gone.
+    if answer.bank.replace(done.bank).is_some_and(|bank| bank != done.bank) {
+        let words = format!(
+            "bank '{}' was deleted and another one made in its place meanwhile: {} contents went with the former",
+            job.bank, answer.imported
+        );
+        return Err(Refusal::new(StatusCode::CONFLICT, words));
+    }
     answer.imported += done.contents;
+    answer.replayed += if done.replayed { done.contents } else { 0 };
     answer.generation = done.generation.0;
     Ok(())
 }

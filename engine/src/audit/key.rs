@@ -35,15 +35,37 @@ impl AuditKey {
             let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
             made.map(|key| key.as_ref().to_vec()).map_err(|_| io::Error::other("no key could be made"))
         })?;
+        let key = Self::read(path, &stored)?;
+        key.keep_public(&public, readers)?;
+        Ok(key)
+    }
+
+    /// Looks at a key file, which is not made: what is wrong with it would keep the server from its start.
+    pub fn check(path: &Path) -> io::Result<()> {
+        let key = Self::read(path, &fs::read(path)?)?;
+        match read_public(&public_file(path)) {
+            Ok(found) if found != key.public => Err(key.replaced(&public_file(path))),
+            _ => Ok(()), // a start writes it anew
+        }
+    }
+
+    fn read(path: &Path, stored: &[u8]) -> io::Result<Self> {
         let wrong = |reason: &str| {
             let text = format!("{} is no Ed25519 key in PKCS #8 ({reason})", path.display());
             io::Error::new(io::ErrorKind::InvalidData, text)
         };
-        let pair = Ed25519KeyPair::from_pkcs8(&stored).map_err(|error| wrong(&error.to_string()))?;
+        let pair = Ed25519KeyPair::from_pkcs8(stored).map_err(|error| wrong(&error.to_string()))?;
         let half = pair.public_key().as_ref().try_into().map_err(|_| wrong("its public half is cut"))?;
-        let key = Self { pair, public: Hex(half) };
-        key.keep_public(&public, readers)?;
-        Ok(key)
+        Ok(Self { pair, public: Hex(half) })
+    }
+
+    fn replaced(&self, public: &Path) -> io::Error {
+        let text = format!(
+            "{} is another key's public half: the key was replaced; restore it, or move that file and the heads file away \
+             together",
+            public.display()
+        );
+        io::Error::new(io::ErrorKind::InvalidData, text)
     }
 
     /// Writes the public half where there is none, or where what is there is no key: it follows from the key, and a
@@ -51,14 +73,7 @@ impl AuditKey {
     fn keep_public(&self, path: &Path, readers: Readers) -> io::Result<()> {
         match read_public(path) {
             Ok(found) if found == self.public => Ok(()),
-            Ok(_) => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "{} is another key's public half: the key was replaced; restore it, or move that file and the heads \
-                     file away together",
-                    path.display()
-                ),
-            )),
+            Ok(_) => Err(self.replaced(path)),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                 if error.kind() == io::ErrorKind::InvalidData {
                     tracing::warn!(%error, "the public half of the audit key is written anew");

@@ -5,6 +5,7 @@
 //! that would end the process without a drain are logged and ignored.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -30,8 +31,8 @@ const REASON_MAX: Duration = Duration::from_secs(2);
 pub const NOT_DRAINED: u8 = 75; // EX_TEMPFAIL of sysexits
 
 /// Signals to ignore whose default is to end the process. Log rotators send SIGUSR1. With SIGXFSZ ignored, a write beyond
-/// the limit of a file's size is an error of that write.
-const IGNORED: [(&str, Number); 9] = [
+/// the limit of a file's size is an error of that write; the hard limit of CPU time behind SIGXCPU ends the process as kill -9 does.
+const IGNORED: [(&str, Number); 10] = [
     ("SIGUSR1", Number::USR1),
     ("SIGUSR2", Number::USR2),
     ("SIGALRM", Number::ALARM),
@@ -41,7 +42,10 @@ const IGNORED: [(&str, Number); 9] = [
     ("SIGPWR", Number::POWER),
     ("SIGSTKFLT", Number::STKFLT),
     ("SIGXFSZ", Number::XFSZ),
+    ("SIGXCPU", Number::XCPU),
 ];
+/// Signals of the real-time range, which some supervisors send: ignored as well. The C library keeps the two before them.
+const REAL_TIME: RangeInclusive<i32> = 34..=64;
 
 /// The signals of this process.
 pub struct Signals {
@@ -68,6 +72,9 @@ pub fn start(accepting: Arc<AtomicBool>) -> io::Result<Signals> {
         let _inside = runtime.enter();
         for (name, number) in IGNORED {
             runtime.spawn(ignore(name, signal(SignalKind::from_raw(number.as_raw()))?));
+        }
+        for number in REAL_TIME {
+            runtime.spawn(ignore("of the real-time range", signal(SignalKind::from_raw(number))?));
         }
         (Stops::new()?, signal(SignalKind::hangup())?)
     };

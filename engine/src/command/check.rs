@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use index::store::{Database, HeldDir, Range, RocksStore, StoreOptions, salvage};
 use reporter::audit::{Heads, Hex, Proof, Proven, Unproven, Verdict, signing_reached, verify};
 
-use crate::audit::{HEADS_FILE, KEY_FILE, is_genuine, public_file, read_public};
+use crate::audit::{AuditKey, HEADS_FILE, KEY_FILE, is_genuine, public_file, read_public};
 use crate::boot::KEY_FILE as SECRETS;
 use crate::cli::Check;
 use crate::config::DATA_DIR;
@@ -83,6 +83,13 @@ fn say(part: &Part) {
 
 fn log(args: &Check, folder: &Path) -> Result<bool> {
     let held = HeldDir::open(folder)?;
+    let own = folder.join(KEY_FILE);
+    if own.exists()
+        && let Err(error) = AuditKey::check(&own)
+    {
+        println!("audit: {error}: NOT sound; the server does not start with it");
+        return Ok(false);
+    }
     let store = RocksStore::read(held.path(), Database::Case, StoreOptions::default())?;
     let Some(file) = open_heads(args.heads.as_deref(), folder)? else {
         let verdict = verify(&store, &mut std::iter::empty(), &|_, _| false)?;

@@ -158,8 +158,9 @@ impl Banks {
         let now_ms = now.now_ms;
         let scoped = request.id.map(|id| id.said_by(request.tenant.as_ref()));
         if let (Some(id), Some(told)) = (scoped, request.id) {
+            let directory = &group.directory;
             let replay = |kept: KeptAnswer<BankAnswer>| match kept.answers(request.digest) {
-                true => Ok(kept.answer),
+                true => request.change.still_stands(kept.answer, directory, told),
                 false => Err(BankError::Reused { id: told }),
             };
             if let Some(kept) = group.answered.get(&id) {

@@ -1,7 +1,10 @@
 //! What tells a change from others under the same request id.
 
-use super::change::BankChange;
+use super::change::{BankChange, clip};
 use super::content::NewContent;
+use super::directory::Directory;
+use super::outcome::{BankAnswer, BankError};
+use crate::hit::RequestId;
 use crate::store::request_digest;
 
 impl BankChange {
@@ -48,6 +51,23 @@ impl BankChange {
             }
         }
         request_digest(parts.0.iter().map(Vec::as_slice))
+    }
+}
+
+impl BankChange {
+    /// An answer of before to this change, unless what it says was added went with its bank, whose name may be another's now.
+    pub(super) fn still_stands(
+        &self,
+        answer: BankAnswer,
+        directory: &Directory,
+        id: RequestId,
+    ) -> Result<BankAnswer, BankError> {
+        let (Self::Add { bank, .. } | Self::Exchange { bank, .. }) = self else { return Ok(answer) };
+        match directory.named(bank) {
+            Some(found) if found.id == answer.bank => Ok(answer),
+            Some(_) => Err(BankError::Reused { id }),
+            None => Err(BankError::NotFound { name: clip(bank) }),
+        }
     }
 }
 

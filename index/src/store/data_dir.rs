@@ -11,7 +11,8 @@ use super::StoreError;
 use super::keys::FORMAT;
 use super::whole_file::{Readers, replace_file, sync_folder_of};
 
-const FORMAT_FILE: &str = "FORMAT";
+/// The file in a data directory that says its format: in each one from its first start on.
+pub const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_DRAFT: &str = "FORMAT.new";
 const LOCK_FILE: &str = "LOCK";
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use data_dir::{DataDir, HeldDir};
+pub use data_dir::{DataDir, FORMAT_FILE, HeldDir};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use requests::{AHEAD_MAX, KeptAnswer, Moment, RequestWindow, Seen, WindowLimits, request_digest};

@@ -282,7 +282,7 @@ pub fn decision(tx: &Tx<'_>, job: JobId) -> Result<Option<Decision>, StoreError>
     tx.read(Keyspace::Decisions, &job_key(b'd', job))
 }
 
-/// Decides a job. The same request again gives the same decision again. A `person` has opened here what they say they
+/// Decides a job. The same request again gives the same decision again; another one under its id is refused. A `person` has opened here what they say they
 /// viewed; a machine speaks for people who looked elsewhere.
 pub fn decide(
     tx: &mut Tx<'_>,
@@ -292,9 +292,12 @@ pub fn decide(
     now_ms: u64,
 ) -> Result<Decision, DeskError> {
     if let Some(before) = decision(tx, id)? {
-        return match (&before.request, &wanted.request) {
-            (Some(before_id), Some(id)) if before_id == id => Ok(before),
-            _ => Err(DeskError::Closed {
+        let is_same_id = before.request.is_some() && before.request == wanted.request;
+        let says_the_same = (before.kind, before.revision, &before.reason, &before.webhooks, &before.report)
+            == (wanted.kind, wanted.revision, &wanted.reason, &wanted.webhooks, &wanted.report);
+        return match is_same_id && says_the_same {
+            true => Ok(before),
+            false => Err(DeskError::Closed {
                 job: id,
                 decision: format!("{:?}", before.kind).to_lowercase(),
                 became: None,
