@@ -39,6 +39,7 @@ mod page;
 mod powercut;
 mod private;
 mod reactor;
+mod refusals;
 mod rekey;
 mod reporting;
 mod reports;

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::to_bytes;
+use axum::extract::Request;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use index::bank::BankError;
@@ -13,9 +16,14 @@ use reporter::{DeskError, RouterError};
 use serde_json::{Value, json};
 
 use super::access::Asked;
+use super::coop::Errors;
+use super::guard::is_coops;
 use super::hma;
 use crate::defence::Refused;
 use crate::desk::AskError;
+
+/// Longest words of an extractor.
+const WORDS_MAX: usize = 4096;
 
 /// A refusal with its status and message.
 #[derive(Debug)]
@@ -217,6 +225,28 @@ fn is_own(uri: &Uri) -> bool {
     ["/api/", "/healthz", "/readyz", "/metrics", "/openapi.json"]
         .iter()
         .any(|own| uri.path().starts_with(own))
+}
+
+/// Brings what the router or an extractor refuses into the form of its route: a path that is no UTF-8, a body that is too
+/// long. Those are the refusals in plain text; no route of ours makes one.
+pub async fn in_form(request: Request, next: Next) -> Response {
+    let uri = request.uri().clone();
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_plain = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/plain");
+    let refused = status.is_client_error() || status.is_server_error();
+    if !refused || !response.headers().get(header::CONTENT_TYPE).is_some_and(is_plain) {
+        return response;
+    }
+    let words = to_bytes(response.into_body(), WORDS_MAX).await.unwrap_or_default();
+    let words = String::from_utf8_lossy(&words);
+    if is_coops(uri.path()) {
+        Errors::from(Refusal::new(status, words)).into_response()
+    } else if is_own(&uri) {
+        Refusal::new(status, words).into_response()
+    } else {
+        hma::message(status, &words)
+    }
 }
 
 /// No such path.

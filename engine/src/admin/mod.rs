@@ -229,6 +229,7 @@ pub fn routes(admin: Arc<Admin>) -> Front {
         .route_layer(middleware::from_fn_with_state(admin.clone(), access::check))
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::no_method)
+        .layer(middleware::from_fn(answer::in_form))
         .with_state(admin.clone());
     Front::new(admin, routes)
 }

@@ -23,7 +23,7 @@ use axum::routing::{get, post, put};
 use serde_json::{Value, json};
 
 use answer::Answer;
-pub use answer::{no_method, no_route};
+pub use answer::{message, no_method, no_route};
 
 use super::Admin;
 use crate::config::Roles;
