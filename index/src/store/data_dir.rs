@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
-use super::keys::FORMAT;
+use super::keys::{FORMAT, FORMAT_READ_MIN};
 use super::whole_file::{Readers, replace_file, sync_folder_of};
 
 /// The file in a data directory that says its format: in each one from its first start on.
@@ -79,7 +79,7 @@ pub struct HeldDir {
 }
 
 impl HeldDir {
-    /// Holds a directory that is there. Refuses one that a process owns, or of another format.
+    /// Holds a directory that is there. Refuses one that a process owns, or of a format that cannot be read as it is.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let shown = path.display().to_string();
         let failed = |error: io::Error| StoreError::of_io(path, "read", &error);
@@ -91,7 +91,7 @@ impl HeldDir {
             _ => failed(error),
         })?;
         match text.trim().parse::<u32>() {
-            Ok(FORMAT) => {}
+            Ok(FORMAT_READ_MIN..=FORMAT) => {}
             Ok(found) if found > FORMAT => {
                 return Err(StoreError::Newer { path: shown, found, known: FORMAT });
             }
@@ -200,6 +200,10 @@ mod tests {
         drop(held);
         fs::write(path.join(FORMAT_FILE), "1\n").unwrap();
         assert!(matches!(HeldDir::open(&path), Err(StoreError::Older { .. })));
+        for readable in FORMAT_READ_MIN..=FORMAT {
+            fs::write(path.join(FORMAT_FILE), format!("{readable}\n")).unwrap();
+            drop(HeldDir::open(&path).unwrap());
+        }
         let nowhere = folder.path().join("nowhere");
         assert!(HeldDir::open(&nowhere).is_err() && !nowhere.exists());
 

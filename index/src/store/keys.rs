@@ -31,7 +31,9 @@ use crate::hit::{Hit, Position};
 use crate::signal::{BankId, ContentId, Generation, Signal, SignalType};
 
 /// Newest on-disk format this program writes and reads; the data directory's `FORMAT` file holds it.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
+/// Oldest format whose rows this program reads as they are. The rows of older ones are not sealed.
+pub const FORMAT_READ_MIN: u32 = 3;
 /// Key of the bank generation in `bank_meta`.
 pub const GENERATION_KEY: &[u8] = b"generation";
 /// Key of the last bank id given out.
