@@ -36,7 +36,7 @@ use self::stores::Stores;
 use self::workers::Workers;
 use crate::access::Door;
 use crate::access::logins::Logins;
-use crate::admin::{Admin, Loaded, Turns};
+use crate::admin::{Admin, LastGauges, Loaded, Turns};
 use crate::audit::{AuditKey, AuditSigner, Signing};
 use crate::cgroup::Allowance;
 use crate::circuits::Circuits;
@@ -144,6 +144,7 @@ fn run(prepared: Prepared, data_dir: &DataDir) -> Result<()> {
         decoders,
         accepting,
         circuits: Arc::new(Circuits::new(filer::pace().faster)),
+        gauges: LastGauges::default(),
         config,
     });
     let admin_address = admin_port.local_addr()?;

@@ -137,6 +137,12 @@ impl Damage {
         })
     }
 
+    /// Whether a read met damage, or a pass found some, that is not known to be mended.
+    pub fn is_met(&self) -> bool {
+        let known = self.known();
+        !known.met.is_empty() || known.found_count > 0
+    }
+
     /// Damaged parts that the last pass found.
     pub fn parts(&self) -> u64 {
         self.known().found_count

@@ -162,6 +162,26 @@ fn the_router_finds_its_place_again_where_the_row_does_not_read() {
 }
 
 #[test]
+fn scrapes_meet_known_damage_at_a_bounded_rate() {
+    let hashes = random_hashes(76, 6);
+    let stopped = filled(&hashes);
+    tables(stopped.data(), "case", "case_meta").iter().for_each(|table| flip(table, 40));
+    let server = stopped.restart();
+    until(&server, "the pass has read all", || server.metric("hashward_scrub_last_seconds") > 0.0);
+    assert!(server.metric("hashward_damaged_parts") >= 1.0);
+    let met = || server.metric("hashward_damage_met");
+    let (begun, mut last, mut scrapes, mut grew) = (Instant::now(), met(), 0, 0);
+    while begun.elapsed() < Duration::from_secs(4) {
+        let now = met();
+        grew += u32::from(now > last);
+        last = now;
+        scrapes += 1;
+    }
+    println!("{grew} of {scrapes} scrapes met damage, {last} reads in all");
+    assert!(scrapes > 20 && grew <= 2, "{grew} of {scrapes} scrapes met damage");
+}
+
+#[test]
 fn damage_in_recent_submissions_throws_them_away_and_keeps_new_ones() {
     let hashes = random_hashes(73, 3);
     let stopped = filled(&hashes);

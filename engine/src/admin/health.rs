@@ -1,8 +1,9 @@
 //! Alive, ready, counted.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -29,6 +30,10 @@ use crate::metrics::CaseGauges;
 const WAITING_MAX: usize = 10_000;
 /// Filings whose stage is looked at for metrics.
 const STAGES_MAX: usize = 1000;
+
+/// How long gauges of damaged cases are shown before they are read anew, and for how many callers who see different parts.
+const GAUGES_KEPT: Duration = Duration::from_secs(10);
+const SIGHTS_MAX: usize = 64;
 
 /// `GET /healthz`: the process answers. Says nothing about banks.
 pub async fn alive() -> &'static str {
@@ -65,16 +70,43 @@ pub async fn metrics(
         banks = Some(loaded.banks.state_owned());
         let (store, alarms_lost) = (loaded.cases.clone(), admin.door.alarms_lost());
         let embeddings_unusable = loaded.embeddings.unusable().len() as u64;
-        cases = Some(
-            blocking(move || {
-                let gauges = case_gauges(&Tx::new(&*store), &sight)?;
-                Ok::<_, Refusal>(CaseGauges { alarms_lost, embeddings_unusable, ..gauges })
-            })
-            .await?,
-        );
+        let known = admin.gauges.of(&sight, admin.metrics.damage.is_met());
+        let gauges = match known {
+            Some(gauges) => gauges,
+            None => {
+                let looks = sight.clone();
+                let read = move || Ok::<_, Refusal>(case_gauges(&Tx::new(&*store), &looks)?);
+                let gauges = blocking(read).await?;
+                admin.gauges.keep(sight, gauges.clone());
+                gauges
+            }
+        };
+        cases = Some(CaseGauges { alarms_lost, embeddings_unusable, ..gauges });
     }
     let text = admin.metrics.render(admin.disk.is_full(), banks.as_deref(), cases.as_ref());
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+}
+
+/// What was read for the last scrapes. While something is damaged it is shown for a while instead of being read anew: each
+/// reading searches for where the rows go on behind the damage, and is counted as one that met it.
+#[derive(Debug, Default)]
+pub struct LastGauges(Mutex<Vec<(Sight, Instant, CaseGauges)>>);
+
+impl LastGauges {
+    /// What was read for this sight a short while ago, if something is damaged.
+    fn of(&self, sight: &Sight, is_damaged: bool) -> Option<CaseGauges> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.iter().find(|(of, at, _)| of == sight && at.elapsed() < GAUGES_KEPT);
+        known.filter(|_| is_damaged).map(|(_, _, gauges)| gauges.clone())
+    }
+
+    fn keep(&self, sight: Sight, gauges: CaseGauges) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(of, at, _)| *of != sight && at.elapsed() < GAUGES_KEPT);
+        if kept.len() < SIGHTS_MAX {
+            kept.push((sight, Instant::now(), gauges));
+        }
+    }
 }
 
 /// How much waits for people, and for how long, as far as a caller sees it.
@@ -172,4 +204,25 @@ pub async fn explain(
         })))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use reporter::access::Rights;
+
+    use super::*;
+
+    #[test]
+    fn gauges_are_read_for_each_scrape_unless_something_is_damaged() {
+        let (last, all) = (LastGauges::default(), Sight::new(Rights::default(), None));
+        let anna = Sight::new(Rights::default(), Some("anna"));
+        last.keep(all.clone(), CaseGauges { set_aside: 3, ..CaseGauges::default() });
+        assert!(last.of(&all, false).is_none());
+        assert_eq!(last.of(&all, true).unwrap().set_aside, 3);
+        assert!(last.of(&anna, true).is_none(), "others see other queues");
+        for at in 0..2 * SIGHTS_MAX {
+            last.keep(Sight::new(Rights::default(), Some(&at.to_string())), CaseGauges::default());
+        }
+        assert_eq!(last.0.lock().unwrap().len(), SIGHTS_MAX);
+    }
 }

@@ -80,6 +80,7 @@ use crate::submit::Submitter;
 
 pub use answer::Refusal;
 pub use front::{Front, Peer};
+pub use health::LastGauges;
 pub use turns::Turns;
 
 /// What the routes work on once it is loaded.
@@ -154,6 +155,8 @@ pub struct Admin {
     pub accepting: Arc<AtomicBool>,
     /// Who is not reported to, or for, for a while.
     pub circuits: Arc<Circuits>,
+    /// What `/metrics` read of the cases last.
+    pub gauges: LastGauges,
 }
 
 impl Admin {
