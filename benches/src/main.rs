@@ -1,4 +1,5 @@
 //! `hashward-peers`: what `benches/peers/run.py` drives. Each measured thing is a process of its own.
+#![warn(clippy::print_stderr, clippy::print_stdout)] // `ingest::stdout` writes, without a panic
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use benches::{cage, churn};
 use clap::Parser;
 use index::Kernel;
 use ingest::media::cage::{Enforcement, run_helper};
+use ingest::{note, out};
 
 /// Our side of `make bench-peers`.
 #[derive(Debug, Parser)]
@@ -79,7 +81,7 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Make { dataset, n, dir, shared } => {
             let meta = make(dataset, n, &dir, &shared)?;
-            println!("{}", serde_json::to_string(&meta)?);
+            out!("{}", serde_json::to_string(&meta)?);
         }
         Verb::Ours { dir } => {
             let (mut ours, ready) = Ours::load(&dir)?;
@@ -89,11 +91,11 @@ fn run(verb: Verb) -> Result<()> {
             let (mut roofline, ready) = Roofline::load()?;
             follow(ready, &mut roofline)?;
         }
-        Verb::Churn { n, per_second, seconds } => println!("{}", churn::measure(n, per_second, seconds)?),
-        Verb::Nearest { n } => nearest::measure(&n, |row| println!("{row}"))?,
-        Verb::Cage { picture, rounds } => println!("{}", cage::measure(&picture, rounds)?),
+        Verb::Churn { n, per_second, seconds } => out!("{}", churn::measure(n, per_second, seconds)?),
+        Verb::Nearest { n } => nearest::measure(&n, |row| out!("{row}"))?,
+        Verb::Cage { picture, rounds } => out!("{}", cage::measure(&picture, rounds)?),
         Verb::DecodeHelper => run_helper(Enforcement::Full)?,
-        Verb::Kernels => Kernel::available().for_each(|kernel| println!("{}", kernel.name())),
+        Verb::Kernels => Kernel::available().for_each(|kernel| out!("{}", kernel.name())),
     }
     Ok(())
 }
@@ -102,7 +104,7 @@ fn main() -> ExitCode {
     match run(Verb::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hashward-peers: {error:#}");
+            note!("hashward-peers: {error:#}");
             ExitCode::from(2)
         }
     }

@@ -70,9 +70,7 @@ pub fn serve(args: Serve) -> Result<ExitCode> {
     let raised = descriptors::raise();
     let config = Config::resolve(args.settings, args.config.as_deref())?;
     if args.print_config {
-        std::io::stdout()
-            .write_all(config.show().as_bytes())
-            .context("the settings cannot be written to stdout")?;
+        ingest::stdout::text(format_args!("{}", config.show()));
         return Ok(ExitCode::SUCCESS);
     }
     logging::start(&config.log)?;

@@ -6,6 +6,7 @@
 //! reports to NCMEC by `filer`; media of jobs are kept by `preserve`, and go by `retention`. Beside it `curator` and `merge` change the banks, `admin`
 //! shows and steers, `audit` signs what was done, `boot` starts everything and `shutdown` ends it. `access` decides who
 //! calls, `defence` whether a key may have its answer.
+#![warn(clippy::print_stderr, clippy::print_stdout)] // `ingest::stdout` writes, without a panic
 
 mod access;
 mod admin;

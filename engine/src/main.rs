@@ -1,10 +1,12 @@
 //! `hashward`: one binary, a verb each.
+#![warn(clippy::print_stderr, clippy::print_stdout)] // `ingest::stdout` writes, without a panic
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use engine::cli::{Cli, Verb};
 use engine::{boot, command, logging, private};
+use ingest::stdout::Unwritten;
 
 fn main() -> ExitCode {
     private::begin();
@@ -28,9 +30,12 @@ fn main() -> ExitCode {
             logging::flush();
             code
         }
-        Err(error) => {
-            logging::say(&format!("hashward: {error:#}"));
-            ExitCode::from(2)
-        }
+        Err(error) => match error.downcast_ref::<Unwritten>() {
+            Some(unwritten) => unwritten.told().into(),
+            None => {
+                logging::say(&format!("hashward: {error:#}"));
+                ExitCode::from(2)
+            }
+        },
     }
 }

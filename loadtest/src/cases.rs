@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use index::{RequestId, Signal, UploadContext};
+use ingest::out;
 use ingest::wire::{Client, ClientOptions, Query};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -60,7 +61,7 @@ pub fn items(plan: &Items) -> Result<()> {
     let after = census(&api)?;
     let grown = |field: &str| after[field].as_u64().unwrap_or(0) - before[field].as_u64().unwrap_or(0);
     let rate = |time: Duration| plan.count as f64 / time.as_secs_f64();
-    println!(
+    out!(
         "{} items through {} live rules: taken {:.0} a second, settled {:.0} a second ({:.2} s)",
         plan.count,
         plan.rules,
@@ -68,7 +69,7 @@ pub fn items(plan: &Items) -> Result<()> {
         rate(settled),
         settled.as_secs_f64()
     );
-    println!("{} matched, {} hits in jobs, {} faults", matching, grown("hits_in_jobs"), after["faults"]);
+    out!("{} matched, {} hits in jobs, {} faults", matching, grown("hits_in_jobs"), after["faults"]);
     ensure!(grown("items") == plan.count, "{} items are there, {} were sent", grown("items"), plan.count);
     ensure!(
         grown("hits_in_jobs") == matching,
@@ -182,7 +183,7 @@ pub fn jobs(plan: &Jobs) -> Result<()> {
     let queue =
         queue.as_array().and_then(|queues| queues.iter().find(|queue| queue["name"] == plan.queue.as_str()));
     let queue = queue.cloned().with_context(|| format!("there is no queue {}", plan.queue))?;
-    println!("queue {}: {} open jobs of {} hits", plan.queue, queue["jobs"], queue["hits"]);
+    out!("queue {}: {} open jobs of {} hits", plan.queue, queue["jobs"], queue["hits"]);
     let lent = std::sync::Mutex::new(std::collections::BTreeSet::new());
     let started = Instant::now();
     let latency = thread::scope(|scope| -> Result<Histogram<u64>> {
@@ -199,7 +200,7 @@ pub fn jobs(plan: &Jobs) -> Result<()> {
         Ok(all)
     })?;
     let ms = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1000.0;
-    println!(
+    out!(
         "{} reviewers, {} jobs lent and decided ({:.0} a second): next job p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
         plan.reviewers,
         latency.len(),
@@ -235,7 +236,7 @@ fn fill(plan: &Jobs, api: &Api) -> Result<()> {
         );
     }
     let seconds = settle(api, started)?.as_secs_f64();
-    println!(
+    out!(
         "{} hits submitted and routed in {seconds:.1} s ({:.0} a second)",
         plan.hits,
         plan.hits as f64 / seconds

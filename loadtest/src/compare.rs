@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use ingest::out;
 use serde_json::Value;
 
 use crate::plan::Compare;
@@ -24,7 +25,7 @@ pub fn run(compare: &Compare) -> Result<bool> {
             differing.join(", ")
         );
     }
-    println!("{:<14} {:>14} {:>14} {:>8}", "", "first", "second", "ratio");
+    out!("{:<14} {:>14} {:>14} {:>8}", "", "first", "second", "ratio");
     for (name, first, second) in [
         ("lookups/s", &first["lookups_per_s"], &second["lookups_per_s"]),
         ("p50 µs", &first["latency_us"]["p50"], &second["latency_us"]["p50"]),
@@ -33,14 +34,14 @@ pub fn run(compare: &Compare) -> Result<bool> {
         ("memory", &first["server"]["rss_bytes"], &second["server"]["rss_bytes"]),
     ] {
         let (first, second) = (number(name, first)?, number(name, second)?);
-        println!("{name:<14} {first:>14.0} {second:>14.0} {:>8.3}", second / first);
+        out!("{name:<14} {first:>14.0} {second:>14.0} {:>8.3}", second / first);
     }
     for (name, run) in [("first", &first), ("second", &second)] {
         if run["generator_bound"] != Value::Null {
-            println!("the {name} run was limited by its generator: {}", run["generator_bound"]);
+            out!("the {name} run was limited by its generator: {}", run["generator_bound"]);
         }
         if run["false_hits"] != 0 || run["hits_found"] != run["hits_expected"] {
-            println!("the {name} run had wrong answers");
+            out!("the {name} run had wrong answers");
         }
     }
     Ok(true)

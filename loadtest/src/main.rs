@@ -1,4 +1,5 @@
 //! `hashward-loadtest`: fill a bank, then load the binary port and check every answer.
+#![warn(clippy::print_stderr, clippy::print_stdout)] // `ingest::stdout` writes, without a panic
 
 mod cases;
 mod compare;
@@ -14,6 +15,7 @@ mod tally;
 use std::process::ExitCode;
 
 use clap::Parser;
+use ingest::note;
 use loadtest::{truth, workload};
 
 use plan::{Cli, Verb};
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         Ok(Verdict::Wrong) => ExitCode::from(1),
         Ok(Verdict::GeneratorBound) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("hashward-loadtest: {error:#}");
+            note!("hashward-loadtest: {error:#}");
             ExitCode::from(2)
         }
     }

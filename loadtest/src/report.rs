@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ingest::{note, out};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -84,18 +85,18 @@ pub fn write(plan: &Run, outcome: &Outcome) -> Result<Verdict> {
         && tally.errors == 0
         && tally.answered > 0;
     if let Some(reason) = &report.generator_bound {
-        eprintln!("this run was limited by its generator: {reason}");
+        note!("this run was limited by its generator: {reason}");
         if right && !plan.allow_generator_bound {
-            eprintln!("nothing is reported; --allow-generator-bound reports it all the same");
+            note!("nothing is reported; --allow-generator-bound reports it all the same");
             return Ok(Verdict::GeneratorBound);
         }
     }
     let json = serde_json::to_string_pretty(&report)?;
     let to_stdout = plan.json.as_deref() == Some(Path::new("-"));
     if to_stdout {
-        println!("{json}");
+        out!("{json}");
     } else {
-        print!("{}", table(&report));
+        ingest::stdout::text(format_args!("{}", table(&report)));
     }
     if let Some(path) = plan.json.as_deref().filter(|_| !to_stdout) {
         fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;

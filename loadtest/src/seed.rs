@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ingest::out;
 use serde_json::{Value, json};
 use ureq::{Agent, SendBody};
 
@@ -47,7 +48,7 @@ pub fn run(args: &Seed) -> Result<()> {
 
 fn say_done(args: &Seed, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
-    println!(
+    out!(
         "{} hashes in bank {} in {seconds:.1} s ({:.0} a second)",
         args.count,
         args.bank,
@@ -87,7 +88,7 @@ fn fill_hma(url: &str, args: &Seed) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(500));
     }
-    println!("in the index {:.1} s later", asked.elapsed().as_secs_f64());
+    out!("in the index {:.1} s later", asked.elapsed().as_secs_f64());
     Ok(())
 }
 

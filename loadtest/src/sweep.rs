@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, bail};
+use ingest::{note, out};
 
 use crate::driver::{self, Outcome};
 use crate::page::{self, Axis, Line, Scale};
@@ -27,7 +28,7 @@ pub fn run(sweep: &Sweep) -> Result<bool> {
     if let Some(path) = &sweep.run.html {
         fs::write(path, all.page()).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    println!("{}", serde_json::to_string_pretty(&serde_json::Value::Array(all.runs))?);
+    out!("{}", serde_json::to_string_pretty(&serde_json::Value::Array(all.runs))?);
     Ok(all.right)
 }
 
@@ -44,7 +45,7 @@ impl Points {
         let outcome = driver::run(&plan)?;
         let p99 =
             keeps_up(&outcome, rate).then(|| outcome.tally.latency.value_at_quantile(0.99) as f64 / 1e3);
-        eprintln!(
+        note!(
             "{rate:>12.0}/s offered {:>12.0}/s answered  p99 {}",
             outcome.tally.answered as f64 / outcome.seconds,
             p99.map_or("did not keep up".into(), |p99| format!("{p99:.0} µs")),
@@ -66,7 +67,7 @@ impl Points {
             let middle = (within * beyond).sqrt();
             if self.measure(middle)? <= target { within = middle } else { beyond = middle }
         }
-        eprintln!("highest rate with a p99 within {target:.0} µs: {within:.0}/s (not {beyond:.0}/s)");
+        note!("highest rate with a p99 within {target:.0} µs: {within:.0}/s (not {beyond:.0}/s)");
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tests::{Server, hex, program};
@@ -101,4 +101,75 @@ fn the_demo_succeeds_on_its_own() {
     {
         assert!(text.contains(said), "{text}");
     }
+}
+
+/// Runs a program whose stdout nobody reads any more; says how it ended and what it said.
+fn unread(program_name: &str, args: &[&str], with_stderr: bool) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(program(program_name));
+    command.args(args).env_remove("HASHWARD_TOKEN").stdin(Stdio::null());
+    if with_stderr {
+        command.stderr(writer.try_clone().unwrap());
+    } else {
+        command.stderr(Stdio::piped());
+    }
+    let output = command.stdout(writer).spawn().unwrap().wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_command_whose_reader_is_gone_ends_quietly() {
+    let server = Server::start();
+    let admin = format!("http://{}", server.admin);
+    server.create_bank("B");
+    let hash = random_hashes(62, 1)[0];
+    server.add_pdq("B", &hash);
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/pictures/ridges.jpg");
+    let (picture, hash) = (picture.display().to_string(), hex(&hash));
+    let embedding = "{\"id\":\"a\",\"vector\":[1.0,0.0]}\n";
+    assert_eq!(server.http.plain("PUT", "/api/v1/embeddings/FACES", Some(embedding)).0, 200);
+    let to_server: [&[&str]; 10] = [
+        &["bank", "--admin", &admin, "list"],
+        &["bank", "--admin", &admin, "show", "B"],
+        &["bank", "--admin", &admin, "export", "B"],
+        &["lookup", "--admin", &admin, "--signal-type", "pdq", &hash],
+        &["lookup", "--admin", &admin, "--signal-type", "pdq", "--nearest", "1", &hash],
+        &["index", "explain", "--admin", &admin, "--no-measure"],
+        &["embeddings", "--admin", &admin, "list"],
+        &["embeddings", "--admin", &admin, "show", "FACES"],
+        &["hash", &picture],
+        &["decode-helper", "--check"],
+    ];
+    for args in to_server {
+        assert_eq!(unread("hashward", args, false), (Some(141), String::new()), "{args:?}");
+        assert_eq!(unread("hashward", args, true).0, Some(141), "{args:?}, stderr as well");
+    }
+    let stopped = server.stop();
+    let data = stopped.data().display().to_string();
+    let heads_gone = ["check", "--data-dir", &data];
+    let (code, words) = unread("hashward", &heads_gone, false);
+    assert!(code == Some(141) && !words.contains("panicked"), "{code:?} {words}");
+    assert_eq!(unread("hashward", &heads_gone, true).0, Some(141));
+    assert_eq!(unread("hashward", &["serve", "--print-config"], false), (Some(141), String::new()));
+    let password = stopped.data().join("password");
+    std::fs::write(&password, "correct horse battery staple\n").unwrap();
+    let password = password.display().to_string();
+    let create = ["admin", "create", "root", "--data-dir", &data, "--password-file", &password];
+    assert_eq!(unread("hashward", &create, false), (Some(141), String::new()));
+    let run = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(run.path(), "{}").unwrap();
+    let run = run.path().display().to_string();
+    let (code, words) = unread("hashward-loadtest", &["compare", "--anyway", &run, &run], false);
+    assert!(code == Some(141) || code == Some(2) && !words.contains("panicked"), "{code:?} {words}");
+}
+
+#[test]
+fn a_command_whose_output_has_no_room_says_so() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(program("hashward"));
+    let output = command.args(["serve", "--print-config"]).stdout(full).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("stdout cannot be written: No space left"), "{words}");
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use ingest::{note, out};
 use reporter::access::{self, Person, PersonWanted, Role};
 use reporter::audit::{self, Entry};
 use reporter::{At, Tx};
@@ -51,10 +52,7 @@ pub fn run(args: AdminArgs) -> Result<ExitCode> {
     audit::append(&mut tx, entry, now_ms())?;
     let batch = tx.into_batch();
     store.commit(batch, config.durability)?;
-    println!(
-        "{name} is an admin{}: log in on the admin port",
-        if known { " with a new password" } else { "" }
-    );
+    out!("{name} is an admin{}: log in on the admin port", if known { " with a new password" } else { "" });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -67,8 +65,7 @@ fn read_password(file: Option<&Path>) -> Result<String> {
         let stdin = std::io::stdin();
         let hidden = stdin.is_terminal().then(|| tcgetattr(&stdin)).transpose()?;
         if let Some(shown) = &hidden {
-            eprint!("Password: ");
-            std::io::stderr().flush()?;
+            std::io::stderr().write_all(b"Password: ")?;
             let mut silent = shown.clone();
             silent.local_modes.remove(LocalModes::ECHO);
             tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
@@ -76,7 +73,7 @@ fn read_password(file: Option<&Path>) -> Result<String> {
         let read = stdin.lock().read_line(&mut line);
         if let Some(shown) = &hidden {
             tcsetattr(&stdin, OptionalActions::Flush, shown)?;
-            eprintln!();
+            note!("");
         }
         read?;
     }

@@ -1,11 +1,13 @@
 //! `hashward bank`: banks of a running server.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ingest::stdout::Out;
+use ingest::{note, out};
 use serde_json::{Value, json};
 
 use super::http::{Api, segment};
@@ -23,21 +25,20 @@ pub fn run(args: BankArgs) -> Result<ExitCode> {
         BankVerb::Export { name, restricted } => {
             let path = format!("/api/v1/banks/{}/export?restricted={restricted}", segment(&name));
             let mut response = api.open(&path)?;
-            io::copy(&mut response.body_mut().as_reader(), &mut io::stdout().lock())?;
+            io::copy(&mut response.body_mut().as_reader(), &mut Out)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn print(answer: &Value) {
-    println!("{answer}");
+    out!("{answer}");
 }
 
 fn list(api: &Api) -> Result<()> {
     let banks = api.get("/api/v1/banks")?;
-    let mut out = io::stdout().lock();
     for bank in banks.as_array().context("the server's answer is not a list")? {
-        writeln!(out, "{bank}")?;
+        print(bank);
     }
     Ok(())
 }
@@ -66,7 +67,7 @@ fn import(api: &Api, args: Import) -> Result<ExitCode> {
     print(&answer);
     // Without --strict a bad line stops nothing, but nobody shall overlook it.
     for line in answer["bad_lines"].as_array().into_iter().flatten() {
-        eprintln!("hashward: not imported: {}", line.as_str().unwrap_or(""));
+        note!("hashward: not imported: {}", line.as_str().unwrap_or(""));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use index::store::{Database, HeldDir, Range, RocksStore, StoreOptions, salvage};
+use ingest::{note, out};
 use reporter::audit::{Heads, Hex, Proof, Proven, Unproven, Verdict, signing_reached, verify};
 
 use crate::audit::{AuditKey, HEADS_FILE, KEY_FILE, is_genuine, public_file, read_public};
@@ -34,7 +35,7 @@ pub fn run(args: Check) -> Result<ExitCode> {
         match part {
             Ok(is_sound) => sound &= is_sound,
             Err(error) if failed.is_none() => failed = Some(error),
-            Err(error) => eprintln!("hashward: {error:#}"),
+            Err(error) => note!("hashward: {error:#}"),
         }
     }
     match failed {
@@ -66,8 +67,8 @@ fn rows(args: &Check, folder: &Path) -> Result<bool> {
         }
     }
     match parts {
-        0 => println!("rows: {read} read, all as they were written: sound"),
-        _ => println!("rows: {read} read, {parts} parts do not: NOT sound; restore a backup that has them"),
+        0 => out!("rows: {read} read, all as they were written: sound"),
+        _ => out!("rows: {read} read, {parts} parts do not: NOT sound; restore a backup that has them"),
     }
     Ok(parts == 0)
 }
@@ -76,8 +77,8 @@ fn say(part: &Part) {
     let Part { keyspace, one_row, from, to, reason } = part;
     let end = to.as_deref().unwrap_or("the end");
     match one_row {
-        true => println!("rows: '{keyspace}' row {from}: {reason}"),
-        false => println!("rows: '{keyspace}' from {from} to {end}: {reason}"),
+        true => out!("rows: '{keyspace}' row {from}: {reason}"),
+        false => out!("rows: '{keyspace}' from {from} to {end}: {reason}"),
     }
 }
 
@@ -99,9 +100,7 @@ fn log(args: &Check, folder: &Path) -> Result<bool> {
     let mut heads = Heads::new(BufReader::new(file));
     let verdict = verify(&store, &mut heads, &|bytes, signature| is_genuine(&key, bytes, signature))?;
     if heads.torn() {
-        println!(
-            "audit: the last line of the heads file was cut while it was written; it counts as not there"
-        );
+        out!("audit: the last line of the heads file was cut while it was written; it counts as not there");
     }
     // A crash may have cut the first head that there ever was.
     let heads_gone = if heads.torn() { None } else { heads_gone(&store, &verdict)? };
@@ -126,23 +125,27 @@ fn proof(args: &Check, folder: &Path, file: &Path) -> Result<bool> {
     match proof.check(&mut Heads::new(BufReader::new(heads)), &genuine) {
         Ok(Proven::Included { number, head, body }) => {
             let body = body.unwrap_or_else(|| "what it says is not told".to_string());
-            println!(
+            out!(
                 "audit: record {number} is in the log of {} records that was signed at {} ms: {body}: proven",
-                head.number, head.at_ms
+                head.number,
+                head.at_ms
             );
             Ok(true)
         }
         Ok(Proven::Consistent { earlier, later }) => {
-            println!(
+            out!(
                 "audit: the log of {} records that was signed at {} ms begins with that of {} records that was signed at {} \
                  ms: proven",
-                later.number, later.at_ms, earlier.number, earlier.at_ms
+                later.number,
+                later.at_ms,
+                earlier.number,
+                earlier.at_ms
             );
             Ok(true)
         }
         Err(nothing @ Unproven::NoHead { .. }) => Err(nothing.into()),
         Err(error) => {
-            println!("audit: {error}: NOT proven");
+            out!("audit: {error}: NOT proven");
             Ok(false)
         }
     }
@@ -153,7 +156,7 @@ fn public_key(args: &Check, folder: &Path) -> Result<Hex<32>> {
     let key_file = args.public_key.clone().unwrap_or_else(|| public_file(&folder.join(KEY_FILE)));
     let key = read_public(&key_file).with_context(|| format!("public key {}", key_file.display()))?;
     if args.public_key.is_none() {
-        eprintln!(
+        note!(
             "hashward: the key is the one in the data directory: --public-key takes a copy that nobody there can change"
         );
     }
@@ -167,7 +170,7 @@ fn open_heads(named: Option<&Path>, folder: &Path) -> Result<Option<File>> {
     match File::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
-            eprintln!("hashward: there is no {}: --heads says where it is", path.display());
+            note!("hashward: there is no {}: --heads says where it is", path.display());
             Ok(None)
         }
         Err(error) => Err(error).with_context(|| format!("heads file {}", path.display())),
@@ -178,13 +181,13 @@ fn open_heads(named: Option<&Path>, folder: &Path) -> Result<Option<File>> {
 fn told(verdict: &Verdict, heads_gone: Option<u64>) -> bool {
     let Verdict { records, signed, fault, bad_line, .. } = verdict;
     if let Some(bad_line) = bad_line {
-        println!("audit: {bad_line}");
+        out!("audit: {bad_line}");
     }
     if let Some(fault) = fault {
-        println!("audit: {fault}");
+        out!("audit: {fault}");
     }
     if let Some(record) = heads_gone {
-        println!(
+        out!(
             "audit: the log was signed up to record {record}, but there is no signed head: the heads file was deleted, \
              emptied or moved away; --heads says where it or your copy of it is"
         );
@@ -200,6 +203,6 @@ fn told(verdict: &Verdict, heads_gone: Option<u64>) -> bool {
         ),
         None => "no signed head: a log that was cut or written anew would not be seen".to_string(),
     };
-    println!("audit: {records} records, {signed}: {state}");
+    out!("audit: {records} records, {signed}: {state}");
     is_sound
 }

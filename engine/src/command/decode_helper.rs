@@ -2,10 +2,12 @@
 //! what of the cage this system has.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::{ExitCode, Stdio};
 
 use anyhow::{Result, anyhow, bail};
 use ingest::media::cage::{Enforcement, Launcher, probe, run_helper, run_program};
+use ingest::{out, stdout};
 use serde_json::json;
 
 use crate::cli::DecodeHelper;
@@ -33,17 +35,17 @@ fn check(enforcement: Enforcement) -> Result<ExitCode> {
     // Another process tries it: one that is confined cannot write to the file that stdout may be.
     let launcher = Launcher { enforcement, ..Launcher::default() };
     let tried = launcher.command().arg("--probe").stdin(Stdio::null()).output()?;
-    print!("{}", String::from_utf8_lossy(&tried.stdout));
-    eprint!("{}", String::from_utf8_lossy(&tried.stderr));
+    stdout::text(format_args!("{}", String::from_utf8_lossy(&tried.stdout)));
+    let _ = io::stderr().write_all(&tried.stderr); // there is nobody else to tell
     Ok(if tried.status.success() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// Tries everything that a helper must not do.
 fn try_all(enforcement: Enforcement) -> Result<ExitCode> {
     let (missing, probes) = probe(enforcement).map_err(|words| anyhow!(words))?;
-    missing.iter().for_each(|words| println!("{}", json!({ "missing": words })));
+    missing.iter().for_each(|words| out!("{}", json!({ "missing": words })));
     for probe in &probes {
-        println!("{}", json!({ "tried": probe.tried, "refused": probe.refused }));
+        out!("{}", json!({ "tried": probe.tried, "refused": probe.refused }));
     }
     match probes.iter().filter(|probe| probe.refused.is_none()).count() {
         0 => Ok(ExitCode::SUCCESS),

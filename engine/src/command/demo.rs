@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use index::{Hash256, RequestId, Signal, UploadContext};
 use ingest::media::{Limits, hash_picture};
+use ingest::stdout::{Unwritten, try_line};
 use ingest::wire::{Client, ClientOptions, Query};
 use serde_json::{Value, json};
 
@@ -49,31 +50,31 @@ pub fn run(args: Demo) -> Result<ExitCode> {
     std::fs::write(&rules, RULES)?;
     let loadtest = sibling("hashward-loadtest")?;
 
-    step(1, "build");
+    step(1, "build")?;
     match std::env::var("HASHWARD_BUILD_SECONDS") {
-        Ok(seconds) => say(&format!("release build took {seconds} s")),
-        Err(_) => say("built before (make demo measures it)"),
+        Ok(seconds) => say(&format!("release build took {seconds} s"))?,
+        Err(_) => say("built before (make demo measures it)")?,
     }
 
-    step(2, "start the server on an empty data directory, and a stand-in for NCMEC");
+    step(2, "start the server on an empty data directory, and a stand-in for NCMEC")?;
     let ncmec = StandIn::start()?;
-    say(&format!("NCMEC's stand-in at {}: nothing is reported to anybody", ncmec.url));
+    say(&format!("NCMEC's stand-in at {}: nothing is reported to anybody", ncmec.url))?;
     let server = Server::start(&data, &rules, &ncmec.url)?;
     say(&format!(
         "ready in {:.2} s; binary port {}, admin http://{}",
         server.seconds, server.listen, server.admin
-    ));
+    ))?;
     let api = Api::new(&format!("http://{}", server.admin));
 
-    step(3, "seed a bank, durably");
+    step(3, "seed a bank, durably")?;
     let count = args.hashes.to_string();
     let admin = format!("http://{}", server.admin);
     say(&tool(
         &loadtest,
         &["seed", "--admin", &admin, "--bank", "DEMO_HASHES", "--count", &count, "--seed", "1"],
-    )?);
+    )?)?;
 
-    step(4, "hash pictures and bank them");
+    step(4, "hash pictures and bank them")?;
     api.post("/api/v1/banks", &json!({ "name": "DEMO_PICTURES" }))?;
     for (name, bytes) in BANKED {
         let picture = hash_picture(bytes, &Limits::default()).with_context(|| name.to_string())?;
@@ -82,54 +83,56 @@ pub fn run(args: Demo) -> Result<ExitCode> {
             "/api/v1/banks/DEMO_PICTURES/contents",
             &json!({ "signals": { "pdq": pdq }, "note": name }),
         )?;
-        say(&format!("{name:<20} quality {:>3}  {pdq}", picture.quality));
+        say(&format!("{name:<20} quality {:>3}  {pdq}", picture.quality))?;
     }
 
-    step(5, "look up a stream: planted near-duplicates among misses, every answer checked");
+    step(5, "look up a stream: planted near-duplicates among misses, every answer checked")?;
     let lookup = load(&loadtest, &server, args.hashes, &["--mode", "lookup", "--duration", "4"])?;
-    show_load(&lookup);
+    show_load(&lookup)?;
 
-    step(6, "submit a stream: every hit durable before its answer");
+    step(6, "submit a stream: every hit durable before its answer")?;
     let submit =
         load(&loadtest, &server, args.hashes, &["--mode", "submit", "--rate", "20000", "--duration", "3"])?;
-    show_load(&submit);
+    show_load(&submit)?;
 
-    step(7, "upload edited pictures");
+    step(7, "upload edited pictures")?;
     let request = RequestId::fresh();
     let position = upload(server.client(), request)?;
 
-    step(8, "what the rules did");
+    step(8, "what the rules did")?;
     settled(&api)?;
     show_queues(&api)?;
 
-    step(9, "a platform tells of a user's posts; a reviewer decides");
+    step(9, "a platform tells of a user's posts; a reviewer decides")?;
     filing::organisation(&api)?;
     review(&api)?;
 
-    step(10, "the decision becomes a CyberTip");
+    step(10, "the decision becomes a CyberTip")?;
     filing::file(&ncmec, USER)?;
     let before = settled(&api)?;
 
-    step(11, "kill -9, restart, recover");
+    step(11, "kill -9, restart, recover")?;
     let address = server.kill()?;
     let server = Server::start(&data, &rules, &ncmec.url)?;
     let api = Api::new(&format!("http://{}", server.admin));
     let after = settled(&api)?;
-    say(&format!("killed {address}; ready again in {:.2} s", server.seconds));
+    say(&format!("killed {address}; ready again in {:.2} s", server.seconds))?;
     ensure!(before == after, "before the kill {before:?}, after it {after:?}");
     say(&format!(
         "{} contents, {} hits, each in one job, {} report filed: all there, none twice",
         after.contents, after.hits, after.filed
-    ));
-    say(&format!("NCMEC has report {}, and no other", ncmec.has_one(USER)?));
+    ))?;
+    say(&format!("NCMEC has report {}, and no other", ncmec.has_one(USER)?))?;
     let again = upload(server.client(), request)?;
     ensure!(position == again, "a replayed upload was logged at {again}, first at {position}");
-    say("the same upload sent again gave its first answer, and logged nothing");
+    say("the same upload sent again gave its first answer, and logged nothing")?;
 
-    println!("\nAll steps succeeded.");
-    println!("Admin: http://{}  (try /api/v1/queues, /api/v1/hits?before=999999999, /metrics)", server.admin);
+    try_line(format_args!(
+        "\nAll steps succeeded.\nAdmin: http://{}  (try /api/v1/queues, /api/v1/hits?before=999999999, /metrics)",
+        server.admin
+    ))?;
     if !args.exit {
-        println!("Ctrl-C ends it.");
+        try_line(format_args!("Ctrl-C ends it."))?;
         // Waited for here, so that the temporary folder goes as well.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(tokio::signal::ctrl_c())?;
@@ -138,12 +141,12 @@ pub fn run(args: Demo) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn step(number: u32, words: &str) {
-    println!("\n{number}. {words}");
+fn step(number: u32, words: &str) -> Result<(), Unwritten> {
+    try_line(format_args!("\n{number}. {words}"))
 }
 
-fn say(words: &str) {
-    words.lines().for_each(|line| println!("   {line}"));
+fn say(words: &str) -> Result<(), Unwritten> {
+    words.lines().try_for_each(|line| try_line(format_args!("   {line}")))
 }
 
 /// A program built beside this one.
@@ -184,7 +187,7 @@ fn load(loadtest: &Path, server: &Server, hashes: u64, more: &[&str]) -> Result<
     Ok(serde_json::from_str(&tool(loadtest, &args)?)?)
 }
 
-fn show_load(result: &Value) {
+fn show_load(result: &Value) -> Result<(), Unwritten> {
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
     say(&format!(
         "{:.0} lookups/s; a frame of 64: p50 {:.0} µs, p99 {:.0} µs ({}, {} kernel, {})",
@@ -194,14 +197,15 @@ fn show_load(result: &Value) {
         result["mode"].as_str().unwrap_or(""),
         result["server"]["kernel"].as_str().unwrap_or(""),
         result["server"]["reactor"].as_str().unwrap_or(""),
-    ));
+    ))?;
     if let Some(reason) = result["generator_bound"].as_str() {
-        say(&format!("the machine was busy, so these are no figures of the server: {reason}"));
+        say(&format!("the machine was busy, so these are no figures of the server: {reason}"))?;
     }
     say(&format!(
         "hits: {} expected, {} found, {} false",
         result["hits_expected"], result["hits_found"], result["false_hits"]
-    ));
+    ))?;
+    Ok(())
 }
 
 /// Submits the pictures; gives the log position of the first hit.
@@ -230,8 +234,8 @@ fn upload(mut client: Client, request: RequestId) -> Result<u64> {
                 hit.matches[0].content,
                 hit.matches[0].bank_name,
                 verdicts.get(usize::from(hit.verdict)).unwrap_or(&"?"),
-            )),
-            None => say(&format!("{name:<20} no match")),
+            ))?,
+            None => say(&format!("{name:<20} no match"))?,
         }
     }
     Ok(receipt.first_position.0)
@@ -277,7 +281,7 @@ fn review(api: &Api) -> Result<()> {
         items.push(json!({ "id": format!("post-{at}"), "typeId": "post", "data": data }));
     }
     api.post("/api/v1/items/async/", &json!({ "items": items }))?;
-    say(&format!("{} posts taken: durable when that was answered", items.len()));
+    say(&format!("{} posts taken: durable when that was answered", items.len()))?;
     settled(api)?;
     let job = api.post("/api/v1/queues/ncmec/next", &json!({ "reviewer": "demo" }))?;
     let media = api.get(&format!("/api/v1/jobs/{}/media", job["id"]))?;
@@ -289,7 +293,7 @@ fn review(api: &Api) -> Result<()> {
         media.len(),
         media.iter().filter(|media| matched(media)).count(),
         job["reasons"][0]["words"].as_str().unwrap_or("")
-    ));
+    ))?;
     let decided: Vec<Value> = media
         .iter()
         .map(|media| {
@@ -300,14 +304,14 @@ fn review(api: &Api) -> Result<()> {
     let decision = json!({ "decision": "report", "lease": job["lease"]["token"], "revision": job["revision"],
         "incident_type": "Child Pornography (possession, manufacture, and distribution)", "media": decided });
     api.post(&format!("/api/v1/jobs/{}/decision", job["id"]), &decision)?;
-    say("decided: it is to be reported from the same commit on");
+    say("decided: it is to be reported from the same commit on")?;
     Ok(())
 }
 
 fn show_queues(api: &Api) -> Result<()> {
     let metrics = api.text("/metrics")?;
     for line in metrics.lines().filter(|line| line.starts_with("hashward_rule_hits_total{")) {
-        say(&format!("rule {}", line.trim_start_matches("hashward_rule_hits_total")));
+        say(&format!("rule {}", line.trim_start_matches("hashward_rule_hits_total")))?;
     }
     for queue in api.get("/api/v1/queues")?.as_array().into_iter().flatten() {
         say(&format!(
@@ -315,10 +319,10 @@ fn show_queues(api: &Api) -> Result<()> {
             queue["name"].as_str().unwrap_or(""),
             queue["jobs"],
             queue["hits"]
-        ));
+        ))?;
         let path = format!("/api/v1/queues/{}?limit=1", queue["name"].as_str().unwrap_or(""));
         if let Some(first) = api.get(&path)?["jobs"].as_array().and_then(|jobs| jobs.first().cloned()) {
-            say(&format!("   first: {first}"));
+            say(&format!("   first: {first}"))?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use ingest::out;
 use serde_json::{Value, json};
 
 use super::http::{Api, segment};
@@ -22,22 +23,22 @@ pub fn run(args: EmbeddingsArgs) -> Result<ExitCode> {
                 Box::new(File::open(&file).with_context(|| format!("cannot read {}", file.display()))?)
             };
             let how = format!("?metric={}&strategy={}", segment(&metric), segment(&strategy));
-            println!("{}", api.put_stream(&(path(&name) + &how), input)?);
+            out!("{}", api.put_stream(&(path(&name) + &how), input)?);
         }
         EmbeddingsVerb::List => {
             let sets = api.get("/api/v1/embeddings")?;
             for set in sets.as_array().context("the server's answer is not a list")? {
-                println!("{set}");
+                out!("{set}");
             }
         }
-        EmbeddingsVerb::Show { name } => println!("{}", api.get(&path(&name))?),
-        EmbeddingsVerb::Delete { name } => println!("{}", api.delete(&path(&name))?),
+        EmbeddingsVerb::Show { name } => out!("{}", api.get(&path(&name))?),
+        EmbeddingsVerb::Delete { name } => out!("{}", api.delete(&path(&name))?),
         EmbeddingsVerb::Nearest { name, count, exact } => {
             let to = format!("{}/nearest", path(&name));
             for line in io::stdin().lines() {
                 let vector: Value = serde_json::from_str(&line?)
                     .context("standard input takes one JSON array of numbers a line")?;
-                println!("{}", api.post(&to, &json!({ "vector": vector, "k": count, "exact": exact }))?);
+                out!("{}", api.post(&to, &json!({ "vector": vector, "k": count, "exact": exact }))?);
             }
         }
     }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use index::Signal;
 use ingest::media::cage::{CageError, Counts, Launcher, Picture, Pool};
 use ingest::media::{Limits, MediaError, digest};
+use ingest::{note, out};
 use serde_json::{Value, json};
 
 use crate::cli::Hash;
@@ -24,9 +25,9 @@ pub fn run(args: Hash) -> Result<ExitCode> {
     let decoders = Pool::start(Launcher::default(), 1, Arc::<Counts>::default())?;
     for file in &args.files {
         match line(file, &decoders) {
-            Ok(line) => println!("{line}"),
+            Ok(line) => out!("{line}"),
             Err(error) => {
-                eprintln!("hashward: {error:#}");
+                note!("hashward: {error:#}");
                 code = ExitCode::from(1);
             }
         }

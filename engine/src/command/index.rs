@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use ingest::out;
 use serde_json::Value;
 
 use super::http::Api;
@@ -15,11 +16,11 @@ pub fn run(verb: IndexVerb) -> Result<ExitCode> {
     let path = format!("/api/v1/index/explain?measure={}{threshold}", !args.no_measure);
     let answer = Api::new(&args.server.admin).get(&path)?;
     if args.json {
-        println!("{answer}");
+        out!("{answer}");
         return Ok(ExitCode::SUCCESS);
     }
     let costs = &answer["costs"];
-    println!(
+    out!(
         "{} PDQ signals, {} of them not yet in a segment; threshold {}, kernel {}, costs {}",
         answer["signals"],
         answer["unmerged"],
@@ -27,12 +28,18 @@ pub fn run(verb: IndexVerb) -> Result<ExitCode> {
         text(&costs["kernel"]),
         if costs["measured"] == true { "measured on this machine" } else { "as stored" },
     );
-    println!(
+    out!(
         "{:>10}  {:<7} {:>6} {:>7} {:>6}  {:>12} {:>12}  radii",
-        "signals", "shape", "lines", "crowded", "probes", "predicted ns", "measured ns"
+        "signals",
+        "shape",
+        "lines",
+        "crowded",
+        "probes",
+        "predicted ns",
+        "measured ns"
     );
     for segment in answer["segments"].as_array().into_iter().flatten() {
-        println!(
+        out!(
             "{:>10}  {:<7} {:>6} {:>7} {:>6}  {:>12} {:>12}  {}",
             segment["signals"],
             if segment["reads_all"] == true { "flat" } else { text(&segment["shape"]) },
@@ -44,7 +51,7 @@ pub fn run(verb: IndexVerb) -> Result<ExitCode> {
             radii(&segment["radii"]),
         );
         for option in segment["options"].as_array().into_iter().flatten() {
-            println!(
+            out!(
                 "{:>12}{:<7} {:>36}",
                 "could be ",
                 text(&option["shape"]),
@@ -52,7 +59,7 @@ pub fn run(verb: IndexVerb) -> Result<ExitCode> {
             );
         }
     }
-    println!(
+    out!(
         "a random lookup: {} ns predicted, {} ns measured",
         nanoseconds(&answer["predicted_ns"]),
         nanoseconds(&answer["measured_ns"])

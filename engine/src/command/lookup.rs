@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use ingest::out;
 use serde_json::json;
 
 use super::http::{Api, segment};
@@ -17,7 +18,7 @@ pub fn run(args: Lookup) -> Result<ExitCode> {
         );
         let api = Api::new(&args.server.admin);
         for signal in &args.signals {
-            println!("{}", api.get(&format!("/api/v1/nearest?k={count}&signal={}", segment(signal)))?);
+            out!("{}", api.get(&format!("/api/v1/nearest?k={count}&signal={}", segment(signal)))?);
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -25,7 +26,7 @@ pub fn run(args: Lookup) -> Result<ExitCode> {
         json!({ "signal_type": args.signal_type, "signals": args.signals, "threshold": args.threshold });
     let answer = Api::new(&args.server.admin).post("/api/v1/lookup", &body)?;
     for result in answer["results"].as_array().context("the server's answer has no results")? {
-        println!("{result}");
+        out!("{result}");
     }
     Ok(ExitCode::SUCCESS)
 }

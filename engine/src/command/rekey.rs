@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use index::store::DataDir;
+use ingest::{note, out};
 use reporter::Tx;
 use reporter::audit::{self, Entry};
 use serde_json::json;
@@ -29,7 +30,7 @@ pub fn run(args: RekeyArgs) -> Result<ExitCode> {
     let shown = args.new_key_file.display();
     rekey::differ(&*old, &*new)?;
     if rekey::is_done(&config.data_dir, &new) {
-        println!("everything is under {shown} already");
+        out!("everything is under {shown} already");
         return Ok(ExitCode::SUCCESS);
     }
     let owned = match under_way {
@@ -40,13 +41,14 @@ pub fn run(args: RekeyArgs) -> Result<ExitCode> {
     drop(owned);
     config.key_file = Some(args.new_key_file.clone());
     record(&config, "key_file.changed")?;
-    println!(
+    out!(
         "{} pieces of evidence, {} credentials and the data key are under {shown} now: start the server with --key-file \
          {shown}, and keep the old file as long as backups of before",
-        done.evidence, done.credentials
+        done.evidence,
+        done.credentials
     );
     for id in &done.broken {
-        eprintln!(
+        note!(
             "the key of evidence {id} opens with neither file: restore {id}.key from a backup, and run this again"
         );
     }

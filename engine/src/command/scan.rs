@@ -17,6 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use index::{Hash256, Signal, SignalType};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ingest::import::{ImportError, Records};
+use ingest::{note, out};
 use serde_json::{Value, json};
 
 use super::http::Api;
@@ -44,7 +45,7 @@ pub fn run(args: Scan) -> Result<ExitCode> {
     let size = file.metadata()?.len();
     let mut progress = Progress::open(&args.out, &args.file, size, args.threshold)?;
     if progress.lines > 0 {
-        eprintln!("goes on behind line {} of {}", progress.lines, args.file.display());
+        note!("goes on behind line {} of {}", progress.lines, args.file.display());
     }
     let bar = bar(&args, size);
     let mut records = Records::open(BufReader::new(bar.wrap_read(file)), None, SignalType::Pdq)?;
@@ -85,7 +86,7 @@ pub fn run(args: Scan) -> Result<ExitCode> {
         "out": args.out,
     });
     progress.finish()?;
-    println!("{summary}");
+    out!("{summary}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,7 +109,7 @@ fn read_part<R: BufRead>(records: &mut Records<R>, from: u64, size: usize, shown
                 part.bad += 1;
                 *shown += 1;
                 if *shown <= BAD_SHOWN {
-                    eprintln!("{line}");
+                    note!("{line}");
                 }
             }
             Some(Err(error)) => return Err(error.into()),

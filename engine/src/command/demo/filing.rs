@@ -76,11 +76,11 @@ pub fn file(ncmec: &StandIn, user: &str) -> Result<()> {
         begun.elapsed().as_secs_f64(),
         ncmec.url,
         files.len()
-    ));
-    say("its XML, as it came:");
+    ))?;
+    say("its XML, as it came:")?;
     outline(report["xml"].as_str().context("the report has no XML")?)
         .iter()
-        .for_each(|line| say(&format!("  {line}")));
+        .try_for_each(|line| say(&format!("  {line}")))?;
     for file in &files {
         let details =
             file["details"].as_str().with_context(|| format!("no details came for {}", file["name"]))?;
@@ -93,7 +93,7 @@ pub fn file(ncmec: &StandIn, user: &str) -> Result<()> {
             file["bytes"],
             file["md5"].as_str().unwrap_or(""),
             class.map_or_else(String::new, |class| format!(", class {class}")),
-        ));
+        ))?;
     }
     Ok(())
 }
