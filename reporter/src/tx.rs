@@ -193,6 +193,25 @@ impl<'s> Tx<'s> {
     }
 }
 
+/// Writes that a step may still make.
+pub struct Budget {
+    max: usize,
+    /// Writes of the transaction when the step began: others' commands may be in it.
+    before: usize,
+}
+
+impl Budget {
+    /// So many writes from now on.
+    pub fn begin(tx: &Tx<'_>, max: usize) -> Self {
+        Self { max, before: tx.writes() }
+    }
+
+    /// How many are left.
+    pub fn left(&self, tx: &Tx<'_>) -> usize {
+        self.max.saturating_sub(tx.writes().saturating_sub(self.before))
+    }
+}
+
 /// Reads what [`Tx::save`] wrote.
 pub fn read_row<T: DeserializeOwned>(space: Keyspace, row: &[u8]) -> Result<T, StoreError> {
     read_json_row(space, ROW_VERSION, row)

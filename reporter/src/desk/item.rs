@@ -27,6 +27,7 @@ use super::kind::{Container, ItemKind, ItemType, Role, Scalar, related, time_ms}
 use crate::read::At;
 use crate::tx::{Tx, after_prefix, key};
 
+pub use self::age::forget_item;
 use self::age::old_key;
 pub(super) use self::age::{list_once, older};
 
@@ -346,22 +347,6 @@ pub fn put_item(tx: &mut Tx<'_>, mut new: Item) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Forgets an item, and at most so many of its uploads; false if it has more: then the item is there without those that
-/// went, and the next call goes on.
-pub fn forget_item(tx: &mut Tx<'_>, of: &ItemKey, uploads_max: usize) -> Result<bool, StoreError> {
-    let Some(mut old) = item_alone(tx, of)? else { return Ok(true) };
-    let (gone, all) = uploads::forget(tx, of, uploads_max)?;
-    let place = key(b'i', &[&of.type_id, &of.id]);
-    if all {
-        unlist(tx, &old);
-        tx.delete(Keyspace::Items, place);
-    } else {
-        old.uploads = old.uploads.saturating_sub(gone as u64).max(1); // while there are any, they are shown
-        tx.save(Keyspace::Items, place, &old);
-    }
-    Ok(all)
-}
-
 fn unlist(tx: &mut Tx<'_>, item: &Item) {
     if let Some(listed) = listed_under(item) {
         tx.delete(Keyspace::Items, listed);
@@ -487,28 +472,6 @@ mod tests {
             ]
         );
         assert!(item.waits());
-    }
-
-    /// Such a program knows no `uploads` in an item, and no row of an upload: what it writes of an item hides them, and they
-    /// stay when it deletes the item.
-    #[test]
-    fn a_program_of_format_3_would_lose_uploads_so_it_must_refuse_the_directory() {
-        let store = MemoryStore::default();
-        let mut tx = Tx::new(&store);
-        let of = ItemKey::new("post", "1");
-        let signals = [(SignalType::Md5, "0".repeat(32))].into();
-        let (field, kind) = (UPLOAD_FIELD.to_string(), MediaKind::Image);
-        let upload = Media { field, kind, url: None, signals, screening: Screening::Waiting, kept: None };
-        put_item(&mut tx, Item { media: vec![upload], ..post("1", None, 1, 1) }).unwrap();
-        assert_eq!(item(&tx, &of).unwrap().unwrap().media.len(), 1);
-        let place = key(b'i', &[&of.type_id, &of.id]);
-        let mut row: Value = tx.read(Keyspace::Items, &place).unwrap().unwrap();
-        row.as_object_mut().unwrap().remove("uploads");
-        tx.save(Keyspace::Items, place.clone(), &row);
-        assert!(item(&tx, &of).unwrap().unwrap().media.is_empty(), "the upload is lost");
-        tx.delete(Keyspace::Items, place);
-        assert_eq!(tx.rows(Keyspace::Items, b"m", 9).unwrap().len(), 1, "the upload outlives its item");
-        const { assert!(index::store::keys::FORMAT > 3) };
     }
 
     #[test]

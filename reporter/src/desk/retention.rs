@@ -39,7 +39,7 @@ use super::settings::{Settings, settings};
 use crate::audit::{self, Entry};
 use crate::cyber_tipline::Environment;
 use crate::error::DeskError;
-use crate::tx::{Tx, after_prefix, key, read_row};
+use crate::tx::{Budget, Tx, after_prefix, key, read_row};
 
 const SPACE: Keyspace = Keyspace::Jobs;
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -386,7 +386,7 @@ fn forget_hits(tx: &mut Tx<'_>, doomed: &mut Job) -> Result<bool, StoreError> {
 fn forget_items(tx: &mut Tx<'_>, doomed: &Job) -> Result<bool, StoreError> {
     let prefix = job_key(b'I', doomed.id);
     let rows = tx.rows(SPACE, &prefix, ROWS_AT_ONCE)?;
-    let (done, budget) = (rows.len() < ROWS_AT_ONCE, Budget::begin(tx));
+    let (done, budget) = (rows.len() < ROWS_AT_ONCE, Budget::begin(tx, WRITES_AT_ONCE));
     for (place, _) in rows {
         let of = read_item(&place[prefix.len()..])?;
         let name = [&named_key(&of)[..], &doomed.id.0.to_be_bytes()].concat();
@@ -419,22 +419,6 @@ fn forget_rows(tx: &mut Tx<'_>, space: Keyspace, prefix: &[u8]) -> Result<usize,
     Ok(count)
 }
 
-/// Writes that a step may still make.
-struct Budget {
-    /// Writes of the transaction when the step began: others' commands may be in it.
-    before: usize,
-}
-
-impl Budget {
-    fn begin(tx: &Tx<'_>) -> Self {
-        Self { before: tx.writes() }
-    }
-
-    fn left(&self, tx: &Tx<'_>) -> usize {
-        WRITES_AT_ONCE.saturating_sub(tx.writes() - self.before)
-    }
-}
-
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -455,7 +439,7 @@ pub fn sweep(tx: &mut Tx<'_>, now_ms: u64) -> Result<Swept, DeskError> {
         due.push(decode_u64(SPACE, key.get(9..).unwrap_or_default()).map(JobId));
         if due.len() < JOBS_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    let (mut jobs, mut more, budget) = (0, due.len() == JOBS_AT_ONCE, Budget::begin(tx));
+    let (mut jobs, mut more, budget) = (0, due.len() == JOBS_AT_ONCE, Budget::begin(tx, WRITES_AT_ONCE));
     for id in due {
         let id = id?;
         if budget.left(tx) == 0 {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use index::store::{Keyspace, Range, StoreError};
 
-use super::{Item, ItemKey, read_key};
+use super::{Item, ItemKey, item_alone, read_key, unlist, uploads};
 use crate::tx::{Tx, key};
 
 /// Lists an item of before items had terms, so that it goes when it is old as counted from now, unless it is listed; says
@@ -26,6 +26,22 @@ pub fn older(tx: &Tx<'_>, before_ms: u64, max: usize) -> Result<Vec<(Vec<u8>, It
         if found.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     Ok(found)
+}
+
+/// Forgets an item, and at most so many of its uploads; false if it has more: then the item is there without those that
+/// went, and the next call goes on.
+pub fn forget_item(tx: &mut Tx<'_>, of: &ItemKey, uploads_max: usize) -> Result<bool, StoreError> {
+    let Some(mut old) = item_alone(tx, of)? else { return Ok(true) };
+    let (gone, all) = uploads::forget(tx, of, uploads_max)?;
+    let place = key(b'i', &[&of.type_id, &of.id]);
+    if all {
+        unlist(tx, &old);
+        tx.delete(Keyspace::Items, place);
+    } else {
+        old.uploads = old.uploads.saturating_sub(gone as u64).max(1); // while there are any, they are shown
+        tx.save(Keyspace::Items, place, &old);
+    }
+    Ok(all)
 }
 
 /// Where an item is listed.

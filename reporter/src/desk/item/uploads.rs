@@ -114,3 +114,35 @@ fn place(of: &ItemKey, media: &Media) -> Vec<u8> {
     }
     [&prefix(of)[..], &digest.finalize()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use index::SignalType;
+    use index::store::MemoryStore;
+    use serde_json::Value;
+
+    use super::super::{MediaKind, item, put_item};
+    use super::*;
+
+    /// Such a program knows no `uploads` in an item, and no row of an upload: what it writes of an item hides them, and they
+    /// stay when it deletes the item.
+    #[test]
+    fn a_program_of_format_3_would_lose_uploads_so_it_must_refuse_the_directory() {
+        let store = MemoryStore::default();
+        let mut tx = Tx::new(&store);
+        let of = ItemKey::new("post", "1");
+        let signals = [(SignalType::Md5, "0".repeat(32))].into();
+        let (field, kind) = (UPLOAD_FIELD.to_string(), MediaKind::Image);
+        let upload = Media { field, kind, url: None, signals, screening: Screening::Waiting, kept: None };
+        put_item(&mut tx, Item { media: vec![upload], ..Item::bare(of.clone(), 1) }).unwrap();
+        assert_eq!(item(&tx, &of).unwrap().unwrap().media.len(), 1);
+        let place = key(b'i', &[&of.type_id, &of.id]);
+        let mut row: Value = tx.read(Keyspace::Items, &place).unwrap().unwrap();
+        row.as_object_mut().unwrap().remove("uploads");
+        tx.save(Keyspace::Items, place.clone(), &row);
+        assert!(item(&tx, &of).unwrap().unwrap().media.is_empty(), "the upload is lost");
+        tx.delete(Keyspace::Items, place);
+        assert_eq!(tx.rows(Keyspace::Items, b"m", 9).unwrap().len(), 1, "the upload outlives its item");
+        const { assert!(index::store::keys::FORMAT > 3) };
+    }
+}
