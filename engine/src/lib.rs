@@ -42,6 +42,7 @@ mod merge;
 mod metrics;
 mod nice;
 mod outbound;
+mod pace;
 mod preserve;
 pub mod private;
 mod recent;

@@ -1,14 +1,15 @@
 //! Many clients, and some that want it all: those that ask little are served, whoever else is there.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use index::Hash256;
 use ingest::wire::{Client, ClientOptions, Connection, Query, Reply, hello, lookup};
+use rustix::process::Signal;
 use tests::{Server, Setup, refusal};
 
 use crate::banks::random_hashes;
@@ -167,6 +168,39 @@ fn one_address_does_not_take_all_places() {
     assert!(std::io::Read::read(&mut other, &mut [0; 64]).unwrap() > 0, "welcomed");
     assert_eq!(server.metric_of("hashward_refused_total{shard=\"0\"}"), Some(1.0));
     ours.end().unwrap();
+}
+
+#[test]
+fn connections_that_come_and_go_at_once_are_all_closed() {
+    const TOGETHER: usize = 100; // fewer than the admin port has room for before it accepts them
+    for reactor in ["glommio", "epoll"] {
+        let server = Setup::default().flag("--cores", 1).flag("--reactor", reactor).start();
+        let open = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+        let ask = || {
+            hasty(&server).lookup(one()).unwrap();
+            assert!(!server.http.plain("GET", "/healthz", None).1.is_empty());
+        };
+        ask();
+        let before = open();
+        for port in [server.listen, server.admin.parse::<SocketAddr>().unwrap()].repeat(3) {
+            server.signal(Signal::STOP);
+            let come: Vec<_> = (0..TOGETHER).map(|_| TcpStream::connect(port).unwrap()).collect();
+            server.signal(Signal::CONT);
+            ask();
+            server.signal(Signal::STOP);
+            for (at, mut stream) in come.into_iter().enumerate() {
+                let bytes: &[u8] = [&b""[..], &[0xff; 8], b"GET /healthz HTTP/1.1\r\n\r\n"][at % 3];
+                let _ = stream.write_all(bytes); // then it is closed
+            }
+            server.signal(Signal::CONT);
+            ask();
+        }
+        let until = Instant::now() + Duration::from_secs(20);
+        while open() > before + 2 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(open() <= before + 2, "{reactor}: {} descriptors, {before} before", open());
+    }
 }
 
 /// Sends large frames without waiting for answers; reads them on another thread. Returns how many were Busy, and answered.

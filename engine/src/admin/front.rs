@@ -30,6 +30,7 @@ use super::client::{Client, ClientStream};
 use super::coop::Errors;
 use super::patient::Patient;
 use super::{Admin, guard};
+use crate::pace::{self, Round};
 
 /// After the system refused a connection: it is out of something.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -55,7 +56,9 @@ impl Front {
         http.timer(TokioTimer::new()).header_read_timeout(idle).half_close(true);
         let graceful = GracefulShutdown::new();
         let turns = Arc::new(Semaphore::new(self.admin.config.limits.admin_connections_max));
-        let mut stop = std::pin::pin!(stop);
+        let (closes, closing) = pace::turns();
+        tokio::spawn(pace::hand_out(closes, tokio::task::yield_now)); // ends with the last connection
+        let (mut stop, mut round) = (std::pin::pin!(stop), Round::default());
         loop {
             let accepted = async {
                 let turn = turns.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -77,7 +80,8 @@ impl Front {
             let calling = Calling { front: self.clone(), peer: peer_of(peer), client: client.clone() };
             let counts = self.admin.metrics.turns.clone();
             let stalled = self.admin.config.limits.stalled;
-            let stream = Patient::new(ClientStream(client.clone()), stalled, counts.clone());
+            let stream =
+                Patient::new(ClientStream(client.clone()), stalled, counts.clone(), closing.clone());
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), calling));
             tokio::spawn(async move {
                 tokio::select! {
@@ -87,7 +91,11 @@ impl Front {
                 }
                 drop(turn);
             });
+            if round.is_over() {
+                tokio::task::yield_now().await; // comes back after the sockets were looked at
+            }
         }
+        drop(closing);
         graceful.shutdown().await;
     }
 

@@ -1,5 +1,6 @@
 //! A connection whose writes have a time limit: a client that takes nothing of its answer for so long is ended, and with
-//! it what the answer holds (a thread, a snapshot of the store, memory).
+//! it what the answer holds (a thread, a snapshot of the store, memory). Connections that end close their sockets a few at
+//! a time.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -9,6 +10,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use async_channel::Receiver;
+use futures_lite::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -21,12 +24,14 @@ pub struct Patient<S> {
     counts: Arc<TurnCounts>,
     /// Runs while a write waits.
     late: Option<Pin<Box<Sleep>>>,
+    /// Turns to close a socket; empty once this one had its own.
+    closing: Option<Pin<Box<Receiver<()>>>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
-    /// A stream that waits so long for its peer; counted if that is not enough.
-    pub fn new(stream: S, limit: Duration, counts: Arc<TurnCounts>) -> Self {
-        Self { stream, limit, counts, late: None }
+    /// A stream that waits so long for its peer, counted if that is not enough, and for a turn to close.
+    pub fn new(stream: S, limit: Duration, counts: Arc<TurnCounts>, closing: Receiver<()>) -> Self {
+        Self { stream, limit, counts, late: None, closing: Some(Box::pin(closing)) }
     }
 
     /// What a write gave; or, if it waits, whether it waits too long.
@@ -82,21 +87,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(turn) = &mut self.closing {
+            ready!(turn.as_mut().poll_next(context)); // none come any more: the server ends, and everybody may
+            self.closing = None;
+        }
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures_lite::future::poll_once;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
+    use crate::pace;
 
     #[tokio::test]
     async fn a_write_waits_for_a_slow_reader_and_not_for_one_that_stopped() {
         let (ours, mut theirs) = duplex(8);
         let counts = Arc::new(TurnCounts::default());
-        let mut ours = Patient::new(ours, Duration::from_millis(200), counts.clone());
+        let mut ours = Patient::new(ours, Duration::from_millis(200), counts.clone(), pace::turns().1);
         let reading = tokio::spawn(async move {
             let mut all = [0; 1];
             for _ in 0..8 {
@@ -112,5 +125,28 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(counts.stalled.load(Ordering::Relaxed), 1);
         drop(theirs);
+    }
+
+    #[tokio::test]
+    async fn connections_that_end_at_once_close_a_few_at_a_time() {
+        let (closes, closing) = pace::turns();
+        let mut pacing = pin!(pace::hand_out(closes, tokio::task::yield_now));
+        let mut ending: Vec<_> = (0..20)
+            .map(|_| {
+                let counts = Arc::new(TurnCounts::default());
+                Patient::new(duplex(8).0, Duration::from_secs(1), counts, closing.clone())
+            })
+            .collect();
+        for turn in 1..=5 {
+            assert!(poll_once(pacing.as_mut()).await.is_none());
+            let mut left = Vec::new();
+            for mut connection in ending {
+                if poll_once(connection.shutdown()).await.is_none() {
+                    left.push(connection);
+                }
+            }
+            ending = left;
+            assert_eq!(ending.len(), 20 - turn * pace::TOGETHER);
+        }
     }
 }

@@ -13,6 +13,9 @@ use tokio::sync::oneshot;
 use crate::access::password;
 use crate::admin::{self, Admin};
 
+/// Tasks that run before the sockets, and newcomers, are looked at again. tokio's own 61 are a millisecond of connections
+/// that end.
+const LOOK: u32 = 8;
 /// How long requests under way may take when the program stops.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -40,7 +43,7 @@ impl Control {
 /// Starts the thread; admin HTTP answers from here on.
 pub fn start(admin: Arc<Admin>, port: TcpListener) -> io::Result<Control> {
     let (stop, stopped) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(LOOK).build()?;
     let handle = runtime.handle().clone();
     let thread = thread::Builder::new().name("control".into()).spawn(move || {
         let outcome = runtime.block_on(async move {

@@ -17,13 +17,14 @@ use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use async_channel::{Receiver, Sender, bounded};
+use async_channel::Receiver;
 use futures_lite::{AsyncRead, AsyncWrite};
 
 use super::drive::{Bells, drive};
 use super::{ConnectionId, Shard, Turn};
 use crate::failpoint;
 use crate::ledger::Settled;
+use crate::pace::{self, Round};
 
 /// How often limits of time are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -33,8 +34,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// How long tasks that were ended may take to let go of the shard.
 const END: Duration = Duration::from_secs(1);
-/// Connections that are accepted before other tasks have their turn. With 16 neighbours waited longer, and newcomers too.
-pub(super) const ACCEPTED_TOGETHER: u64 = 4;
 /// After the system refused a connection: it is out of something.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -80,9 +79,6 @@ pub trait Reactor: 'static {
     fn spawn(task: impl Future<Output = ()> + 'static) -> Self::Task;
 }
 
-/// Connections whose sockets are closed before everybody else has a turn: a close costs the kernel as much as an answer.
-pub(super) const CLOSED_TOGETHER: usize = 4;
-
 /// The tasks of all connections.
 pub(super) type Tasks<R> = Rc<RefCell<HashMap<ConnectionId, <R as Reactor>::Task>>>;
 
@@ -98,10 +94,10 @@ pub async fn run<R: Reactor>(start: Start, (shard, work): (Shard, Receiver<()>))
     let _ = start.bound.send(R::address(&listener));
     let shard = Rc::new(RefCell::new(shard));
     let connections: Tasks<R> = Rc::default();
-    let (turns, ending) = bounded(CLOSED_TOGETHER);
+    let (turns, ending) = pace::turns(); // a close costs the kernel as much as an answer
     let accepting = R::spawn(accept::<R>(shard.clone(), connections.clone(), listener, ending));
     let working = [
-        R::spawn(pace::<R>(turns)),
+        R::spawn(pace::hand_out(turns, R::yield_now)),
         R::spawn(serve::<R>(shard.clone(), work)),
         R::spawn(settle(shard.clone(), start.inbox)),
         R::spawn(sweep::<R>(shard.clone())),
@@ -139,14 +135,13 @@ pub(super) async fn accept<R: Reactor>(
     listener: R::Listener,
     ending: Receiver<()>,
 ) {
-    let (mut refused, mut accepted) = (0_u64, 0_u64);
+    let (mut refused, mut round) = (0_u64, Round::default());
     loop {
         match R::accept(&listener).await {
             Ok((stream, peer)) => {
                 refused = 0;
                 welcome::<R>(&shard, &connections, stream, peer, ending.clone());
-                accepted += 1;
-                if accepted.is_multiple_of(ACCEPTED_TOGETHER) {
+                if round.is_over() {
                     R::yield_now().await; // nothing of the reactor is pending here
                 }
             }
@@ -179,17 +174,6 @@ fn welcome<R: Reactor>(
         tasks.borrow_mut().remove(&id);
     });
     connections.borrow_mut().insert(id, task);
-}
-
-/// Hands out turns to connections that end: a few at a time, so that a thousand that end at once hold nobody up.
-pub(super) async fn pace<R: Reactor>(turns: Sender<()>) {
-    let mut given = 0_usize;
-    while turns.send(()).await.is_ok() {
-        given += 1;
-        if given.is_multiple_of(CLOSED_TOGETHER) {
-            R::yield_now().await;
-        }
-    }
 }
 
 /// Serves the connections that have whole frames waiting, turn by turn. Between turns readers and writers have theirs.
