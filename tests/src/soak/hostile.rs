@@ -32,6 +32,8 @@ pub enum Kind {
     Hogs,
     /// Very many connections at once, opened and closed again and again
     Connects,
+    /// One connection after another to both ports, closed at once behind a few bytes that are no protocol
+    Churn,
     /// Hello and HTTP requests, a byte at a time
     Drip,
     /// Pipelines of frames with long answers that nobody reads
@@ -50,7 +52,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Copies,
         Kind::Threshold,
         Kind::Scans,
@@ -58,6 +60,7 @@ impl Kind {
         Kind::Idle,
         Kind::Hogs,
         Kind::Connects,
+        Kind::Churn,
         Kind::Drip,
         Kind::Pipeline,
         Kind::Bodies,
@@ -77,6 +80,7 @@ impl Kind {
             Kind::Idle => "idle",
             Kind::Hogs => "hogs",
             Kind::Connects => "connects",
+            Kind::Churn => "churn",
             Kind::Drip => "drip",
             Kind::Pipeline => "pipeline",
             Kind::Bodies => "bodies",
@@ -123,6 +127,7 @@ pub fn run(kind: Kind, stage: &Stage, plan: &Plan, until: Instant, seed: u64) {
         Kind::Hogs => sockets::hogs,
         Kind::Idle => sockets::idle,
         Kind::Connects => sockets::connects,
+        Kind::Churn => sockets::churn,
         Kind::Drip => sockets::drip,
         Kind::Bodies => sockets::bodies,
         Kind::Scans => sockets::scans,

@@ -77,6 +77,20 @@ pub fn connects(scene: &mut Scene<'_>) {
     }
 }
 
+/// Sends bytes before it closes, so that the server's answer meets a closed socket: otherwise the closed connections use
+/// up the local ports, and a newcomer waits for its own system to find one.
+pub fn churn(scene: &mut Scene<'_>) {
+    let ports = ports(scene);
+    for at in 0.. {
+        if !scene.goes_on() {
+            break;
+        }
+        let Some(mut stream) = connect(ports[at % 2]) else { continue };
+        let _ = stream.write_all(&[0xff; 8]); // no frame, and no HTTP
+        scene.stage.count("connections opened and closed at once", 1);
+    }
+}
+
 pub fn drip(scene: &mut Scene<'_>) {
     let mut first = Vec::new();
     hello(0, None, &mut first);
