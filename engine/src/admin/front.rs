@@ -80,8 +80,7 @@ impl Front {
             let calling = Calling { front: self.clone(), peer: peer_of(peer), client: client.clone() };
             let counts = self.admin.metrics.turns.clone();
             let stalled = self.admin.config.limits.stalled;
-            let stream =
-                Patient::new(ClientStream(client.clone()), stalled, counts.clone(), closing.clone());
+            let stream = Patient::new(ClientStream(client.clone()), stalled, counts.clone(), closing.clone());
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), calling));
             tokio::spawn(async move {
                 tokio::select! {

@@ -88,7 +88,7 @@ fn log(args: &Check, folder: &Path) -> Result<bool> {
     if own.exists()
         && let Err(error) = AuditKey::check(&own)
     {
-        println!("audit: {error}: NOT sound; the server does not start with it");
+        out!("audit: {error}: NOT sound; the server does not start with it");
         return Ok(false);
     }
     let store = RocksStore::read(held.path(), Database::Case, StoreOptions::default())?;

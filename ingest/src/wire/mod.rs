@@ -1,7 +1,7 @@
 //! The binary protocol: `schema/hashward.fbs` in Rust, for both sides.
 //!
 //! Way of a frame: [`frame`] finds it in the bytes → `request` verifies and views it → the engine works →
-//! `reply` writes the answer. `client` is the other side. Nothing here touches a socket but the client.
+//! `reply` writes the answer. `encode` and `client` are the other side. Nothing here touches a socket but the client.
 //!
 //! ```no_run
 //! use index::{RequestId, Signal, SignalType, UploadContext};
@@ -28,6 +28,7 @@
 
 mod client;
 mod connection;
+mod encode;
 pub mod frame;
 #[rustfmt::skip]
 mod generated;
@@ -37,11 +38,10 @@ mod request;
 
 pub use client::{Client, ClientError, ClientOptions};
 pub use connection::{Connection, ConnectionError, Receiver, Sender};
+pub use encode::{Hashes, Query, Request, hello, lookup, submit};
 pub use generated::hashward::wire::{ErrorCode, HitRef, Match};
 pub use reply::{Answer, Hit, Matched, Receipt, Refusal, Replies, Reply, ReplyError, Rows, Welcome};
-pub use request::{
-    Hashes, Query, QueryView, Request, RequestView, SubmitView, WireError, hello, lookup, parse, submit,
-};
+pub use request::{QueryView, RequestView, SubmitView, WireError, parse};
 
 /// Version of the protocol this build speaks.
 pub const VERSION: u16 = 1;

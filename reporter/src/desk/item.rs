@@ -77,7 +77,7 @@ pub struct Item {
     #[serde(default)]
     pub uploads: u64,
     /// How often one came that is not kept: a job that lists the item later says that there was more.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub uploads_not_kept: u64,
     /// Whether the platform sent a part of its fields: the others stay as they are known.
     #[serde(default)]
@@ -88,11 +88,6 @@ pub struct Item {
     /// What rules said of it last: time and number of the evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated: Option<(u64, u64)>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// What a medium is, by the type of its field.
