@@ -70,8 +70,16 @@ pub enum EventError {
     },
 }
 
+/// Characters of what was sent that an error quotes at most.
+const QUOTED_CHARS_MAX: usize = 200;
+
 fn shape(reason: impl ToString) -> EventError {
-    EventError::Shape { reason: reason.to_string() }
+    EventError::Shape { reason: begin(&reason.to_string()) }
+}
+
+/// The beginning of a text that may quote what was sent, which is as long as its sender made it.
+fn begin(text: &str) -> String {
+    text.chars().take(QUOTED_CHARS_MAX).collect()
 }
 
 /// Reads a body. SNS messages are taken from these topics only.
