@@ -11,7 +11,7 @@
 //! | `g` ‖ decided ms u64 ‖ job u64 | JSON row, version 1: [`Filing`] that was taken up and is not over |
 //! | `x` ‖ number u64 | JSON row, version 1: [`Delivery`] that was given up |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use index::SignalType;
 use index::store::{Keyspace, StoreError};
@@ -158,8 +158,11 @@ pub fn filings(tx: &Tx<'_>, max: usize) -> Result<Vec<Filing>, StoreError> {
 
 /// Decisions that are not reported yet: those that are being reported, then those that nobody has taken up.
 pub fn filings_open(tx: &Tx<'_>, max: usize) -> Result<Vec<Filing>, StoreError> {
-    let mut open = due(tx, b'g', u64::MAX, max)?;
-    open.extend(filings(tx, max)?);
+    // A filing that is taken up meanwhile is in the second place when it has left the first: never in neither.
+    let waiting = filings(tx, max)?;
+    let mut open: Vec<Filing> = due(tx, b'g', u64::MAX, max)?;
+    let begun: BTreeSet<(u64, JobId)> = open.iter().map(|filing| (filing.decided_ms, filing.job)).collect();
+    open.extend(waiting.into_iter().filter(|filing| !begun.contains(&(filing.decided_ms, filing.job))));
     open.truncate(max);
     Ok(open)
 }
