@@ -21,9 +21,7 @@ use crate::cgroup::Allowance;
 use crate::recent::RecentOptions;
 
 pub use error::ConfigError;
-pub use kinds::{
-    Cage, Directories, DurabilityWord, Names, Ports, Ranges, Reactor, Roles, Secret, SignalTypes,
-};
+pub use kinds::{Cage, DurabilityWord, Names, Ports, Ranges, Reactor, Roles, Secret, SignalTypes};
 pub use ncmec::NcmecAccess;
 pub use settings::Settings;
 
@@ -243,7 +241,7 @@ impl Config {
         };
         let allowance = Allowance::read(Path::new("/"));
         let data_dir = settings.data_dir.unwrap_or_else(|| DATA_DIR.into());
-        let list_dirs = list_dirs(settings.list_dir.unwrap_or_default(), &data_dir)?;
+        let list_dirs = list_dirs(&settings.list_dir.unwrap_or_default(), &data_dir)?;
         let cores = settings.cores.unwrap_or_else(|| allowance.shards());
         let descriptors = descriptors::share(descriptors::limit(), cores, settings.connections_max)?;
         warnings.extend(descriptors.warning);
@@ -413,11 +411,12 @@ fn readable(what: &str, path: &Path) -> Option<String> {
 }
 
 /// The directories of lists. One that holds the data directory, or lies in it, would make a list of its keys.
-fn list_dirs(named: Directories, data_dir: &Path) -> Result<ListDirs, ConfigError> {
+fn list_dirs(named: &Names, data_dir: &Path) -> Result<ListDirs, ConfigError> {
     let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
     let fault =
         |path: &Path, reason: String| ConfigError::ListDir { path: path.display().to_string(), reason };
-    for dir in &named.0 {
+    let dirs: Vec<PathBuf> = named.0.iter().map(PathBuf::from).collect();
+    for dir in &dirs {
         let (real, data) = (whole(dir), whole(data_dir));
         let (Ok(real), Ok(data)) = (real, data) else { continue }; // the next line says why
         if real.starts_with(&data) || data.starts_with(&real) {
@@ -425,8 +424,7 @@ fn list_dirs(named: Directories, data_dir: &Path) -> Result<ListDirs, ConfigErro
             return Err(fault(dir, reason.to_string()));
         }
     }
-    let paths = named.to_string();
-    ListDirs::new(named.0).map_err(|error| fault(Path::new(&paths), error.to_string()))
+    ListDirs::new(dirs).map_err(|error| fault(Path::new(&named.to_string()), error.to_string()))
 }
 
 fn read_file(path: &Path) -> Result<Settings, ConfigError> {

@@ -63,7 +63,7 @@ impl Disk {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Whether a commit may be tried. One `statvfs`, about a microsecond, per group of commits.
+    /// Whether a commit may be tried. One `stat` and one `statvfs`, about a microsecond each, per group of commits.
     pub fn admit(&self) -> Result<(), StoreError> {
         self.admit_bytes(0)
     }

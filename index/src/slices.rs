@@ -15,13 +15,6 @@ pub struct Stretch<'g> {
     pub goes_on: GoesOn<'g>,
 }
 
-impl<'g> Stretch<'g> {
-    /// The same from the beginning.
-    pub fn afresh(self) -> Self {
-        Self { from: 0, ..self }
-    }
-}
-
 /// How far a batch of queries came in one set of hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reached {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use index::SignalType;
@@ -113,34 +112,6 @@ impl FromStr for Ranges {
                 .ok_or_else(|| format!("'{word}' is no address range like 10.1.0.0/16"))
         };
         words(text).map(range).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-/// Paths with commas between.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Directories(pub Vec<PathBuf>);
-
-impl FromStr for Directories {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(Self(words(text).map(PathBuf::from).collect()))
-    }
-}
-
-impl TryFrom<String> for Directories {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Directories {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<String> = self.0.iter().map(|path| path.display().to_string()).collect();
-        out.write_str(&words.join(","))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Cage, Directories, DurabilityWord, Names, Ports, Ranges, Reactor, Secret, SignalTypes};
+use super::{Cage, DurabilityWord, Names, Ports, Ranges, Reactor, Secret, SignalTypes};
 
 macro_rules! settings {
     ($( $(#[doc = $doc:literal])+ $name:ident: $kind:ty = $env:literal, )+) => {
@@ -92,7 +92,7 @@ settings! {
     /// Serve /c: curate banks [default: true]
     role_curator: bool = "HASHWARD_ROLE_CURATOR",
     /// Directories whose hash lists local_file exchanges may read, with commas between [default: none, and no such exchange]
-    list_dir: Directories = "HASHWARD_LIST_DIR",
+    list_dir: Names = "HASHWARD_LIST_DIR",
     /// Ranges that URLs may lie in although they are not public, with commas between (10.1.0.0/16,fd00::/8)
     fetch_allow: Ranges = "HASHWARD_FETCH_ALLOW",
     /// Fetch from public hosts by plain http, too; ranges of --fetch-allow are always asked so [default: false]

@@ -282,8 +282,8 @@ pub fn decision(tx: &Tx<'_>, job: JobId) -> Result<Option<Decision>, StoreError>
     tx.read(Keyspace::Decisions, &job_key(b'd', job))
 }
 
-/// Decides a job. The same request again gives the same decision again; another one under its id is refused. A `person` has opened here what they say they
-/// viewed; a machine speaks for people who looked elsewhere.
+/// Decides a job. The same request again gives the same decision again; another one under its id is refused. A `person`
+/// has opened here what they say they viewed; a machine speaks for people who looked elsewhere.
 pub fn decide(
     tx: &mut Tx<'_>,
     id: JobId,
